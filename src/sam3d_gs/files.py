@@ -1,0 +1,94 @@
+"""Small file habits used everywhere: write whole or not at all, hash, and clear away what a killed run left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sam3d_gs.errors import BadInputError, Sam3dGsError
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; move it into place when the block ends well, delete it otherwise.
+
+    The name keeps the suffix, since Pillow and others choose the format by it.
+    Raises Sam3dGsError naming the file when the folder is read-only or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        os.chmod(name, 0o666 & ~_umask())
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def cannot_write(path: Path, error: OSError) -> Sam3dGsError:
+    return Sam3dGsError(
+        f"Cannot write {path}: {error.strerror or error}. Free some space or choose another --workspace; "
+        "finished work is kept."
+    )
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Parse a JSON file; BadInputError names the file and what it should have been."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise BadInputError(f"No {what} at {path}.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInputError(f"{path} is not a readable {what}: {error}. Delete or mend it and try again.") from error
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def clear_temporary(folder: Path) -> None:
+    """Remove what a killed run left behind; only our own temporary names."""
+    if folder.is_dir():
+        for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+            if leftover.is_file():
+                leftover.unlink(missing_ok=True)
