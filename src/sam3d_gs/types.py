@@ -1,9 +1,9 @@
 """The data that flows between stages: frozen dataclasses over numpy arrays, no files, no models.
 
-Frames, stated once. *Object frame*: canonical unit cube about the origin, Z up, X right and Y away
-from the viewer as the photo shows the object. *Camera frame*: OpenCV (x right, y down, z forward). `Pose` maps object to camera,
-``x_cam = scale * R @ x_obj + translation``, and ``K`` projects the camera frame to photo pixels, with pixel
-centres at half-integers: the top-left pixel covers [0, 1) x [0, 1).
+Frames, stated once. *Object frame*: canonical unit cube about the origin, right-handed, Z up. *Camera frame*:
+OpenCV (x right, y down, z forward). `Pose` maps object to camera, ``x_cam = scale * R @ x_obj + translation``,
+and ``K`` projects the camera frame to photo pixels, with pixel centres at half-integers: the top-left pixel
+covers [0, 1) x [0, 1).
 """
 
 from __future__ import annotations

@@ -1,0 +1,60 @@
+"""Every default of every option, written once. The CLI's signatures refer to these and Typer prints them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+STAGES = ("phrases", "masks", "objects", "scene")
+
+# What each profile uses for the stages that have engines.
+PROFILES = {
+    "full": {"phrases": "vllm", "masks": "sam3", "objects": "sam3d-objects"},
+    "embedded": {"phrases": "embedded", "masks": "embedded", "objects": "embedded"},
+}
+
+
+@dataclass(frozen=True)
+class PhotoOptions:
+    """How a photo is opened."""
+
+    max_side_px: int = 4096  # larger photos are worked on at this size
+
+
+@dataclass(frozen=True)
+class PhraseOptions:
+    """The phrases stage."""
+
+    engine: str = "embedded"
+    max_phrases: int = 12
+    phrases: tuple[str, ...] = ()  # engine "given": the user's own list
+    phrases_file: Path | None = None  # engine "given": .txt with one phrase a line, or .json
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """The masks stage."""
+
+    engine: str = "embedded"
+    score_threshold: float = 0.0  # masks scored below are dropped, with the reason kept
+    min_area_percent: float = 0.15  # of the photo; smaller masks are dropped
+    duplicate_iou: float = 0.6  # two kept masks never overlap more than this
+    max_objects: int = 12
+    masks_dir: Path | None = None  # engine "given": a folder of masks or RGBA cut-outs
+
+
+@dataclass(frozen=True)
+class ObjectOptions:
+    """The objects stage."""
+
+    engine: str = "embedded"
+    seed: int = 0
+    fov_deg: float = 55.0  # along the photo's longer side, when EXIF gives no focal length
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """The scene stage: geometry, pictures, report."""
+
+    turntable: str = "webp"  # webp, gif or none
+    report: bool = True

@@ -1,0 +1,134 @@
+"""Every path the tool writes, built in one place: one folder per photo inside the folders users know."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+SLUG_MAX = 40
+_RUNS = Path("outputs", "master_with_vllm")
+_SAM3D = Path("sam-3d-objects")
+_RESERVED = {"masks"}  # _RUNS/masks is the folder of all masks, so no photo may be called that
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The places of one photo's files under `root`. Builds paths only; nothing is read or written here."""
+
+    root: Path
+    photo: str  # unique per photo: see `folder_name`
+
+    @property
+    def run_dir(self) -> Path:
+        return self.root / _RUNS / self.photo
+
+    @property
+    def manifest(self) -> Path:
+        return self.run_dir / "manifest.json"
+
+    @property
+    def phrases_json(self) -> Path:
+        return self.run_dir / "phrases.json"
+
+    @property
+    def image_png(self) -> Path:
+        """The photo as every stage saw it: upright, RGB; masks and K refer to its pixels."""
+        return self.run_dir / "image.png"
+
+    @property
+    def overlay_png(self) -> Path:
+        return self.run_dir / "overlay.png"
+
+    @property
+    def report_html(self) -> Path:
+        return self.run_dir / "report.html"
+
+    @property
+    def masks_dir(self) -> Path:
+        return self.root / _RUNS / "masks" / self.photo
+
+    @property
+    def masks_json(self) -> Path:
+        return self.masks_dir / "masks.json"
+
+    def mask_png(self, object_id: str) -> Path:
+        return self.masks_dir / f"{object_id}.png"
+
+    @property
+    def objects_dir(self) -> Path:
+        return self.root / _SAM3D / "outputs" / "torch_save_pt" / self.photo
+
+    def object_pt(self, object_id: str) -> Path:
+        return self.objects_dir / f"{object_id}.pt"
+
+    @property
+    def single_dir(self) -> Path:
+        return self.root / _SAM3D / "gaussians" / "single" / self.photo
+
+    def single_ply(self, object_id: str) -> Path:
+        """The object alone, in its object frame; the scene JSON holds its pose."""
+        return self.single_dir / f"{object_id}.ply"
+
+    def contact_sheet(self, object_id: str) -> Path:
+        return self.single_dir / f"{object_id}.png"
+
+    def object_turntable(self, object_id: str) -> Path:
+        return self.single_dir / f"{object_id}.webp"
+
+    @property
+    def multi_dir(self) -> Path:
+        return self.root / _SAM3D / "gaussians" / "multi"
+
+    @property
+    def scene_ply(self) -> Path:
+        """All objects in the camera frame of the photo."""
+        return self.multi_dir / f"{self.photo}.ply"
+
+    @property
+    def scene_json(self) -> Path:
+        return self.multi_dir / f"{self.photo}.json"
+
+    def turntable(self, suffix: str) -> Path:
+        """`suffix`: "webp" or "gif"."""
+        return self.multi_dir / f"{self.photo}.{suffix}"
+
+    def relative(self, path: Path) -> str:
+        """`path` below the root, with forward slashes, as the manifest and the scene JSON write it."""
+        return path.relative_to(self.root).as_posix()
+
+
+def folder_name(root: Path, stem: str, sha256: str) -> str:
+    """The photo's name in the workspace: its stem, or stem-<hash> when another photo already has the stem.
+
+    A stem belongs to the first photo that used it: the manifest in its folder says which one that was.
+    """
+    clean = re.sub(r"[\x00-\x1f\x7f/\\:*?\"<>|]", "_", unicodedata.normalize("NFC", stem)).strip(". ") or "photo"
+    clean = _shorten(clean)
+    hashed = f"{clean}-{sha256[:8]}"
+    if clean.casefold() in _RESERVED or clean.startswith("-"):
+        return hashed.lstrip("-")
+    from sam3d_gs.manifest import photo_hash  # the manifest knows its own format
+
+    owner = photo_hash(Workspace(root, clean).manifest)
+    return clean if owner in (None, sha256) else hashed
+
+
+def _shorten(name: str, limit_bytes: int = 180) -> str:
+    """File systems allow 255 bytes a name; ours add suffixes."""
+    return name.encode("utf-8")[:limit_bytes].decode("utf-8", "ignore")
+
+
+def slug(phrase: str) -> str:
+    """A phrase as a safe file-name part: a-z, 0-9 and single dashes; "object" when nothing is left of it.
+
+    Model text reaches paths only through here.
+    """
+    plain = unicodedata.normalize("NFKD", phrase).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:SLUG_MAX].strip("-") or "object"
+
+
+def object_id(phrase_number: int, phrase: str, instance: int) -> str:
+    """`<phrase number>-<slug>-<instance>`, e.g. 00-wooden-chair-0."""
+    return f"{phrase_number:02d}-{slug(phrase)}-{instance}"
