@@ -7,6 +7,8 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam3d_gs.manifest import photo_hash
+
 SLUG_MAX = 40
 _RUNS = Path("outputs", "master_with_vllm")
 _SAM3D = Path("sam-3d-objects")
@@ -109,8 +111,6 @@ def folder_name(root: Path, stem: str, sha256: str) -> str:
     hashed = f"{clean}-{sha256[:8]}"
     if clean.casefold() in _RESERVED or clean.startswith("-"):
         return hashed.lstrip("-")
-    from sam3d_gs.manifest import photo_hash  # the manifest knows its own format
-
     owner = photo_hash(Workspace(root, clean).manifest)
     return clean if owner in (None, sha256) else hashed
 

@@ -1,0 +1,50 @@
+"""Which engine answers to which name. Only `load_engine` imports one.
+
+An engine lives in `engines/<stage>_<who>.py`; a name here is what `--engine` accepts for that stage.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from sam3d_gs.errors import MissingPackageError, UsageError
+
+ENGINES: dict[str, dict[str, str]] = {
+    "phrases": {
+        "embedded": "sam3d_gs.engines.phrases_embedded:EmbeddedPhrases",
+        "given": "sam3d_gs.engines.phrases_given:GivenPhrases",
+    },
+    "masks": {
+        "embedded": "sam3d_gs.engines.masks_embedded:EmbeddedMasks",
+        "given": "sam3d_gs.engines.masks_given:GivenMasks",
+    },
+    "objects": {
+        "embedded": "sam3d_gs.engines.objects_embedded:EmbeddedObjects",
+    },
+}
+
+# Where an engine's packages are: the extra to install, named when an import fails.
+_EXTRAS = {"embedded": "embedded"}
+
+
+def load_engine(stage: str, name: str, options: Any) -> Any:
+    """Build the engine `name` of `stage` with its options.
+
+    Raises UsageError for an unknown name, MissingPackageError when a package of the engine is not installed here.
+    """
+    names = ENGINES[stage]
+    if name not in names:
+        raise UsageError(f"Unknown engine {name!r} for {stage}. This version has: {', '.join(sorted(names))}.")
+    module, _, attribute = names[name].partition(":")
+    try:
+        engine = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("sam3d_gs"):
+            raise
+        extra = _EXTRAS.get(name, name)
+        raise MissingPackageError(
+            f"Engine {name!r} of {stage} needs the package {error.name!r}, which is not installed in this environment. "
+            f"Run `pip install 'sam3d_gs[{extra}]'`, or use run_pipeline.sh, which sets everything up."
+        ) from error
+    return engine(options)

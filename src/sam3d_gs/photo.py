@@ -1,0 +1,102 @@
+"""Opening a user's photo, whatever it is: upright 8-bit RGB, or one clear line saying why not."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from sam3d_gs.errors import BadInputError
+from sam3d_gs.files import sha256_of
+from sam3d_gs.options import PhotoOptions
+from sam3d_gs.types import Photo
+
+MAX_PIXELS = 300_000_000  # more is taken for a decompression bomb; 300 Mpx need about 1 GB while being opened
+_FILM_DIAGONAL_MM = math.hypot(36, 24)  # the "35 mm equivalent" of EXIF compares diagonals
+_EXIF_IFD, _FOCAL_35MM = 0x8769, 0xA405
+
+
+def open_image(path: Path) -> Image.Image:
+    """A decoded picture, upright (EXIF orientation applied), of whatever mode the file has.
+
+    Raises BadInputError naming the file when it is missing, empty, truncated, too large or no image at all.
+    """
+    if not path.exists():
+        raise BadInputError(f"No such file: {path}.")
+    if path.is_dir():
+        raise BadInputError(f"{path} is a folder, not a picture.")
+    try:
+        if path.stat().st_size == 0:
+            raise BadInputError(f"{path} is empty (0 bytes).")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own, lower, size warning; damaged EXIF blocks
+            with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise BadInputError(
+                        f"{path} has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 1_000_000} "
+                        "million. Scale it down first."
+                    )
+                image.load()
+                return _upright(image)
+    except UnidentifiedImageError as error:
+        raise BadInputError(f"{path} is not an image this program can read.") from error
+    except Image.DecompressionBombError as error:
+        raise BadInputError(f"{path} is too large to open safely: {error}. Scale it down first.") from error
+    except BadInputError:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, OverflowError) as error:  # what decoders raise
+        raise BadInputError(f"{path} cannot be read: {error or type(error).__name__}.") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a damaged EXIF block must not cost the picture
+        return image.copy()
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB: 16-bit and float greys are scaled, transparency is laid on white."""
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
+        grey = np.asarray(image, dtype=np.float64)
+        grey = np.nan_to_num(grey, nan=0.0, posinf=0.0, neginf=0.0)
+        top = grey.max(initial=0.0)
+        full = 65535.0 if image.mode != "F" and top > 255 else (1.0 if top <= 1 else max(255.0, top))
+        return Image.fromarray(np.clip(grey / full * 255 + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        coloured = image.convert("RGBA")
+        white = Image.new("RGBA", coloured.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, coloured).convert("RGB")
+    return image.convert("RGB")
+
+
+def load_photo(path: Path, options: PhotoOptions = PhotoOptions()) -> Photo:
+    """Open a photo for the pipeline.
+
+    Photos with a longer side above `options.max_side_px` are worked on at that size; masks and K then refer to
+    the smaller picture, which the workspace keeps as image.png. Raises BadInputError.
+    """
+    image = open_image(path)
+    focal_px = focal_from_exif(image)
+    longest = max(image.size)
+    if longest > options.max_side_px:
+        ratio = options.max_side_px / longest
+        size = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
+        image = to_rgb(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+        focal_px = focal_px and focal_px * ratio
+    rgb = np.asarray(to_rgb(image), dtype=np.uint8)
+    return Photo(path=path, name=path.stem, rgb=rgb, sha256=sha256_of(path), focal_px=focal_px)
+
+
+def focal_from_exif(image: Image.Image) -> float | None:
+    """Focal length in pixels from EXIF's 35 mm equivalent, None when absent or absurd."""
+    try:
+        millimetres = float(image.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_35MM) or 0)
+    except Exception:  # EXIF is third-party data of any quality
+        return None
+    if not 5 <= millimetres <= 2000:
+        return None
+    return millimetres / _FILM_DIAGONAL_MM * math.hypot(*image.size)
