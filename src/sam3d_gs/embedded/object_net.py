@@ -1,0 +1,226 @@
+"""The embedded object predictor: a small U-Net that sees one masked crop and answers with two layers.
+
+For each pixel of the crop the network predicts where the ray first enters the object and how long it stays inside,
+so that front and back together close a solid. It was trained on parallel rays, in a frame where the crop spans
+[-1, 1] in x and y and depth grows *towards* the viewer; `weights/OBJECTS_CARD.md` says how and on what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from sam3d_gs.errors import BadInputError
+
+CROP_PX = 160  # the network's input side; the attention's positions fix it
+CROP_MARGIN = 1.08  # crop side over the longer side of the mask's box, as in training
+MIN_THICKNESS = 0.01  # in crop half-sides: keeps front and back apart
+BATCH = 4  # crops a forward pass; more only costs memory on a CPU
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The square of the photo around one mask, resampled for the network."""
+
+    rgb: np.ndarray  # (160, 160, 3) float32 0..1, colours of the object only
+    coverage: np.ndarray  # (160, 160) float32 0..1, share of each crop pixel inside the mask
+    center_px: tuple[float, float]  # (u, v) in the photo
+    half_px: float  # half the crop's side in photo pixels
+
+
+@dataclass(frozen=True)
+class TwoLayers:
+    """Front and back of one object on a square grid; depths in crop half-sides, growing towards the viewer."""
+
+    front: np.ndarray  # (R, R) float32
+    thickness: np.ndarray  # (R, R) float32, > 0: front minus back
+    back_rgb: np.ndarray  # (R, R, 3) float32 0..1
+    visible: np.ndarray  # (R, R) float32 0..1, predicted probability that the pixel is the object
+
+
+def crop_object(rgb: np.ndarray, mask: np.ndarray) -> Crop:
+    """Cut the square around `mask` out of a photo.
+
+    rgb: (H, W, 3) uint8. mask: (H, W) bool, not empty. Colours are averaged over the object's pixels only, so that
+    no background bleeds in at the edge.
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    u, v = (columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2
+    side = max(columns[-1] - columns[0], rows[-1] - rows[0]) + 1
+    half = side / 2 * CROP_MARGIN
+    coverage = _square(mask.astype(np.float32), u, v, half)
+    weighted = np.stack([_square(rgb[..., c] * (mask / np.float32(255)), u, v, half) for c in range(3)], axis=-1)
+    colour = weighted / np.maximum(coverage, 0.05)[..., None]
+    return Crop(np.clip(colour, 0, 1), coverage, (float(u), float(v)), float(half))
+
+
+def _square(plane: np.ndarray, u: float, v: float, half: float) -> np.ndarray:
+    """(H, W) float32 -> (160, 160): the square of half-side `half` about (u, v), zero outside the photo."""
+    side = max(1, round(2 * half))
+    source = Image.fromarray(np.asarray(plane, np.float32))
+    cut = source.transform((side, side), Image.Transform.AFFINE, (1, 0, u - half, 0, 1, v - half), Image.Resampling.NEAREST)
+    return np.asarray(cut.resize((CROP_PX, CROP_PX), Image.Resampling.BOX), np.float32)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions, each after GroupNorm and SiLU, added to the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, channels)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.norm2 = nn.GroupNorm(8, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        x_inner = self.conv1(F.silu(self.norm1(x)))
+        return x + self.conv2(F.silu(self.norm2(x_inner)))
+
+
+class AttentionBlock(nn.Module):
+    """A pre-norm transformer block over all pixels of a small feature map, with learned positions."""
+
+    def __init__(self, channels: int, positions: int, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.position = nn.Parameter(torch.zeros(1, positions, channels))
+        self.norm1 = nn.LayerNorm(channels)
+        self.query_key_value = nn.Linear(channels, 3 * channels)
+        self.project = nn.Linear(channels, channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.widen = nn.Linear(channels, 3 * channels)
+        self.narrow = nn.Linear(3 * channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, C, H, W)
+        b, c, h, w = x.shape
+        tokens = x.flatten(2).transpose(1, 2) + self.position
+        qkv = self.query_key_value(self.norm1(tokens)).view(b, h * w, 3, self.heads, c // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(b, h * w, c)
+        tokens = tokens + self.project(mixed)
+        tokens = tokens + self.narrow(F.gelu(self.widen(self.norm2(tokens))))
+        return tokens.transpose(1, 2).reshape(b, c, h, w)
+
+
+class ObjectNet(nn.Module):
+    """U-Net from (B, 6, 160, 160) rgb, mask, x, y in -1..1 to (B, 6, 160, 160) front, thickness, back rgb, logit."""
+
+    def __init__(self, channels: tuple[int, int, int, int, int] = (24, 48, 96, 160, 224)) -> None:
+        super().__init__()
+        c0, c1, c2, c3, c4 = channels
+        positions = (CROP_PX // 16) ** 2
+        self.stem = nn.Conv2d(6, c0, 3, padding=1)
+        self.down1 = nn.Conv2d(c0, c1, 4, stride=2, padding=1)
+        self.encode1 = _two_blocks(c1)
+        self.down2 = nn.Conv2d(c1, c2, 2, stride=2)
+        self.encode2 = _two_blocks(c2)
+        self.down3 = nn.Conv2d(c2, c3, 2, stride=2)
+        self.encode3 = _two_blocks(c3)
+        self.down4 = nn.Conv2d(c3, c4, 2, stride=2)
+        self.middle = nn.Sequential(
+            ResidualBlock(c4), AttentionBlock(c4, positions), ResidualBlock(c4), AttentionBlock(c4, positions)
+        )
+        self.up3 = nn.Conv2d(c4, c3, 1)
+        self.decode3 = _two_blocks(c3)
+        self.up2 = nn.Conv2d(c3, c2, 1)
+        self.decode2 = _two_blocks(c2)
+        self.up1 = nn.Conv2d(c2, c1, 1)
+        self.decode1 = _two_blocks(c1)
+        self.up0 = nn.Conv2d(c1, 4 * c0, 1)
+        self.merge = nn.Conv2d(2 * c0, 32, 3, padding=1)
+        self.refine = nn.Conv2d(32, 32, 3, padding=1)
+        self.head = nn.Conv2d(32, 6, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x0 = F.silu(self.stem(x))
+        x1 = self.encode1(self.down1(x0))
+        x2 = self.encode2(self.down2(x1))
+        x3 = self.encode3(self.down3(x2))
+        y = self.middle(self.down4(x3))
+        y = self.decode3(x3 + _double(self.up3(y)))
+        y = self.decode2(x2 + _double(self.up2(y)))
+        y = self.decode1(x1 + _double(self.up1(y)))
+        y = F.silu(self.merge(torch.cat([F.pixel_shuffle(self.up0(y), 2), x0], dim=1)))
+        y = self.head(y + F.silu(self.refine(y)))
+        front, thickness, back_rgb, visible_logit = y.split([1, 1, 3, 1], dim=1)
+        return torch.cat([front, F.softplus(thickness), torch.sigmoid(back_rgb), visible_logit], dim=1)
+
+
+def _two_blocks(channels: int) -> nn.Sequential:
+    return nn.Sequential(ResidualBlock(channels), ResidualBlock(channels))
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def shipped_weights() -> Path:
+    """Where the package keeps the weights; the file need not be there."""
+    return Path(str(files("sam3d_gs.embedded") / "weights" / "objects.safetensors"))
+
+
+def load_object_net(path: Path) -> ObjectNet:
+    """Build the network with the weights of a .safetensors file, in float32 and evaluation mode.
+
+    Raises BadInputError when the file is unreadable or holds other tensors than this network's.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    with torch.device("meta"):
+        net = ObjectNet()
+    try:
+        state = {name: tensor.float() for name, tensor in load_file(path).items()}
+        net.load_state_dict(state, strict=True, assign=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise BadInputError(
+            f"{path} does not hold the embedded object weights ({reason}). Reinstall sam3d_gs to get the file back."
+        ) from error
+    return net.eval().requires_grad_(False)
+
+
+def predict(net: ObjectNet, crops: Sequence[Crop]) -> list[TwoLayers]:
+    """Run the network over crops, each also mirrored left to right; the two answers are averaged.
+
+    A crop's answer does not depend on its neighbours in the batch beyond rounding.
+    """
+    layers: list[TwoLayers] = []
+    for start in range(0, len(crops), BATCH):
+        x = torch.stack([_network_input(crop) for crop in crops[start : start + BATCH]])
+        with torch.inference_mode():
+            y, y_mirrored = net(x), net(_mirror_input(x))
+        mean = (0.5 * (y + y_mirrored.flip(-1))).numpy()
+        layers += [_two_layers(planes) for planes in mean]
+    return layers
+
+
+def _network_input(crop: Crop) -> Tensor:
+    inside = crop.coverage > 0.5
+    axis = np.linspace(-1, 1, CROP_PX, dtype=np.float32)
+    x, y = np.meshgrid(axis, axis)
+    rgb = (2 * crop.rgb - 1) * inside[..., None]
+    planes = [rgb[..., 0], rgb[..., 1], rgb[..., 2], np.where(inside, 1, -1), x, y]
+    return torch.from_numpy(np.stack(planes).astype(np.float32))
+
+
+def _mirror_input(x: Tensor) -> Tensor:
+    """Mirror picture and mask left to right; the coordinate planes stay."""
+    return torch.cat([x[:, :4].flip(-1), x[:, 4:]], dim=1)
+
+
+def _two_layers(planes: np.ndarray) -> TwoLayers:
+    return TwoLayers(
+        front=planes[0],
+        thickness=np.maximum(planes[1], MIN_THICKNESS),
+        back_rgb=np.clip(planes[2:5].transpose(1, 2, 0), 0, 1),
+        visible=1 / (1 + np.exp(-planes[5])),
+    )
