@@ -81,7 +81,9 @@ def load(path: Path) -> Manifest | None:
         if not isinstance(photo["sha256"], str):
             raise TypeError("photo.sha256 is not text")
     except (KeyError, TypeError, AttributeError) as error:
-        raise BadInputError(f"{path} is not a manifest of this program ({error!r}). Delete it to start over.") from error
+        raise BadInputError(
+            f"{path} is not a manifest of this program ({error!r}). Delete it to start over."
+        ) from error
     return Manifest(photo=photo, stages=stages)
 
 

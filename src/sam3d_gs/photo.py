@@ -60,17 +60,25 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB: 16-bit and float greys are scaled, transparency is laid on white."""
-    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N", "I", "F"):
-        grey = np.asarray(image, dtype=np.float64)
-        grey = np.nan_to_num(grey, nan=0.0, posinf=0.0, neginf=0.0)
-        top = grey.max(initial=0.0)
-        full = 65535.0 if image.mode != "F" and top > 255 else (1.0 if top <= 1 else max(255.0, top))
-        return Image.fromarray(np.clip(grey / full * 255 + 0.5, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode[0] in "IF":
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+        grey = np.clip(values / _full_scale(image.mode, values) * 255 + 0.5, 0, 255)
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         coloured = image.convert("RGBA")
         white = Image.new("RGBA", coloured.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, coloured).convert("RGB")
     return image.convert("RGB")
+
+
+def _full_scale(mode: str, values: np.ndarray) -> float:
+    """The value that means white: the type's own for 16-bit, guessed from the content for 32-bit and float."""
+    top = float(values.max(initial=0.0))
+    if mode.startswith("I;16"):
+        return 65535.0
+    if mode == "I":
+        return 65535.0 if top > 255 else 255.0
+    return 1.0 if top <= 1 else max(255.0, top)
 
 
 def load_photo(path: Path, options: PhotoOptions = PhotoOptions()) -> Photo:

@@ -10,6 +10,7 @@ from pathlib import Path
 from sam3d_gs.manifest import photo_hash
 
 SLUG_MAX = 40
+EXPORT_FORMATS = ("spz", "compressed.ply")
 _RUNS = Path("outputs", "master_with_vllm")
 _SAM3D = Path("sam-3d-objects")
 _RESERVED = {"masks"}  # _RUNS/masks is the folder of all masks, so no photo may be called that
@@ -96,6 +97,10 @@ class Workspace:
         """`suffix`: "webp" or "gif"."""
         return self.multi_dir / f"{self.photo}.{suffix}"
 
+    def export(self, form: str) -> Path:
+        """`form`: one of EXPORT_FORMATS."""
+        return self.multi_dir / f"{self.photo}.{form}"
+
     def relative(self, path: Path) -> str:
         """`path` below the root, with forward slashes, as the manifest and the scene JSON write it."""
         return path.relative_to(self.root).as_posix()
@@ -106,11 +111,12 @@ def folder_name(root: Path, stem: str, sha256: str) -> str:
 
     A stem belongs to the first photo that used it: the manifest in its folder says which one that was.
     """
-    clean = re.sub(r"[\x00-\x1f\x7f/\\:*?\"<>|]", "_", unicodedata.normalize("NFC", stem)).strip(". ") or "photo"
-    clean = _shorten(clean)
+    stem = stem.encode("utf-8", "replace").decode()  # file names may hold bytes that are no text
+    clean = re.sub(r"[\x00-\x1f\x7f/\\:*?\"<>|]", "_", unicodedata.normalize("NFC", stem)).strip(". ")
+    clean = _shorten(clean.lstrip("-")) or "photo"  # a leading dash would read as an option
     hashed = f"{clean}-{sha256[:8]}"
-    if clean.casefold() in _RESERVED or clean.startswith("-"):
-        return hashed.lstrip("-")
+    if clean.casefold() in _RESERVED or clean.casefold().endswith(".compressed"):  # <photo>.compressed.ply is an export
+        return hashed
     owner = photo_hash(Workspace(root, clean).manifest)
     return clean if owner in (None, sha256) else hashed
 

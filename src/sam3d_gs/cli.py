@@ -1,0 +1,385 @@
+"""The command line: what each subcommand takes, and how results and errors are shown. The work is in pipeline.py.
+
+Only typer may be imported at the top: `--help` must start fast in every environment.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sam3d_gs import __version__
+from sam3d_gs.errors import Sam3dGsError, UsageError
+from sam3d_gs.options import (
+    PROFILES,
+    MaskOptions,
+    ObjectOptions,
+    PhotoOptions,
+    PhraseOptions,
+    SceneOptions,
+)
+
+if TYPE_CHECKING:
+    from sam3d_gs.pipeline import Settings
+
+app = typer.Typer(
+    name="sam3d-gs",
+    help="One photo in, a scene of separate, posed 3D Gaussian objects out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a bug keeps its plain traceback
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# Help panels.
+_INPUT, _RESULT = "Enter from outside", "Results"
+
+Photos = Annotated[list[Path], typer.Argument(help="One or more photos.", show_default=False, metavar="PHOTO")]
+Done = Annotated[
+    Path, typer.Argument(help="A photo, or its name in the workspace.", show_default=False, metavar="PHOTO")
+]
+Root = Annotated[
+    Path,
+    typer.Option("--workspace", "-w", help="Root of all output folders.", envvar="SAM3D_GS_WORKSPACE", file_okay=False),
+]
+ProfileOption = Annotated[
+    str,
+    typer.Option(
+        "--profile",
+        help="Which engines to use: embedded (CPU, nothing to download) or full (the real models).",
+        envvar="SAM3D_GS_PROFILE",
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Do the work again even if it is up to date.")]
+MaxSide = Annotated[int, typer.Option(min=16, help="Work on larger photos at this size, in pixels.")]
+Engine = Annotated[str, typer.Option("--engine", help="Engine; the profile's when not given.", show_default=False)]
+
+Phrases = Annotated[
+    list[str],
+    typer.Option("--phrases", help="Your own phrase, once for each kind of object.", rich_help_panel=_INPUT),
+]
+PhrasesFile = Annotated[
+    Path | None,
+    typer.Option(help="Your own phrases: .txt with one a line, or .json.", rich_help_panel=_INPUT, dir_okay=False),
+]
+MasksDir = Annotated[
+    Path | None,
+    typer.Option("--masks", help="Your own masks: a folder of PNG/JPG masks or RGBA cut-outs.", rich_help_panel=_INPUT),
+]
+MaxPhrases = Annotated[int, typer.Option(min=1, help="At most this many phrases.")]
+ScoreThreshold = Annotated[float, typer.Option(min=0, max=1, help="Drop masks scored below.")]
+MinArea = Annotated[float, typer.Option(min=0, max=100, help="Drop masks smaller than this part of the photo, in %.")]
+MaxObjects = Annotated[int, typer.Option(min=1, help="Keep at most this many masks.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
+Fov = Annotated[
+    float,
+    typer.Option(
+        "--fov", min=5, max=150, help="Field of view along the longer side, in degrees, when EXIF has no focal length."
+    ),
+]
+Turntable = Annotated[str, typer.Option(help="Turntable of the scene: webp, gif or none.", rich_help_panel=_RESULT)]
+Report = Annotated[bool, typer.Option(help="Write report.html.", rich_help_panel=_RESULT)]
+
+
+@app.callback(invoke_without_command=False)
+def _global(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings and results.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+) -> None:
+    if version:
+        print(f"sam3d-gs {__version__}")
+        raise typer.Exit()
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    logging.getLogger("sam3d_gs").setLevel(level)
+    if quiet:
+        os.environ["SAM3D_GS_QUIET"] = "1"
+
+
+@app.command()
+def run(
+    photos: Photos,
+    phrases: Phrases = [],  # noqa: B006  Typer copies it
+    phrases_file: PhrasesFile = None,
+    masks: MasksDir = None,
+    workspace: Root = Path(),
+    profile: ProfileOption = "embedded",
+    force: Force = False,
+    max_objects: MaxObjects = MaskOptions.max_objects,
+    score_threshold: ScoreThreshold = MaskOptions.score_threshold,
+    min_area_percent: MinArea = MaskOptions.min_area_percent,
+    max_phrases: MaxPhrases = PhraseOptions.max_phrases,
+    seed: Seed = ObjectOptions.seed,
+    fov: Fov = ObjectOptions.fov_deg,
+    turntable: Turntable = SceneOptions.turntable,
+    report: Report = SceneOptions.report,
+    max_side_px: MaxSide = PhotoOptions.max_side_px,
+) -> None:
+    """All four stages: photo -> phrases -> masks -> objects -> scene and report."""
+    from sam3d_gs.pipeline import Settings
+
+    settings = Settings(
+        root=workspace.absolute(),
+        force=force,
+        photo=PhotoOptions(max_side_px),
+        phrases=_phrase_options("", profile, max_phrases, phrases, phrases_file),
+        masks=_mask_options("", profile, score_threshold, min_area_percent, max_objects, masks),
+        objects=ObjectOptions(_engine("objects", "", profile), seed, fov),
+        scene=_scene_options(turntable, report),
+    )
+    stages = ["masks", "objects", "scene"] if masks else ["phrases", "masks", "objects", "scene"]
+    _run(photos, stages, settings)
+
+
+@app.command()
+def phrases(
+    photos: Photos,
+    phrases: Phrases = [],  # noqa: B006
+    phrases_file: PhrasesFile = None,
+    engine: Engine = "",
+    workspace: Root = Path(),
+    profile: ProfileOption = "embedded",
+    force: Force = False,
+    max_phrases: MaxPhrases = PhraseOptions.max_phrases,
+    max_side_px: MaxSide = PhotoOptions.max_side_px,
+) -> None:
+    """Name the objects: photo -> phrases.json."""
+    from sam3d_gs.pipeline import Settings
+
+    options = _phrase_options(engine, profile, max_phrases, phrases, phrases_file)
+    settings = Settings(workspace.absolute(), force, PhotoOptions(max_side_px), phrases=options)
+    _run(photos, ["phrases"], settings)
+
+
+@app.command()
+def masks(
+    photos: Photos,
+    phrases: Phrases = [],  # noqa: B006
+    phrases_file: PhrasesFile = None,
+    masks: MasksDir = None,
+    engine: Engine = "",
+    workspace: Root = Path(),
+    profile: ProfileOption = "embedded",
+    force: Force = False,
+    max_objects: MaxObjects = MaskOptions.max_objects,
+    score_threshold: ScoreThreshold = MaskOptions.score_threshold,
+    min_area_percent: MinArea = MaskOptions.min_area_percent,
+    max_side_px: MaxSide = PhotoOptions.max_side_px,
+) -> None:
+    """Mask each named object: photo + phrases -> PNG masks and masks.json."""
+    from sam3d_gs.pipeline import Settings
+
+    own_phrases = bool(phrases or phrases_file)
+    settings = Settings(
+        workspace.absolute(),
+        force,
+        PhotoOptions(max_side_px),
+        phrases=_phrase_options("", profile, PhraseOptions.max_phrases, phrases, phrases_file),
+        masks=_mask_options(engine, profile, score_threshold, min_area_percent, max_objects, masks),
+    )
+    _run(photos, ["phrases", "masks"] if own_phrases else ["masks"], settings)
+
+
+@app.command()
+def objects(
+    photos: Photos,
+    engine: Engine = "",
+    workspace: Root = Path(),
+    profile: ProfileOption = "embedded",
+    force: Force = False,
+    seed: Seed = ObjectOptions.seed,
+    fov: Fov = ObjectOptions.fov_deg,
+    max_side_px: MaxSide = PhotoOptions.max_side_px,
+) -> None:
+    """Lift every mask to 3D Gaussians: photo + masks -> one .pt per object."""
+    from sam3d_gs.pipeline import Settings
+
+    options = ObjectOptions(_engine("objects", engine, profile), seed, fov)
+    settings = Settings(workspace.absolute(), force, PhotoOptions(max_side_px), objects=options)
+    _run(photos, ["objects"], settings)
+
+
+@app.command()
+def scene(
+    photos: Photos,
+    workspace: Root = Path(),
+    force: Force = False,
+    turntable: Turntable = SceneOptions.turntable,
+    report: Report = SceneOptions.report,
+    max_side_px: MaxSide = PhotoOptions.max_side_px,
+) -> None:
+    """Merge the objects: .pt files -> .ply of each and of all, scene JSON, pictures, report."""
+    from sam3d_gs.pipeline import Settings
+
+    options = _scene_options(turntable, report)
+    _run(photos, ["scene"], Settings(workspace.absolute(), force, PhotoOptions(max_side_px), scene=options))
+
+
+@app.command()
+def reconstruct(
+    photos: Photos,
+    masks: MasksDir = None,
+    engine: Engine = "",
+    workspace: Root = Path(),
+    profile: ProfileOption = "embedded",
+    force: Force = False,
+    seed: Seed = ObjectOptions.seed,
+    fov: Fov = ObjectOptions.fov_deg,
+    turntable: Turntable = SceneOptions.turntable,
+    report: Report = SceneOptions.report,
+    max_side_px: MaxSide = PhotoOptions.max_side_px,
+) -> None:
+    """Objects and scene in one process: photo + masks -> .pt files -> scene and report."""
+    from sam3d_gs.pipeline import Settings
+
+    settings = Settings(
+        workspace.absolute(),
+        force,
+        PhotoOptions(max_side_px),
+        masks=MaskOptions("given", masks_dir=masks.absolute()) if masks else MaskOptions(),
+        objects=ObjectOptions(_engine("objects", engine, profile), seed, fov),
+        scene=_scene_options(turntable, report),
+    )
+    _run(photos, [*(["masks"] if masks else []), "objects", "scene"], settings)
+
+
+@app.command()
+def status(
+    photos: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Photos, or their names in the workspace; all when none is given.", metavar="PHOTO"),
+    ] = None,
+    workspace: Root = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """What is done: a table of stages and objects of each photo."""
+    from sam3d_gs import status as module
+    from sam3d_gs.pipeline import all_workspaces, find_workspace
+
+    root = workspace.absolute()
+    found = [find_workspace(root, path) for path in photos] if photos else list(all_workspaces(root))
+    if as_json:
+        print(json.dumps([module.as_data(w) for w in found], indent=2, ensure_ascii=False))
+    elif not found:
+        print(f"No photo has been worked on in {root}.")
+    else:
+        print("\n\n".join(module.as_table(w) for w in found))
+
+
+@app.command()
+def view(
+    photo: Done,
+    workspace: Root = Path(),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 8080,
+    browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
+) -> None:
+    """Open the live 3D viewer on the scene of a photo."""
+    from sam3d_gs.pipeline import find_workspace
+    from sam3d_gs.viewer import serve
+
+    serve(find_workspace(workspace.absolute(), photo), port=port, open_browser=browser)
+
+
+@app.command()
+def export(
+    photo: Done,
+    form: Annotated[str, typer.Option("--format", help="spz or compressed.ply (PlayCanvas).")] = "spz",
+    workspace: Root = Path(),
+) -> None:
+    """Write the scene in a compressed format: <photo>.ply -> <photo>.spz or <photo>.compressed.ply."""
+    from sam3d_gs.gaussians.export import export as write
+    from sam3d_gs.pipeline import find_workspace
+    from sam3d_gs.workspace import EXPORT_FORMATS
+
+    found = find_workspace(workspace.absolute(), photo)
+    if form not in EXPORT_FORMATS:
+        raise UsageError(f"Unknown format {form!r}. Expected {' or '.join(EXPORT_FORMATS)}.")
+    if not found.scene_ply.exists():
+        raise Sam3dGsError(f"No scene of {found.photo} at {found.scene_ply}. Run `sam3d-gs scene {photo}` first.")
+    target = found.export(form)
+    write(found.scene_ply, target)
+    print(target)
+
+
+@app.command()
+def clean(
+    photos: Annotated[list[Path], typer.Argument(help="Photos, or their names in the workspace.", metavar="PHOTO")],
+    workspace: Root = Path(),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove the outputs of a photo, and nothing else."""
+    from sam3d_gs.clean import clean as remove
+    from sam3d_gs.pipeline import find_workspace
+
+    for found in [find_workspace(workspace.absolute(), path) for path in photos]:
+        for path in remove(found, dry_run):
+            print(path)
+
+
+def _engine(stage: str, engine: str, profile: str) -> str:
+    if profile not in PROFILES:
+        raise UsageError(f"Unknown profile {profile!r}. Expected {' or '.join(PROFILES)}.")
+    return engine or PROFILES[profile][stage]
+
+
+def _phrase_options(
+    engine: str, profile: str, max_phrases: int, own: list[str], own_file: Path | None
+) -> PhraseOptions:
+    name = _own("phrases", engine, profile, bool(own or own_file), "--phrases or --phrases-file")
+    return PhraseOptions(name, max_phrases, tuple(own), own_file and own_file.absolute())
+
+
+def _mask_options(
+    engine: str, profile: str, score_threshold: float, min_area: float, max_objects: int, own: Path | None
+) -> MaskOptions:
+    name = _own("masks", engine, profile, own is not None, "--masks DIR")
+    return MaskOptions(
+        name, score_threshold, min_area, max_objects=max_objects, masks_dir=own.absolute() if own else None
+    )
+
+
+def _own(stage: str, engine: str, profile: str, given: bool, option: str) -> str:
+    """The user's own input means the engine "given"."""
+    if given and engine not in ("", "given"):
+        raise UsageError(f"{option} is for engine 'given', not {engine!r}. Leave one of them out.")
+    if engine == "given" and not given:
+        raise UsageError(f"Engine 'given' of {stage} needs {option}.")
+    return "given" if given else _engine(stage, engine, profile)
+
+
+def _scene_options(turntable: str, report: bool) -> SceneOptions:
+    if turntable not in ("webp", "gif", "none"):
+        raise UsageError(f"Unknown turntable {turntable!r}. Expected webp, gif or none.")
+    return SceneOptions(turntable, report)
+
+
+def _run(photos: list[Path], stages: list[str], settings: Settings) -> None:
+    from sam3d_gs import pipeline
+    from sam3d_gs.console import Console
+
+    with Console(len(photos) > 1) as console:
+        code = pipeline.run(photos, stages, settings, console)
+    if code:
+        raise typer.Exit(code)
+
+
+def main() -> None:
+    """Entry point: errors a user can mend are one line and an exit code, bugs keep their traceback."""
+    try:
+        app()
+    except Sam3dGsError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("Stopped. Finished work is kept; the same command goes on from there.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output went away, e.g. `| head`
+        sys.stdout = None  # type: ignore[assignment]  # so that nothing is flushed at exit
+        sys.exit(1)

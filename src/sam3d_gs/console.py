@@ -1,0 +1,95 @@
+"""What a person sees while stages run: results on stdout, progress and warnings on stderr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sam3d_gs.errors import Sam3dGsError
+from sam3d_gs.stages.bookkeeping import Progress, StageResult, no_progress
+from sam3d_gs.workspace import Workspace
+
+log = logging.getLogger("sam3d_gs")
+
+
+class Console:
+    """One line per finished stage; a progress bar while one works, when stderr is a terminal."""
+
+    def __init__(self, several: bool) -> None:
+        self._several = several
+        self._bar: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> Console:
+        if sys.stderr.isatty() and not os.environ.get("SAM3D_GS_QUIET"):
+            from rich.console import Console as RichConsole
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            self._bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=30),
+                TextColumn("{task.completed}/{task.total}"),
+                TimeElapsedColumn(),
+                console=RichConsole(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def progress(self, photo: str, stage: str) -> Progress:
+        if self._bar is None:
+            return no_progress
+        bar = self._bar
+        task = bar.add_task(f"{photo}: {stage}", total=1)
+
+        def update(done: int, total: int, what: str) -> None:
+            text = f"{photo}: {stage}" + (f" {what}" if what and what != stage else "")
+            bar.update(task, completed=done, total=total, description=text)
+            if done >= total and not what:
+                bar.remove_task(task)
+
+        return update
+
+    def stage(self, workspace: Workspace, result: StageResult) -> None:
+        for warning in result.warnings:
+            log.warning("%s: %s", workspace.photo, warning)
+        self._print(f"{workspace.photo}: {result.stage}: {_describe(result)}")
+        if result.stage == "scene":
+            for what, path in (
+                ("scene", workspace.scene_ply),
+                ("poses", workspace.scene_json),
+                ("report", workspace.report_html),
+            ):
+                if path.exists():
+                    self._print(f"{workspace.photo}: {what}: {path}")
+
+    def failed(self, photo: Path, stage: str, error: Sam3dGsError) -> None:
+        prefix = f"Error in {stage} of {photo.name}: " if self._several else "Error: "
+        text = f"{prefix}{error}"
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr)
+
+    def _print(self, text: str) -> None:
+        if self._bar is not None and sys.stdout.isatty():
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, flush=True)
+
+
+def _describe(result: StageResult) -> str:
+    if result.status == "up to date":
+        return "up to date" + (f" ({result.summary})" if result.summary else "")
+    return f"{result.summary} ({result.seconds:.1f} s)"

@@ -1,0 +1,97 @@
+"""Masks the user already has: a folder of PNG or JPG masks, or of RGBA cut-outs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sam3d_gs.errors import BadInputError, UsageError
+from sam3d_gs.files import sha256_of
+from sam3d_gs.options import MaskOptions
+from sam3d_gs.photo import open_image
+from sam3d_gs.types import InstanceMask, Photo, Phrase
+from sam3d_gs.workspace import object_id
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+_OUR_ID = re.compile(r"\d{2,}-(?P<slug>.+)-\d+")  # 00-wooden-chair-0
+
+
+class GivenMasks:
+    """Reads every picture of a folder as one object's mask, in the natural order of the names."""
+
+    licences: Mapping[str, str] = {}
+
+    def __init__(self, options: MaskOptions) -> None:
+        if options.masks_dir is None:
+            raise UsageError("Engine 'given' of masks needs --masks DIR.")
+        self._folder = options.masks_dir
+        self._files = mask_files(options.masks_dir)
+
+    def masks(self, photo: Photo, phrases: Sequence[Phrase]) -> list[InstanceMask]:
+        files = [path for path in self._files if sha256_of(path) != photo.sha256]  # the photo may lie beside its masks
+        if not files:
+            raise BadInputError(f"No masks in {self._folder}. Expected pictures ({', '.join(sorted(SUFFIXES))}).")
+        found = [self._read(path, number, photo) for number, path in enumerate(files)]
+        return sorted(found, key=lambda mask: mask.dropped is not None)  # stable: kept ones first
+
+    def _read(self, path: Path, number: int, photo: Photo) -> InstanceMask:
+        name = phrase_from_name(path.stem)
+        mask = read_mask(path, (photo.width_px, photo.height_px))
+        empty = None if mask.any() else f"empty mask ({path.name})"
+        return InstanceMask(object_id(number, name, 0), name, mask, 1.0, dropped=empty)
+
+
+def mask_files(folder: Path) -> list[Path]:
+    """The pictures of a folder, 2 before 10. Raises BadInputError when the folder is not there."""
+    if not folder.is_dir():
+        raise BadInputError(f"No such folder of masks: {folder}.")
+    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
+    return sorted(files, key=lambda path: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", path.name)])
+
+
+def phrase_from_name(stem: str) -> str:
+    """A phrase for the object: the words of its file name."""
+    match = _OUR_ID.fullmatch(stem)
+    words = re.sub(r"[\s_\-.]+", " ", match["slug"] if match else stem).strip()
+    return words or "object"
+
+
+def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) bool at `size` = (width, height) px from one mask picture.
+
+    Alpha decides when the picture has transparent parts, the palette index when it has a palette, half of the
+    largest value otherwise (so 0/1 and 0/255 masks both work). A picture of the photo's shape but another
+    resolution is scaled; another shape is a BadInputError.
+    """
+    image = open_image(path)
+    values = _mask_values(image)
+    if image.size != size:
+        same_shape = abs(image.width * size[1] - image.height * size[0]) <= max(image.size) + max(size)
+        if not same_shape:
+            raise BadInputError(
+                f"{path} has {image.width} x {image.height} pixels, the photo {size[0]} x {size[1]}. "
+                "Masks must cover the whole photo, not a crop of it."
+            )
+        scaled = Image.fromarray((values * 255).astype(np.uint8)).resize(size, Image.Resampling.BOX)
+        return np.asarray(scaled) > 127
+    return values
+
+
+def _mask_values(image: Image.Image) -> np.ndarray:
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+        if alpha.min() < 128:  # an all-opaque alpha channel says nothing
+            return alpha > 127
+        image = image.convert("RGB")
+    if image.mode == "P":
+        return np.asarray(image) > 0
+    image = image if image.mode[0] in "IF" else image.convert("L")
+    grey = np.asarray(image, dtype=np.float64)
+    top = grey.max(initial=0.0)
+    if 1 < top < 64 and image.mode == "L":  # noise of a lossy, all-black picture
+        return np.zeros(grey.shape, dtype=bool)
+    return grey > top / 2

@@ -1,0 +1,77 @@
+"""phrases.json and the lists of phrases users write: reading what a person or a model left there, with care."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sam3d_gs.errors import BadInputError
+from sam3d_gs.files import read_json, write_json
+from sam3d_gs.types import Phrase
+
+SCHEMA = 1
+MAX_TEXT = 200  # characters; longer text is no phrase
+
+
+def write_phrases(path: Path, phrases: Sequence[Phrase], photo: str, engine: str) -> None:
+    rows = [
+        {"number": p.number, "text": p.text, "score": p.score, "box_xyxy": p.box_xyxy and list(p.box_xyxy)}
+        for p in phrases
+    ]
+    write_json(path, {"schema": SCHEMA, "photo": photo, "engine": engine, "phrases": rows})
+
+
+def read_phrases(path: Path) -> list[Phrase]:
+    """phrases.json as this tool or a person wrote it: an object with "phrases", or just a list, of texts or rows.
+
+    Numbers are given anew by position, so that a person may insert and delete lines. Raises BadInputError.
+    """
+    data = read_json(path, "phrases file")
+    rows = data.get("phrases") if isinstance(data, dict) else data
+    if not isinstance(rows, list):
+        raise BadInputError(f'{path} holds no list of phrases. Expected {{"phrases": ["red cup", ...]}}.')
+    phrases: list[Phrase] = []
+    for position, row in enumerate(rows, start=1):
+        text = _clean(row.get("text") if isinstance(row, dict) else row, path, position)
+        if text.casefold() in {p.text.casefold() for p in phrases}:
+            continue
+        values = row if isinstance(row, dict) else {}
+        phrases.append(Phrase(len(phrases), text, _score(values.get("score")), _box(values.get("box_xyxy"))))
+    if not phrases:
+        raise BadInputError(f"{path} holds no phrases. Add one, or delete the file and run the phrases stage again.")
+    return phrases
+
+
+def _clean(text: Any, path: Path, position: int) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise BadInputError(f"{path}: phrase {position} is not a text: {text!r:.60}.")
+    clean = " ".join(text.split())
+    if len(clean) > MAX_TEXT:
+        raise BadInputError(f"{path}: phrase {position} has {len(clean)} characters, more than {MAX_TEXT}.")
+    return clean
+
+
+def _score(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and 0 <= value <= 1 else None
+
+
+def _box(value: Any) -> tuple[float, float, float, float] | None:
+    if isinstance(value, list) and len(value) == 4 and all(isinstance(v, (int, float)) for v in value):
+        x0, y0, x1, y1 = (float(v) for v in value)
+        return x0, y0, x1, y1
+    return None
+
+
+def phrases_from_file(path: Path) -> list[str]:
+    """Texts of a .json phrases file, or the non-empty lines of any other text file ("#" starts a comment line).
+
+    Raises BadInputError naming the file.
+    """
+    if path.suffix.lower() == ".json":
+        return [phrase.text for phrase in read_phrases(path)]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path} is not a readable text file of phrases: {error}.") from error
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -1,0 +1,118 @@
+"""Find the pixels of each object: photo + phrases -> one PNG per mask, and masks.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sam3d_gs.engines.api import MaskEngine
+from sam3d_gs.errors import BadInputError, Sam3dGsError
+from sam3d_gs.files import atomic_path, sha256_of
+from sam3d_gs.manifest import StageRecord, fingerprint
+from sam3d_gs.mask_files import read_masks, write_masks
+from sam3d_gs.options import MaskOptions
+from sam3d_gs.phrase_files import read_phrases
+from sam3d_gs.stages.bookkeeping import Context, StageResult, finished, intact, plain_options, recorded, recording
+from sam3d_gs.types import InstanceMask, Phrase
+
+log = logging.getLogger("sam3d_gs")
+
+
+def needs_phrases(options: MaskOptions) -> bool:
+    """The user's own masks need no phrases."""
+    return options.engine != "given"
+
+
+def run(context: Context, options: MaskOptions, engine: Callable[[], MaskEngine]) -> StageResult:
+    """Mask every phrase and write the masks. Raises Sam3dGsError when nothing is kept."""
+    workspace, photo = context.workspace, context.photo
+    inputs = {"photo": photo.sha256, "size": f"{photo.width_px}x{photo.height_px}"}
+    phrases: list[Phrase] = []
+    if needs_phrases(options):
+        finished(workspace, "phrases", photo.path)
+        phrases = read_phrases(workspace.phrases_json)
+        inputs["phrases"] = fingerprint([[p.text, p.box_xyxy] for p in phrases])
+    elif options.masks_dir is not None:
+        inputs["masks_dir"] = fingerprint([[path.name, sha256_of(path)] for path in _files(options.masks_dir)])
+    plain = plain_options(options)
+    former = recorded(workspace, "masks")
+    if not context.force and former and former.status == "done" and former.same_work(options.engine, plain, inputs):
+        kept = _still_there(context, former)
+        if kept is not None:
+            return StageResult("masks", "up to date", kept)
+    context.progress(0, 1, "masks")
+    loaded = engine()
+    with recording(context, "masks", options.engine, plain, inputs, loaded.licences) as recorder:
+        found = _checked(loaded.masks(photo, phrases), (photo.height_px, photo.width_px))
+        kept = [mask for mask in found if mask.dropped is None]
+        if not kept:
+            raise Sam3dGsError(_nothing(found, phrases, photo.path, options))
+        recorder.add_output(*write_masks(workspace, found, options.engine))
+        from sam3d_gs.pictures import mask_overlay
+
+        with atomic_path(workspace.overlay_png) as temporary:
+            mask_overlay(photo, kept).save(temporary)
+        recorder.add_output(workspace.overlay_png)
+    summary = f"{len(kept)} masks kept, {len(found) - len(kept)} dropped"
+    return StageResult("masks", "done", summary, recorder.record.seconds, tuple(_unmatched(found, phrases)))
+
+
+def _still_there(context: Context, former: StageRecord) -> str | None:
+    """What to say when the masks of an earlier run can be used, None when they must be made again.
+
+    Masks repainted by hand, and rows deleted from masks.json, are the user's work and are kept.
+    """
+    workspace, photo = context.workspace, context.photo
+    if intact(workspace, former):
+        return ""
+    try:
+        masks = read_masks(workspace, (photo.width_px, photo.height_px))
+    except BadInputError as error:
+        log.warning("Masks of %s are made again: %s", workspace.photo, error)
+        return None
+    if not any(mask.dropped is None for mask in masks):
+        return None
+    log.info("The masks of %s were edited by hand: kept (--force makes them again).", workspace.photo)
+    return "edited by hand"
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise BadInputError(f"No such folder of masks: {folder}.")
+    return sorted(path for path in folder.iterdir() if path.is_file())
+
+
+def _checked(found: Sequence[InstanceMask], shape: tuple[int, int]) -> list[InstanceMask]:
+    """What an engine promised: masks of the photo's size, ids unique, nothing empty among the kept."""
+    ids = [mask.object_id for mask in found]
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"the mask engine returned the same object id twice: {sorted(ids)}")
+    for mask in found:
+        if mask.mask.shape != shape:
+            raise ValueError(f"mask {mask.object_id} has shape {mask.mask.shape}, the photo {shape}")
+    return [
+        dataclasses.replace(mask, dropped="empty mask") if mask.dropped is None and not mask.area_px else mask
+        for mask in found
+    ]
+
+
+def _unmatched(found: Sequence[InstanceMask], phrases: Sequence[Phrase]) -> list[str]:
+    matched = {mask.phrase for mask in found} | {alias for mask in found for alias in mask.aliases}
+    return [f'No mask for "{phrase.text}".' for phrase in phrases if phrase.text not in matched]
+
+
+def _nothing(found: Sequence[InstanceMask], phrases: Sequence[Phrase], photo: Path, options: MaskOptions) -> str:
+    names = ", ".join(f'"{phrase.text}"' for phrase in phrases) or "any object"
+    best = max((mask.score for mask in found), default=None)
+    if best is None:
+        hint = "Edit phrases.json or give masks with --masks DIR"
+        if options.engine == "embedded":
+            hint = 'The embedded engine knows colours, sizes and places, no nouns: say e.g. "large red object, left"'
+        return f"No masks for {names} in {photo.name}. {hint}, then run `sam3d-gs masks {photo}`."
+    reason = max(found, key=lambda mask: mask.score).dropped
+    return (
+        f"No masks kept for {names} in {photo.name}: {len(found)} dropped, the best (score {best:.2f}) as: {reason}. "
+        f"Change the thresholds or phrases.json, then run `sam3d-gs masks {photo}`."
+    )

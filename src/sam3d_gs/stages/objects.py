@@ -1,0 +1,89 @@
+"""Lift every mask to posed Gaussians: photo + masks -> one .pt per object."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from sam3d_gs.engines.api import FailedObject, ObjectEngine
+from sam3d_gs.errors import Sam3dGsError
+from sam3d_gs.files import sha256_of
+from sam3d_gs.manifest import Item, fingerprint
+from sam3d_gs.mask_files import mask_path, read_masks
+from sam3d_gs.options import ObjectOptions
+from sam3d_gs.stages.bookkeeping import (
+    Context,
+    StageResult,
+    finished,
+    item_intact,
+    plain_options,
+    recorded,
+    recording,
+)
+from sam3d_gs.types import InstanceMask
+
+log = logging.getLogger("sam3d_gs")
+
+
+def run(context: Context, options: ObjectOptions, engine: Callable[[], ObjectEngine]) -> StageResult:
+    """Make every kept mask's object that is not there yet.
+
+    An object that fails is recorded with its reason and the others go on (status "partial").
+    Raises Sam3dGsError when not one object could be made.
+    """
+    workspace, photo = context.workspace, context.photo
+    finished(workspace, "masks", photo.path)
+    masks = [m for m in read_masks(workspace, (photo.width_px, photo.height_px)) if m.dropped is None]
+    if not masks:
+        raise Sam3dGsError(
+            f"No kept masks for {photo.path.name} in {workspace.masks_json}. Run `sam3d-gs masks {photo.path} --force`."
+        )
+    inputs = {"photo": photo.sha256, "masks": _masks_hash(context, masks)}
+    plain = plain_options(options)
+    # The question each object answers: everything the engine is given, since placement looks at the neighbours too.
+    question = {m.object_id: fingerprint([inputs, options.engine, plain, m.object_id, m.phrase]) for m in masks}
+    former = recorded(workspace, "objects")
+    reuse: dict[str, Item] = {}
+    if former and not context.force:
+        reuse = {
+            key: item
+            for key, item in former.items.items()
+            if question.get(key) == item.input and item_intact(workspace, item)
+        }
+        if len(reuse) == len(masks) and former.status == "done":
+            return StageResult("objects", "up to date", f"{len(reuse)} objects")
+    wanted = [m.object_id for m in masks if m.object_id not in reuse]
+    if reuse:
+        log.info("%s: %d of %d objects are there already.", workspace.photo, len(reuse), len(masks))
+    context.progress(len(reuse), len(masks), "objects")
+    loaded = engine()
+    with recording(context, "objects", options.engine, plain, inputs, loaded.licences, reuse) as recorder:
+        from sam3d_gs.gaussians.pt import write_pt
+
+        done, started_s = len(reuse), time.perf_counter()
+        for result in loaded.objects(photo, masks, wanted):
+            if isinstance(result, FailedObject):
+                log.warning("%s: %s failed: %s", workspace.photo, result.object_id, result.reason)
+                recorder.add_error(result.object_id, result.reason)
+            else:
+                path = workspace.object_pt(result.object_id)
+                write_pt(path, result)
+                seconds = time.perf_counter() - started_s
+                recorder.add_item(result.object_id, question[result.object_id], path, seconds)
+            started_s = time.perf_counter()
+            done += 1
+            context.progress(done, len(masks), result.object_id)
+        made, failed = len(recorder.record.items), recorder.record.errors
+        if not made:
+            raise Sam3dGsError(
+                f"Not one object could be made from {photo.path.name}: {next(iter(failed.values()), '?')}"
+            )
+        recorder.finish("partial" if failed else "done")
+    summary = f"{made} objects" + (f", {len(failed)} failed" if failed else "")
+    warnings = tuple(f"{key}: {reason}" for key, reason in failed.items())
+    return StageResult("objects", "partial" if failed else "done", summary, recorder.record.seconds, warnings)
+
+
+def _masks_hash(context: Context, masks: Sequence[InstanceMask]) -> str:
+    return fingerprint([[m.object_id, m.score, sha256_of(mask_path(context.workspace, m))] for m in masks])

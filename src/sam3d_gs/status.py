@@ -1,0 +1,71 @@
+"""What has been done for a photo, read from its manifest alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sam3d_gs import manifest as manifests
+from sam3d_gs.errors import BadInputError
+from sam3d_gs.manifest import Manifest, StageRecord
+from sam3d_gs.options import STAGES
+from sam3d_gs.workspace import Workspace
+
+
+def as_data(workspace: Workspace) -> dict[str, Any]:
+    """Stages and objects as plain values, for `status --json`."""
+    manifest = _manifest(workspace)
+    stages = {name: _stage(manifest.stages.get(name)) for name in STAGES}
+    return {"photo": dict(manifest.photo), "stages": stages, "objects": _objects(workspace, manifest)}
+
+
+def as_table(workspace: Workspace) -> str:
+    """Two aligned tables: stages, then objects."""
+    data = as_data(workspace)
+    photo = data["photo"]
+    rows = [["stage", "status", "engine", "seconds", "problems"]]
+    for name, stage in data["stages"].items():
+        problem = stage["errors"].get("stage", "") or (f"{len(stage['errors'])} failed" if stage["errors"] else "")
+        rows.append([name, stage["status"], stage["engine"], f"{stage['seconds']:.1f}", problem])
+    lines = [f"{photo['name']}  ({photo['file']}, {photo['width_px']} x {photo['height_px']} px)", *_aligned(rows)]
+    if data["objects"]:
+        rows = [["object", "status", "file"]]
+        rows += [[o["object_id"], o["status"], o["file"] or o["reason"]] for o in data["objects"]]
+        lines += ["", *_aligned(rows)]
+    return "\n".join(lines)
+
+
+def _manifest(workspace: Workspace) -> Manifest:
+    manifest = manifests.load(workspace.manifest)
+    if manifest is None:
+        raise BadInputError(f"No manifest at {workspace.manifest}.")
+    return manifest
+
+
+def _stage(record: StageRecord | None) -> dict[str, Any]:
+    if record is None:
+        return {"status": "to do", "engine": "-", "seconds": 0.0, "errors": {}}
+    status = "interrupted or running" if record.status == "running" else record.status
+    return {"status": status, "engine": record.engine, "seconds": record.seconds, "errors": dict(record.errors)}
+
+
+def _objects(workspace: Workspace, manifest: Manifest) -> list[dict[str, str]]:
+    record = manifest.stages.get("objects")
+    masks = manifest.stages.get("masks")
+    if masks is None:
+        return []
+    folder = workspace.relative(workspace.masks_dir)
+    kept = [path for path in masks.outputs if path.endswith(".png") and path.rsplit("/", 1)[0] == folder]
+    rows = []
+    for object_id in sorted(path.rsplit("/", 1)[1].removesuffix(".png") for path in kept):
+        item = record.items.get(object_id) if record else None
+        reason = record.errors.get(object_id, "") if record else ""
+        status = "done" if item else "failed" if reason else "to do"
+        rows.append({"object_id": object_id, "status": status, "file": item.output if item else "", "reason": reason})
+    return rows
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
