@@ -20,12 +20,13 @@ TEMPORARY_PREFIX = ".tmp-"
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it into place when the block ends well, delete it otherwise.
 
-    The name keeps the suffix, since Pillow and others choose the format by it.
+    Its name tells the target's (see `clear_temporary`) and keeps the suffix, by which Pillow chooses the format.
     Raises Sam3dGsError naming the file when the folder is read-only or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent)
+        prefix = f"{TEMPORARY_PREFIX}{path.name[:40]}-"
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
         os.close(handle)
         os.chmod(name, 0o666 & ~_umask())
     except OSError as error:
@@ -86,9 +87,9 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def clear_temporary(folder: Path) -> None:
-    """Remove what a killed run left behind; only our own temporary names."""
+def clear_temporary(folder: Path, target: str = "") -> None:
+    """Remove what a killed run left behind; only our own temporary names, for targets that start with `target`."""
     if folder.is_dir():
-        for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-            if leftover.is_file():
+        for leftover in folder.iterdir():
+            if leftover.name.startswith(TEMPORARY_PREFIX + target[:40]) and leftover.is_file():
                 leftover.unlink(missing_ok=True)

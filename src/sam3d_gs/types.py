@@ -181,4 +181,5 @@ class Scene:
     K: np.ndarray  # (3, 3) float64, px
     image_size: tuple[int, int]  # (width, height) px
     scale_source: str
+    up: np.ndarray  # (3,) float64 unit vector against gravity, camera frame
     objects: tuple[SceneObject, ...]

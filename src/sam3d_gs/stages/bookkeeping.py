@@ -217,8 +217,14 @@ def _remove_stale(workspace: Workspace, former: StageRecord, current: StageRecor
 
 def clear_leftovers(workspace: Workspace) -> None:
     """Remove temporary files of killed runs from the photo's own folders."""
-    for folder in (workspace.run_dir, workspace.masks_dir, workspace.objects_dir, workspace.single_dir):
+    for folder in _own_folders(workspace):
         clear_temporary(folder)
+    clear_temporary(workspace.multi_dir, f"{workspace.photo}.")  # shared with other photos, which may be at work
+
+
+def _own_folders(workspace: Workspace) -> tuple[Path, ...]:
+    masks = workspace.masks_dir
+    return workspace.run_dir, masks, masks / "dropped", workspace.objects_dir, workspace.single_dir
 
 
 def peak_memory_mb() -> float:

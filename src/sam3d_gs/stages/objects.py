@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from sam3d_gs.engines.api import FailedObject, ObjectEngine
-from sam3d_gs.errors import Sam3dGsError
+from sam3d_gs.errors import ObjectError, Sam3dGsError
 from sam3d_gs.files import sha256_of
 from sam3d_gs.manifest import Item, fingerprint
 from sam3d_gs.mask_files import mask_path, read_masks
@@ -63,12 +63,14 @@ def run(context: Context, options: ObjectOptions, engine: Callable[[], ObjectEng
 
         done, started_s = len(reuse), time.perf_counter()
         for result in loaded.objects(photo, masks, wanted):
-            if isinstance(result, FailedObject):
-                log.warning("%s: %s failed: %s", workspace.photo, result.object_id, result.reason)
-                recorder.add_error(result.object_id, result.reason)
-            else:
+            try:
+                if isinstance(result, FailedObject):
+                    raise ObjectError(result.reason)
                 path = workspace.object_pt(result.object_id)
                 write_pt(path, result)
+            except ObjectError as error:
+                recorder.add_error(result.object_id, str(error))
+            else:
                 seconds = time.perf_counter() - started_s
                 recorder.add_item(result.object_id, question[result.object_id], path, seconds)
             started_s = time.perf_counter()

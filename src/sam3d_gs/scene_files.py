@@ -1,0 +1,98 @@
+"""The scene JSON: the one description of a scene that other programs read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sam3d_gs import __version__
+from sam3d_gs.errors import BadInputError
+from sam3d_gs.files import read_json, write_json
+from sam3d_gs.types import Scene, SceneObject
+
+SCHEMA = 1
+FRAME = "camera of the photo, OpenCV: x right, y down, z forward"
+
+
+def write_scene(path: Path, scene: Scene, files: dict[str, str]) -> None:
+    """`files`: what -> path below the workspace, for the files of the whole scene."""
+    width, height = scene.image_size
+    write_json(
+        path,
+        {
+            "schema": SCHEMA,
+            "tool": f"sam3d_gs {__version__}",
+            "photo": scene.photo,
+            "frame": FRAME,
+            "units": "metres" if scene.scale_source.startswith("metric") else "arbitrary",
+            "scale_source": scene.scale_source,
+            "up": _plain(scene.up),
+            "K": _plain(scene.K),
+            "image_size": [width, height],
+            "files": files,
+            "objects": [_object(obj) for obj in scene.objects],
+        },
+    )
+
+
+def read_scene(path: Path) -> Scene:
+    """The scene of a JSON written by `write_scene`. Raises BadInputError naming the file."""
+    data = read_json(path, "scene file")
+    try:
+        if data["schema"] != SCHEMA:
+            raise BadInputError(f"{path} has schema {data['schema']}, this version reads {SCHEMA}.")
+        width, height = data["image_size"]
+        return Scene(
+            photo=str(data["photo"]),
+            K=_array(data["K"], (3, 3)),
+            image_size=(int(width), int(height)),
+            scale_source=str(data["scale_source"]),
+            up=_array(data["up"], (3,)),
+            objects=tuple(_read_object(row) for row in data["objects"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInputError(
+            f"{path} is not a scene file of this program ({error!r}). Run the scene stage again."
+        ) from error
+
+
+def _object(obj: SceneObject) -> dict[str, Any]:
+    return {
+        "object_id": obj.object_id,
+        "phrase": obj.phrase,
+        "scores": {name: round(float(score), 6) for name, score in obj.scores.items()},
+        "T_camera_object": _plain(obj.T_camera_object),
+        "aabb": _plain(obj.aabb),
+        "obb": _plain(obj.obb),
+        "gaussians": obj.gaussians,
+        "files": dict(obj.files),
+        "reprojection_iou": None if obj.reprojection_iou is None else round(obj.reprojection_iou, 4),
+    }
+
+
+def _read_object(row: dict[str, Any]) -> SceneObject:
+    iou = row["reprojection_iou"]
+    return SceneObject(
+        object_id=str(row["object_id"]),
+        phrase=str(row["phrase"]),
+        scores={str(name): float(score) for name, score in row["scores"].items()},
+        T_camera_object=_array(row["T_camera_object"], (4, 4)),
+        aabb=_array(row["aabb"], (2, 3)),
+        obb=_array(row["obb"], (8, 3)),
+        gaussians=int(row["gaussians"]),
+        files={str(kind): str(file) for kind, file in row["files"].items()},
+        reprojection_iou=None if iou is None else float(iou),
+    )
+
+
+def _plain(array: np.ndarray) -> Any:
+    return np.asarray(array, dtype=np.float64).tolist()
+
+
+def _array(value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    array = np.asarray(value, dtype=np.float64)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise ValueError(f"expected {shape} finite numbers, found {array.shape}")
+    return array

@@ -1,0 +1,38 @@
+"""Shared by all tests: nothing may touch the user's own files or the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam3d_gs.photo import load_photo
+from sam3d_gs.stages.bookkeeping import Context, prepare
+from sam3d_gs.workspace import Workspace
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SAM3D_GS_WORKSPACE", "SAM3D_GS_PROFILE", "SAM3D_GS_QUIET"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    """A small photo with two coloured squares."""
+    rgb = np.full((48, 64, 3), 200, np.uint8)
+    rgb[12:36, 4:28] = (200, 40, 30)
+    rgb[12:36, 36:60] = (30, 60, 200)
+    path = tmp_path / "kitchen.png"
+    Image.fromarray(rgb).save(path)
+    return path
+
+
+@pytest.fixture
+def context(tmp_path: Path, picture: Path) -> Context:
+    photo = load_photo(picture)
+    workspace = Workspace(tmp_path / "out", "kitchen")
+    prepare(workspace, photo)
+    return Context(workspace, photo)

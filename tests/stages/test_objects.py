@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sam3d_gs.errors import Sam3dGsError
+from sam3d_gs.gaussians.pt import read_pt
+from sam3d_gs.options import MaskOptions, ObjectOptions, PhraseOptions
+from sam3d_gs.stages import masks, objects, phrases
+from sam3d_gs.stages.bookkeeping import Context, recorded
+from tests.fakes import FakeMasks, FakeObjects, FakePhrases
+
+OPTIONS = ObjectOptions(engine="fake")
+IDS = ("00-red-cup-0", "01-spoon-0", "02-plate-0")
+
+
+@pytest.fixture
+def masked(context: Context) -> Context:
+    phrases.run(context, PhraseOptions(engine="fake"), lambda: FakePhrases(["red cup", "spoon", "plate"]))
+    masks.run(context, MaskOptions(engine="fake"), FakeMasks)
+    return context
+
+
+def test_one_pt_per_object(masked: Context) -> None:
+    assert objects.run(masked, OPTIONS, FakeObjects).summary == "3 objects"
+    obj = read_pt(masked.workspace.object_pt(IDS[1]))
+    assert (obj.object_id, obj.phrase, obj.image_size) == (IDS[1], "spoon", (64, 48))
+
+
+def test_without_masks_it_says_what_to_run(context: Context) -> None:
+    with pytest.raises(Sam3dGsError, match="Run `sam3d-gs masks"):
+        objects.run(context, OPTIONS, FakeObjects)
+
+
+def test_an_interrupted_run_goes_on_with_the_missing_ones(masked: Context) -> None:
+    first = FakeObjects(stop_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        objects.run(masked, OPTIONS, lambda: first)
+    record = recorded(masked.workspace, "objects")
+    assert record is not None
+    assert record.status == "running"
+    assert sorted(record.items) == [*IDS[:2]]
+    second = FakeObjects()
+    assert objects.run(masked, OPTIONS, lambda: second).status == "done"
+    assert second.asked == [(IDS[2],)]
+    assert objects.run(masked, OPTIONS, lambda: second).status == "up to date"
+
+
+def test_one_failing_object_leaves_the_others_and_is_tried_again(masked: Context) -> None:
+    result = objects.run(masked, OPTIONS, lambda: FakeObjects(fail=[IDS[0]]))
+    assert (result.status, result.warnings) == ("partial", (f"{IDS[0]}: told to fail",))
+    again = FakeObjects()
+    assert objects.run(masked, OPTIONS, lambda: again).status == "done"
+    assert again.asked == [(IDS[0],)]
+
+
+def test_nothing_made_is_an_error(masked: Context) -> None:
+    with pytest.raises(Sam3dGsError, match=r"Not one object.*kitchen\.png.*told to fail"):
+        objects.run(masked, OPTIONS, lambda: FakeObjects(fail=IDS))
+    record = recorded(masked.workspace, "objects")
+    assert record is not None
+    assert record.status == "failed"
+
+
+def test_an_object_with_nan_fails_alone(masked: Context) -> None:
+    class Nan(FakeObjects):
+        def objects(self, photo, masks, wanted):  # type: ignore[no-untyped-def]
+            for obj in super().objects(photo, masks, wanted):
+                if obj.object_id == IDS[0]:
+                    means = obj.gaussians.means.copy()
+                    means[3] = np.nan
+                    obj = dataclasses.replace(obj, gaussians=dataclasses.replace(obj.gaussians, means=means))
+                yield obj
+
+    result = objects.run(masked, OPTIONS, Nan)
+    assert result.status == "partial"
+    assert IDS[0] in result.warnings[0]
+
+
+def test_a_lost_or_cut_file_is_made_again_alone(masked: Context) -> None:
+    objects.run(masked, OPTIONS, FakeObjects)
+    masked.workspace.object_pt(IDS[0]).unlink()
+    masked.workspace.object_pt(IDS[1]).write_bytes(b"half")
+    engine = FakeObjects()
+    objects.run(masked, OPTIONS, lambda: engine)
+    assert engine.asked == [IDS[:2]]
+
+
+def test_other_options_or_masks_make_all_again(masked: Context) -> None:
+    objects.run(masked, OPTIONS, FakeObjects)
+    engine = FakeObjects()
+    objects.run(masked, dataclasses.replace(OPTIONS, fov_deg=40.0), lambda: engine)
+    mask = np.zeros((48, 64), bool)
+    mask[5:20, 5:20] = True
+    Image.fromarray(mask).save(masked.workspace.mask_png(IDS[0]))
+    objects.run(masked, dataclasses.replace(OPTIONS, fov_deg=40.0), lambda: engine)
+    assert engine.asked == [IDS, IDS]
+
+
+def test_objects_of_an_older_run_do_not_stay(masked: Context) -> None:
+    objects.run(masked, OPTIONS, FakeObjects)
+    masked.workspace.phrases_json.write_text('["bowl"]')
+    masks.run(masked, MaskOptions(engine="fake"), FakeMasks)
+    objects.run(masked, OPTIONS, FakeObjects)
+    assert [p.name for p in masked.workspace.objects_dir.iterdir()] == ["00-bowl-0.pt"]
