@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Fetch the pinned upstream code into sam3/ and sam-3d-objects/ (for the full profile only).
+#
+# Usage: bash envs/fetch_upstream.sh [FOLDER ...]      default: both
+#
+# Does what `git submodule update --init` does, and also works when sam-3d-objects/ already holds results, where git
+# refuses to clone. Only the pinned commit is fetched. Results stay where they are.
+
+set -euo pipefail
+trap 'exit 130' INT
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+fetch() {
+  local folder=$1 url commit
+  url=$(git config -f .gitmodules "submodule.$folder.url") ||
+    { printf '%s: %s is not one of the submodules in .gitmodules.\n' "${0##*/}" "$folder" >&2 && exit 2; }
+  commit=$(git rev-parse ":$folder")
+  if [[ ! -e $folder/.git ]]; then
+    git init -q -- "$folder"
+    git -C "$folder" remote add origin "$url"
+  fi
+  if ! git -C "$folder" cat-file -e "$commit^{commit}" 2>/dev/null; then
+    git -C "$folder" fetch -q --depth 1 origin "$commit" || { forget_empty "$folder" && exit 1; }
+  fi
+  git -C "$folder" checkout -q --detach "$commit"
+  git submodule --quiet init -- "$folder"
+  git submodule --quiet absorbgitdirs -- "$folder"
+  printf '%s: %s\n' "$folder" "$commit"
+}
+
+# A repository without a commit would stand in the way of git's own commands.
+forget_empty() { git -C "$1" rev-parse -q --verify HEAD >/dev/null || rm -rf -- "$1/.git"; }
+
+[[ $# -gt 0 ]] || set -- sam3 sam-3d-objects
+for folder in "$@"; do fetch "${folder%/}"; done

@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# Make .venv, the environment of the embedded profile, or bring it up to date; does nothing when it is.
+#
+# Usage: bash envs/setup_embedded.sh [EXTRA ...]      extras of pyproject.toml besides `embedded`, e.g. dev
+#
+# PYTHON names the Python to use (3.10 to 3.14; default: the newest of python3.13 ... python3.10, then python3).
+# Writes .venv and .cache/setup_embedded.log. A set-up that was cut off starts afresh; two at once wait for each other.
+
+set -euo pipefail
+trap 'exit 130' INT
+
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+venv=$root/.venv
+state=$venv/.sam3d_gs # a file per installed extra; `made` and, while at work, `installing`; `adopted`: not made by us
+log=$root/.cache/setup_embedded.log
+torch=torch==2.13.0
+extras=(embedded "$@")
+pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
+
+unset PYTHONHOME
+export PIP_USER=0 # a user's pip.conf may ask for ~/.local, which pip refuses in an environment
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+die() { say "$@" && exit 1; }
+
+# The environment belongs to this folder and this Python; after a move or an upgrade it is made again.
+origin() { printf '%s\n' "$root" && "$venv/bin/python" -I -S -c 'import sys; print(sys.version)' 2>/dev/null; }
+
+# What an extra was installed from.
+recipe() { printf '%s\n' "$torch" "$(<"$root/pyproject.toml")"; }
+
+holds() { [[ -f $1 && $(<"$1") == "$2" ]]; }
+
+sound() { [[ ! -e $state/installing ]] && holds "$state/made" "$(origin)"; }
+
+up_to_date() {
+  local extra
+  sound || return 1
+  for extra in "${extras[@]}"; do
+    holds "$state/$extra" "$(recipe)" || return 1
+  done
+}
+
+find_python() {
+  local candidate no_venv='' candidates=(python3.13 python3.12 python3.11 python3.10 python3)
+  [[ -z ${PYTHON:-} ]] || candidates=("$PYTHON")
+  for candidate in "${candidates[@]}"; do
+    "$candidate" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1 || continue
+    if "$candidate" -c 'import venv, ensurepip' >/dev/null 2>&1; then
+      printf '%s\n' "$candidate"
+      return
+    fi
+    no_venv=${no_venv:-$candidate}
+  done
+  if [[ -n $no_venv ]]; then
+    die "$no_venv cannot make environments. On Debian and Ubuntu: apt install python3-venv; then try again."
+  fi
+  die "No Python 3.10 to 3.14 as ${PYTHON:-python3}. Install one, or name it: PYTHON=/path/to/python3 bash ${0##*/}"
+}
+
+# step NAME COMMAND...: run quietly; the log has the rest.
+step() {
+  say "  $1 ..."
+  "${@:2}" >>"$log" 2>&1 </dev/null && return
+  tail -n 5 -- "$log" >&2
+  die "Set-up failed at \"$1\"; the whole log is $log. Run the same command again to retry."
+}
+
+# pip's own torch for Linux x86_64 brings gigabytes of CUDA libraries. A machine whose pip has a place of its own for
+# packages is taken at its word; elsewhere uv fetches the CPU build, since it knows where that is.
+install_torch() {
+  if [[ $(uname -sm) != 'Linux x86_64' ]] || "${pip[@]}" config list | grep -Eq '(find-links|extra-index-url|no-index)='; then
+    "${pip[@]}" install "$torch"
+  elif "${pip[@]}" install uv &&
+    "$venv/bin/uv" pip install --python "$venv/bin/python" --torch-backend=cpu "$torch"; then
+    :
+  else
+    say 'WARNING: uv could not get the CPU build of torch; pip takes the default one, some gigabytes.' 2>&3
+    "${pip[@]}" install "$torch"
+  fi
+}
+
+make_venv() {
+  local python
+  python=$(find_python)
+  say "Making $venv with $python (once; some minutes) ..."
+  mkdir -p -- "$state"
+  touch -- "$state/installing" # stays to the end: what is cut off, even here, is known for ours and for broken
+  find "$venv" -mindepth 1 -maxdepth 1 ! -path "$state" -exec rm -rf -- {} +
+  find "$state" -type f ! -name installing -exec rm -f -- {} +
+  step environment "$python" -m venv "$venv"
+}
+
+set_up() {
+  local extra names
+  if [[ -x $venv/bin/python && ! -d $state ]]; then
+    say "Installing into the $venv that is there."
+    mkdir -p -- "$state"
+    touch -- "$state/adopted"
+  elif [[ -e $state/adopted ]]; then
+    "$venv/bin/python" -c '' || die "$venv/bin/python does not run. Delete $venv and try again."
+  elif ! sound; then
+    make_venv
+  fi
+  touch -- "$state/installing"
+  origin >"$state/made"
+  step torch install_torch
+  names=$(IFS=,; printf '%s' "${extras[*]}")
+  step "sam3d_gs[$names]" "${pip[@]}" install -e "${root}[$names]"
+  for extra in "${extras[@]}"; do
+    recipe >"$state/$extra"
+  done
+  rm -f -- "$state/installing"
+  say "$venv is ready (${SECONDS} s)."
+}
+
+if up_to_date; then exit 0; fi
+
+mkdir -p -- "$root/.cache"
+if command -v flock >/dev/null; then
+  exec 9>"$root/.cache/setup_embedded.lock"
+  flock -n 9 || { say 'Another set-up is at work; waiting for it ...' && flock 9; }
+  if up_to_date; then exit 0; fi
+fi
+exec 3>&2
+: >"$log"
+set_up

@@ -1,0 +1,109 @@
+# shellcheck shell=bash
+# What the three stage scripts share: their help, the profile, and how stages follow each other. To be sourced.
+
+# shellcheck source=envs/activate.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/activate.sh"
+
+# The photo of a call that names none; the program reads it (an argument list cannot tell a photo from an option's value).
+if [[ -z ${SAM3D_GS_PHOTO:-} ]]; then
+  for SAM3D_GS_PHOTO in "$sam3d_gs_root"/assets/sample.{jpg,png}; do
+    [[ ! -e $SAM3D_GS_PHOTO ]] || break
+  done
+fi
+export SAM3D_GS_PHOTO
+
+partial=3 # exit code: some objects failed, the others are there
+exit_code=0
+
+# Print the comment at the head of the script and leave when the arguments ask for help.
+help_if_asked() {
+  local argument
+  for argument in "$@"; do
+    case $argument in
+      --) return ;;
+      -h | --help)
+        sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+        exit 0
+        ;;
+    esac
+  done
+}
+
+# choose_profile ENVIRONMENT... -- ARGUMENT...: sets `profile`. The environments are those that `full` needs here.
+# --profile wins, then SAM3D_GS_PROFILE, then `full` where all of them are ready, else `embedded`, said aloud.
+choose_profile() {
+  local name problem argument previous='' needed=()
+  while [[ $1 != -- ]]; do
+    needed+=("$1")
+    shift
+  done
+  shift
+  profile=${SAM3D_GS_PROFILE:-}
+  for argument in "$@"; do
+    [[ $argument != -- ]] || break
+    [[ $previous != --profile ]] || profile=$argument
+    [[ $argument != --profile=* ]] || profile=${argument#*=}
+    previous=$argument
+  done
+  case $profile in
+    full | embedded) return ;;
+    '') profile=full ;;
+    *)
+      say "Invalid profile: $profile. Expected full or embedded."
+      exit 2
+      ;;
+  esac
+  for name in "${needed[@]}"; do
+    problem=$(env_problem "$name")
+    [[ -n $problem ]] || continue
+    profile=embedded
+    say "NOTE: the small embedded CPU models do the work, since the environment \"$name\" is not ready: $problem" \
+      "For the full models see \"Full profile\" in README.md; --profile embedded hides this note."
+    return
+  done
+}
+
+# environment_for NAME: sets `environment` to where a stage runs; the embedded profile's one is made when it must be.
+environment_for() {
+  if [[ $profile == full ]]; then
+    environment=$1
+  else
+    environment=.venv
+    bash "$sam3d_gs_root/envs/setup_embedded.sh"
+  fi
+}
+
+# stage ENVIRONMENT SUBCOMMAND ARGUMENTS...: run one stage; a failure ends the script with the same code, and a partial
+# result is remembered while the later stages work on what there is.
+stage() {
+  environment_for "$1"
+  keep_going_if_partial run_in_env "$environment" sam3d-gs "$2" \
+    --profile "$profile" --workspace "${SAM3D_GS_WORKSPACE:-$sam3d_gs_root}" "${@:3}"
+}
+
+keep_going_if_partial() {
+  local code=0
+  "$@" || code=$?
+  case $code in
+    0) ;;
+    "$partial") exit_code=$partial ;;
+    *) exit "$code" ;;
+  esac
+}
+
+# split_options VARIABLE: sets the array `options` to the words of the variable, quoted as in a shell; nothing is run.
+split_options() {
+  local words word
+  options=()
+  [[ ${!1:-} == *[![:space:]]* ]] || return 0
+  if ! words=$(printf '%s\n' "${!1}" | xargs printf '%s\n' 2>/dev/null); then
+    say "$1 has a quote without its partner: ${!1}"
+    exit 2
+  fi
+  while IFS= read -r word; do
+    options+=("$word")
+  done <<<"$words"
+}
+
+# Leave with what the stages said.
+finish() { exit "$exit_code"; }

@@ -1,0 +1,16 @@
+# shellcheck shell=bash
+# record PROGRAM ARGUMENTS...: write one call below $FAKE/calls, numbered; fields end with NUL.
+record() {
+  local number=1 program=$1 name
+  shift
+  # noclobber makes the number ours even when two programs record at once.
+  until (set -o noclobber && : >"$FAKE/calls/$number") 2>/dev/null; do number=$((number + 1)); done
+  {
+    printf '%s\0' "$program" "$PWD" "$#" "$@"
+    for name in PATH HOME VIRTUAL_ENV CONDA_PREFIX CONDA_DEFAULT_ENV CONDA_SHLVL PYTHONNOUSERSITE PYTHONHOME \
+      SAM3D_GS_PHOTO SAM3D_GS_PROFILE; do
+      if [[ -n ${!name+set} ]]; then printf '%s=%s\0' "$name" "${!name}"; fi
+    done
+    printf 'program=%s\0' "$0"
+  } >"$FAKE/calls/$number"
+}

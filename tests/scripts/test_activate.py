@@ -1,0 +1,93 @@
+"""envs/activate.sh as a library: where it looks, and that the caller's shell stays as it was."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+
+from tests.scripts.script_place import FAKES, Place, executable
+
+HEAD = 'set -euo pipefail; source "$ROOT/envs/activate.sh"; '
+
+
+def shell(place: Place, text: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environ = place.environ(ROOT=str(place.root), **more)
+    command = [str(place.tools / "bash"), "-c", HEAD + text]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_set_u_survives_conda_and_is_on_afterwards(place: Place) -> None:
+    place.add_conda("vllm")
+    text = 'activate_env vllm; echo "$CONDA_DEFAULT_ENV $-"; echo "$never_set"'
+    done = shell(place, text, CONDA_SH=str(place.conda_sh))
+    name, flags = done.stdout.split()
+    assert name == "vllm"
+    assert "u" in flags
+    assert "e" in flags
+    assert done.returncode != 0
+    assert "never_set" in done.stderr
+
+
+def test_an_unknown_name_returns_1_and_goes_on_in_the_callers_hands(place: Place) -> None:
+    place.add_conda("vllm")
+    done = shell(place, "activate_env other || echo code $?", CONDA_SH=str(place.conda_sh))
+    assert done.stdout == "code 1\n"
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("where", ["home", "conda-exe", "conda-info"])
+def test_conda_is_found_without_conda_sh(place: Place, where: str) -> None:
+    place.add_conda("vllm")
+    more = {}
+    if where == "home":
+        shutil.move(place.conda_base, place.base / "home" / "miniforge3")
+    elif where == "conda-exe":
+        more["CONDA_EXE"] = str(place.conda_base / "bin" / "conda")
+    else:
+        program = place.tools / "conda"
+        program.write_text(f'#!/usr/bin/env bash\n[[ "$*" == "info --base" ]] && echo "{place.conda_base}"\n')
+        program.chmod(0o755)
+    done = shell(place, 'activate_env vllm; echo "$CONDA_DEFAULT_ENV"', **more)
+    assert done.stdout == "vllm\n", done.stderr
+
+
+def test_micromamba_serves_where_there_is_no_conda(place: Place) -> None:
+    program = place.tools / "micromamba"
+    hook = 'micromamba() { : "$UNSET_TOO"; [[ $2 == vllm ]] && export CONDA_PREFIX=/mm/vllm; }'
+    program.write_text(f"#!/usr/bin/env bash\n[[ \"$*\" == 'shell hook --shell bash' ]] && echo '{hook}'\n")
+    program.chmod(0o755)
+    assert shell(place, 'activate_env vllm; echo "$CONDA_PREFIX"').stdout == "/mm/vllm\n"
+    assert shell(place, "activate_env other").returncode == 1
+
+
+def test_a_venv_of_the_repository_comes_before_conda(place: Place) -> None:
+    place.add_conda("vllm")
+    place.add_venv(place.base / "other venvs" / "vllm")
+    more = {"SAM3D_GS_VENVS": str(place.base / "other venvs"), "CONDA_SH": str(place.conda_sh)}
+    done = shell(place, 'activate_env vllm; echo "$VIRTUAL_ENV"; command -v sam3d-gs', **more)
+    venv = f"{place.base}/other venvs/vllm"
+    assert done.stdout.splitlines() == [venv, f"{venv}/bin/sam3d-gs"]
+
+
+def test_run_in_env_leaves_the_shell_as_it_was(place: Place) -> None:
+    place.add_conda("vllm")
+    text = 'before=$PATH; run_in_env vllm sam3d-gs masks; [[ $PATH == "$before" ]]; echo "${CONDA_DEFAULT_ENV-none}"'
+    done = shell(place, text, CONDA_SH=str(place.conda_sh))
+    assert done.stdout.splitlines() == ["outputs of masks", "none"]
+
+
+def test_env_problem_is_empty_only_where_the_program_is(place: Place) -> None:
+    place.add_venv(place.root / ".venvs" / "whole")
+    place.add_venv(place.root / ".venvs" / "bare", program=False)
+    assert shell(place, "env_problem whole").stdout == ""
+    assert "has no sam3d-gs" in shell(place, "env_problem bare").stdout
+    assert "no Conda found" in shell(place, "env_problem none").stdout
+
+
+def test_a_program_elsewhere_on_the_path_does_not_count(place: Place) -> None:
+    executable(FAKES / "sam3d-gs", place.tools / "sam3d-gs")
+    place.add_venv(place.root / ".venvs" / "bare", program=False)
+    assert shell(place, "run_in_env bare sam3d-gs masks").returncode == 1
+    assert place.calls() == []
