@@ -1,0 +1,164 @@
+"""The camera of one photo: pinhole intrinsics, and how far the camera looks down.
+
+The pitch comes from the predicted surfaces: most of what people photograph is bounded by upright and level faces, so
+the right "up" is the one to which normals are either parallel or perpendicular. A plate that carries something is
+better evidence still: a circle seen from above is an ellipse, and its axes give the angle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sam3d_gs.embedded.object_net import Crop, TwoLayers
+
+PITCH_RANGE_DEG = (2.0, 70.0)  # looking up is rare, and below 2 degrees the ground reading has no depth left
+USUAL_PITCH_DEG = 8.0  # a person holding a camera
+USUAL_PITCH_SPREAD_DEG = 15.0
+PRIOR_WEIGHT = 0.08  # cost, in the unit of `_misfit`, one spread away from the usual pitch
+MAX_RAMP = 0.3  # how far one object's depths may be tilted, as depth per image length
+RAMP_WEIGHT = 0.10  # cost of tilting that far, in the unit of `_misfit`
+SHEET_FACING = 0.5  # mean upward part of the normals of a rug
+SHEET_DEPTH = 1.0  # depth over width of a sheet that may lie on the floor
+PLATE_IOU = 0.90  # how well an ellipse must cover the filled mask
+PLATE_ASPECT = (0.15, 0.88)  # flatter is a slit, rounder may be a ball
+
+
+def intrinsics(width_px: int, height_px: int, focal_px: float | None, fov_deg: float) -> np.ndarray:
+    """K (3, 3) float64 with the principal point at the photo's centre.
+
+    Without `focal_px` the focal length follows from `fov_deg`, the field of view along the longer side.
+    """
+    if focal_px is None or not math.isfinite(focal_px) or focal_px <= 0:
+        focal_px = max(width_px, height_px) / 2 / math.tan(math.radians(fov_deg) / 2)
+    return np.array([[focal_px, 0, width_px / 2], [0, focal_px, height_px / 2], [0, 0, 1]], np.float64)
+
+
+def gravity_up(pitch_deg: float) -> np.ndarray:
+    """(3,) unit vector against gravity in the camera frame (x right, y down, z forward); no roll is assumed."""
+    pitch = math.radians(pitch_deg)
+    return np.array([0.0, -math.cos(pitch), -math.sin(pitch)])
+
+
+def estimate_pitch_deg(crops: Sequence[Crop], layers: Sequence[TwoLayers], masks: Sequence[np.ndarray]) -> float:
+    """How far the camera looks below the horizon, from all objects of the photo.
+
+    masks: (H, W) bool each. Without usable evidence the answer is `USUAL_PITCH_DEG`.
+    """
+    plates = np.array([_plate_pitch_deg(i, masks) for i in range(len(masks))]).reshape(-1, 2)
+    if plates[:, 1].any():
+        return float(np.clip(np.average(plates[:, 0], weights=plates[:, 1]), *PITCH_RANGE_DEG))
+    candidates = np.arange(PITCH_RANGE_DEG[0], PITCH_RANGE_DEG[1] + 0.5, 1.0)
+    cost, total = np.zeros(len(candidates)), 0.0
+    for crop, layer in zip(crops, layers, strict=True):
+        slopes = _slopes(crop, layer)
+        if slopes is None or _facing_up(*slopes) > SHEET_FACING:  # a bench back is easily mistaken for a board
+            continue
+        weight = crop.half_px
+        cost += weight * np.array([_misfit(*slopes, pitch) for pitch in candidates])
+        total += weight
+    prior = PRIOR_WEIGHT * ((candidates - USUAL_PITCH_DEG) / USUAL_PITCH_SPREAD_DEG) ** 2
+    return float(candidates[np.argmin(cost / max(total, 1e-9) + prior)])
+
+
+@dataclass(frozen=True)
+class Attitude:
+    """How one object is held: the ramp that is added to its depths, and whether it then lies flat."""
+
+    ramp: float  # depth per image length, positive: the bottom comes nearer
+    lies_flat: bool = False
+
+
+def attitude(index: int, crop: Crop, layers: TwoLayers, masks: Sequence[np.ndarray], K: np.ndarray, pitch_deg: float) -> Attitude:
+    """How to tilt object `index` so that its faces agree with the photo's pitch.
+
+    The network reads each crop alone and may see an object lean. Plates, and sheets that face up and are no deeper
+    than wide when laid on the floor, are laid flat; sheets that would be deeper stand upright; all else is tilted a
+    little towards the nearest upright and level faces.
+    """
+    slopes = _slopes(crop, layers)
+    if slopes is None:
+        return Attitude(0.0)
+    slope_x, slope_y = slopes
+    flat_slope, upright_slope = 1 / math.tan(math.radians(pitch_deg)), -math.tan(math.radians(pitch_deg))
+    median = float(np.median(slope_y))
+    if _plate_pitch_deg(index, masks)[1] > 0:
+        return Attitude(flat_slope - median, lies_flat=True)
+    if _facing_up(slope_x, slope_y) > SHEET_FACING:
+        rows, columns = np.flatnonzero(masks[index].any(1)), np.flatnonzero(masks[index].any(0))
+        below_deg = pitch_deg + math.degrees(math.atan2(crop.center_px[1] - K[1, 2], K[1, 1]))
+        depth_over_width = (np.ptp(rows) + 1) / (np.ptp(columns) + 1) / max(math.sin(math.radians(below_deg)), 1e-3)
+        if depth_over_width <= SHEET_DEPTH:
+            local_slope = 1 / math.tan(math.radians(max(below_deg, 5.0)))
+            return Attitude(local_slope - median, lies_flat=True)
+        return Attitude(upright_slope - median)
+    ramps = np.linspace(-MAX_RAMP, MAX_RAMP, 17)
+    cost = [_misfit(slope_x, slope_y + r, pitch_deg) + RAMP_WEIGHT * (r / MAX_RAMP) ** 2 for r in ramps]
+    return Attitude(float(ramps[np.argmin(cost)]))
+
+
+def tilted(crop: Crop, layers: TwoLayers, ramp: float) -> TwoLayers:
+    """The layers with a ramp along the vertical added to their depth; no pixel leaves its ray."""
+    rows = np.linspace(-1, 1, layers.front.shape[0], dtype=np.float32)[:, None]
+    inside = crop.coverage > 0.5
+    centred = rows - (rows * inside).sum() / max(inside.sum(), 1)
+    return replace(layers, front=layers.front + np.float32(ramp) * centred)
+
+
+def _carried_by(index: int, masks: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The smaller masks that lie mostly inside the box of mask `index`."""
+    mask = masks[index]
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return []
+    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    area = mask.sum()
+    return [m for j, m in enumerate(masks) if j != index and m[box].sum() > 0.6 * m.sum() and 0 < m.sum() < 2 * area]
+
+
+def _slopes(crop: Crop, layers: TwoLayers) -> tuple[np.ndarray, np.ndarray] | None:
+    """Slope of the front towards the viewer along x (right) and y (down), away from the rim; None if too small."""
+    from scipy.ndimage import binary_erosion
+
+    core = binary_erosion(crop.coverage > 0.5, iterations=3)
+    if np.count_nonzero(core) < 60:
+        return None
+    pixel = 2 / layers.front.shape[0]
+    slope_y, slope_x = np.gradient(layers.front, pixel)
+    return slope_x[core], slope_y[core]
+
+
+def _facing_up(slope_x: np.ndarray, slope_y: np.ndarray) -> float:
+    """Mean part of the normals that points up in the picture."""
+    return float(np.mean(slope_y / np.sqrt(1 + slope_x**2 + slope_y**2)))
+
+
+def _misfit(slope_x: np.ndarray, slope_y: np.ndarray, pitch_deg: float) -> float:
+    """0 when every normal is parallel or perpendicular to up, at most sqrt(1/2)."""
+    up = gravity_up(pitch_deg)
+    along = np.abs(up[1] * slope_y + up[2]) / np.sqrt(1 + slope_x**2 + slope_y**2)
+    return float(np.mean(np.minimum(along, np.sqrt(np.maximum(0, 1 - along**2)))))
+
+
+def _plate_pitch_deg(index: int, masks: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Pitch read off one mask as a round plate that carries another object, and its weight; weight 0 if it is none."""
+    from scipy.ndimage import binary_fill_holes
+
+    mask, carried = masks[index], _carried_by(index, masks)
+    if not carried:
+        return 0.0, 0.0
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    half_height, half_width = (rows[-1] + 1 - rows[0]) / 2, (columns[-1] + 1 - columns[0]) / 2
+    aspect = half_height / half_width
+    if not PLATE_ASPECT[0] < aspect < PLATE_ASPECT[1] or rows[0] == 0 or rows[-1] == mask.shape[0] - 1:
+        return 0.0, 0.0
+    y = (np.arange(mask.shape[0]) + 0.5 - (rows[0] + half_height))[:, None] / half_height
+    x = (np.arange(mask.shape[1]) + 0.5 - (columns[0] + half_width))[None] / half_width
+    ellipse = x**2 + y**2 <= 1
+    filled = binary_fill_holes(mask | (ellipse & np.any(carried, axis=0)))
+    if (filled & ellipse).sum() < PLATE_IOU * (filled | ellipse).sum() or mask.sum() < 0.3 * ellipse.sum():
+        return 0.0, 0.0
+    return math.degrees(math.asin(aspect)), float(half_width)

@@ -1,0 +1,272 @@
+"""Two layers -> a closed shell of surfels in the camera frame, at the photo's resolution.
+
+Front points lie on the rays of their pixels, and so does everything down to the deepest front point: nothing of the
+shell can come before what the photo shows. Behind that the shell goes on along the object's own viewing direction,
+since the network was trained on parallel rays: sides of a box stay parallel instead of opening like a fan. Walls
+close the shell at the outline and wherever a layer jumps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sam3d_gs.embedded.appearance import back_colours, front_colours, soft_alpha
+from sam3d_gs.embedded.object_net import CROP_MARGIN, Crop, TwoLayers
+from sam3d_gs.embedded.surfels import Surfels, join
+
+FRONT_SIDE = round(320 * CROP_MARGIN)  # samples along the crop: 320 along the object
+BACK_SIDE = 173  # 160 along the object: the predicted back holds no finer detail
+LEAST_SIDE = 64  # a tiny object is sampled finer than its pixels, for a smooth outline
+JUMP = 2.5  # steeper than this many steps between neighbours is an edge, not a slope
+FILLET = 0.05  # largest rounding of an edge, as a share of the crop's side
+MAX_WALL_SURFELS = 24_000
+THICKNESS_PER_WIDTH = 1.5  # no object is thicker than this many of its widest inner circle
+NEAREST_SHARE = 0.4  # no point comes nearer to the camera than this share of the object's depth
+OPAQUE = 0.97
+
+
+@dataclass(frozen=True)
+class Shell:
+    """One layer pair sampled on a square grid over the crop, in the camera frame."""
+
+    inside: np.ndarray  # (G, G) bool
+    alpha: np.ndarray  # (G, G) 0..1
+    rays: np.ndarray  # (G, G, 3) with z = 1
+    front: np.ndarray  # (G, G) depth
+    back: np.ndarray  # (G, G) depth, > front
+    axis: np.ndarray  # (3,) ray of the crop's centre, with z = 1
+    turn: float  # depth at which the shell leaves the pixels' rays for `axis`
+    pixel: float  # width of a sample over its depth
+
+    def points(self, rays: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """(N, 3) points at depth z (N,) on the way that starts along rays (N, 3)."""
+        on_ray = np.minimum(z, self.turn)[:, None]
+        return np.asarray(rays * on_ray + self.axis * (z[:, None] - on_ray))
+
+    def step(self, z: np.ndarray) -> np.ndarray:
+        """Distance between neighbouring samples at depth z."""
+        return np.asarray(self.pixel * np.minimum(z, self.turn))
+
+    def way(self, rays: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """(N, 3) direction of the way at depth z, with z = 1."""
+        return np.where((z < self.turn)[:, None], rays, self.axis)
+
+
+def build_surfels(
+    rgb: np.ndarray, mask: np.ndarray, crop: Crop, layers: TwoLayers, K: np.ndarray, depth: float, seed: int
+) -> Surfels:
+    """The closed shell of one object whose mean depth is `depth` (scene units), in the camera frame.
+
+    rgb: (H, W, 3) uint8. mask: (H, W) bool. seed: of the grain on the unseen side.
+    """
+    side = int(np.clip(np.ceil(2 * crop.half_px), LEAST_SIDE, FRONT_SIDE))
+    front = _sample_shell(mask, crop, layers, K, depth, side)
+    front_rgb = front_colours(rgb, mask, crop, side)
+    back_rgb = back_colours(layers, crop, front_rgb, front.inside, seed)
+    parts = [
+        _layer(front, front.front, front_rgb),
+        *_jump_walls(front, front_rgb, back_rgb),
+        _outline_wall(front, front_rgb, back_rgb),
+    ]
+    if side > BACK_SIDE:
+        back = _sample_shell(mask, crop, layers, K, depth, BACK_SIDE)
+        parts.append(_layer(back, back.back, _resize(back_rgb, BACK_SIDE)))
+    else:
+        parts.append(_layer(front, front.back, back_rgb))
+    return join([part for part in parts if len(part)])
+
+
+def relative_depth(crop: Crop, layers: TwoLayers, K: np.ndarray) -> np.ndarray:
+    """(R, R) depth of the front over the object's mean depth, on the network's grid."""
+    return np.maximum(1 - layers.front * (crop.half_px / K[0, 0]), NEAREST_SHARE)
+
+
+def _sample_shell(mask: np.ndarray, crop: Crop, layers: TwoLayers, K: np.ndarray, depth: float, side: int) -> Shell:
+    from scipy.ndimage import distance_transform_edt
+
+    alpha = soft_alpha(mask, crop, side)
+    inside = alpha > 0.5
+    if not inside.any():
+        inside = alpha >= alpha.max()
+    known = crop.coverage > 0.5
+    if not known.any():
+        known = crop.coverage >= crop.coverage.max()
+    relief = _upsample(layers.front, known, side)
+    widest = 2 * float(distance_transform_edt(known).max()) * 2 / known.shape[0]
+    thickness = np.minimum(_upsample(layers.thickness, known, side), THICKNESS_PER_WIDTH * widest)
+    relief, thickness = _round_edges(relief, thickness, inside)
+
+    focal, half = K[0, 0], crop.half_px
+    pixel = 2 * half / side
+    u = crop.center_px[0] - half + (np.arange(side) + 0.5) * pixel
+    v = crop.center_px[1] - half + (np.arange(side) + 0.5) * pixel
+    x, y = np.meshgrid((u - K[0, 2]) / focal, (v - K[1, 2]) / focal)
+    z = depth * np.maximum(1 - relief * (half / focal), NEAREST_SHARE)
+    return Shell(
+        inside=inside,
+        alpha=alpha,
+        rays=np.stack([x, y, np.ones_like(x)], axis=-1),
+        front=z,
+        back=z + thickness * (depth * half / focal),
+        axis=np.array([(crop.center_px[0] - K[0, 2]) / focal, (crop.center_px[1] - K[1, 2]) / focal, 1.0]),
+        turn=float(z[inside].max()),
+        pixel=pixel / focal,
+    )
+
+
+def _upsample(plane: np.ndarray, known: np.ndarray, side: int) -> np.ndarray:
+    """(R, R) -> (side, side), linear between alike neighbours; across a jump a sample keeps to its nearest pixel."""
+    from scipy.ndimage import distance_transform_edt
+
+    size = plane.shape[0]
+    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    plane = plane[tuple(nearest)]
+    at = np.clip((np.arange(side) + 0.5) * size / side - 0.5, 0, size - 1)
+    low = np.minimum(at.astype(int), size - 2)
+    share = (at - low).astype(np.float32)
+    reference = plane[np.ix_(np.rint(at).astype(int), np.rint(at).astype(int))]
+    tolerance = JUMP * 2 / size
+    total, weights = np.zeros((side, side), np.float32), np.zeros((side, side), np.float32)
+    for row, row_weight in ((low, 1 - share), (low + 1, share)):
+        for column, column_weight in ((low, 1 - share), (low + 1, share)):
+            value = plane[np.ix_(row, column)]
+            weight = np.outer(row_weight, column_weight) * np.exp(-(((value - reference) / tolerance) ** 2)) + 1e-9
+            total += weight * value
+            weights += weight
+    return total / weights
+
+
+def _round_edges(relief: np.ndarray, thickness: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Round both edges of the outline with a quarter circle, so that the side does not look cut out of cardboard."""
+    from scipy.ndimage import distance_transform_edt
+
+    step = 2 / relief.shape[0]
+    distance = np.maximum(distance_transform_edt(inside) - 0.5, 0) * step
+    radius = np.minimum(0.45 * thickness, 2 * FILLET)
+    missing = np.clip(radius - distance, 0, None)
+    drop = radius - np.sqrt(np.maximum(radius**2 - missing**2, 0))
+    return relief - drop, np.maximum(thickness - 2 * drop, 0.25 * step)
+
+
+def _layer(shell: Shell, z: np.ndarray, rgb: np.ndarray) -> Surfels:
+    """One surface of the shell, at depths z (G, G)."""
+    keep = (shell.alpha > 0.2) | shell.inside
+    step = shell.step(z)
+    depth_x = _gentlest_difference(z, keep, 1, JUMP * step)[keep][:, None]
+    depth_y = _gentlest_difference(z, keep, 0, JUMP * step)[keep][:, None]
+    z, step, rays = z[keep], step[keep][:, None], shell.rays[keep]
+    way = shell.way(rays, z)
+    opacity = OPAQUE * _smoothstep(shell.alpha[keep], 0.15, 0.8)
+    return Surfels(
+        points=shell.points(rays, z),
+        step_a=step * [1.0, 0.0, 0.0] + depth_x * way,
+        step_b=step * [0.0, 1.0, 0.0] + depth_y * way,
+        rgb=rgb[keep],
+        opacity=np.where(shell.inside[keep], np.maximum(opacity, 0.3), opacity),
+    )
+
+
+def _gentlest_difference(z: np.ndarray, keep: np.ndarray, axis: int, limit: np.ndarray) -> np.ndarray:
+    """Depth change to the next sample, from the side on which it changes least; 0 next to nothing."""
+    forward = np.full(z.shape, np.inf)
+    ahead = [slice(None)] * 2
+    here = [slice(None)] * 2
+    ahead[axis], here[axis] = slice(1, None), slice(None, -1)
+    both = keep[tuple(ahead)] & keep[tuple(here)]
+    forward[tuple(here)] = np.where(both, z[tuple(ahead)] - z[tuple(here)], np.inf)
+    backward = np.full(z.shape, np.inf)
+    backward[tuple(ahead)] = forward[tuple(here)]
+    least = np.where(np.abs(forward) <= np.abs(backward), forward, backward)
+    return np.clip(np.where(np.isfinite(least), least, 0), -limit, limit)
+
+
+def _jump_walls(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> list[Surfels]:
+    """Walls between neighbouring samples where the front or the back jumps, built on the sample that sticks out."""
+    inside, front, back = shell.inside, shell.front, shell.back
+    walls = []
+    for row_step, column_step in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        other = (-row_step, -column_step)
+        pair = inside & np.roll(inside, other, (0, 1))
+        step = np.array([column_step, row_step, 0.0]) * shell.pixel
+        front_wall = front, np.minimum(np.roll(front, other, (0, 1)), back)
+        back_wall = np.maximum(np.roll(back, other, (0, 1)), front), back
+        for start, end in (front_wall, back_wall):
+            where = pair & (end - start > JUMP * shell.step(start))
+            across = np.broadcast_to(np.abs(step[[1, 0, 2]]), (np.count_nonzero(where), 3))
+            walls.append(
+                _wall(
+                    shell, shell.rays[where] + 0.5 * step, across, start[where], end[where],
+                    (front[where], back[where]), front_rgb[where], back_rgb[where], MAX_WALL_SURFELS // 8,
+                )
+            )
+    return walls
+
+
+def _outline_wall(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> Surfels:
+    """The wall along the outline, on a smoothed sub-pixel contour so that it shows no stairs."""
+    from scipy.ndimage import distance_transform_edt, gaussian_filter1d
+    from skimage.measure import find_contours
+
+    side = shell.inside.shape[0]
+    nearest = distance_transform_edt(~shell.inside, return_distances=False, return_indices=True)
+    outlines = [contour[:-1] - 1 for contour in find_contours(np.pad(shell.alpha, 1), 0.5) if len(contour) > 4]
+    if not outlines:
+        return _EMPTY
+    outlines = [gaussian_filter1d(outline, 1.5, axis=0, mode="wrap") for outline in outlines]
+    at = np.concatenate(outlines)
+    tangent = np.concatenate([(np.roll(o, -1, 0) - np.roll(o, 1, 0)) / 2 for o in outlines])
+    pixel = np.clip(np.rint(at).astype(int), 0, side - 1)
+    row, column = nearest[:, pixel[:, 0], pixel[:, 1]]
+    offset = np.stack([at[:, 1] - column, at[:, 0] - row, np.zeros(len(at))], axis=1)
+    along = np.stack([tangent[:, 1], tangent[:, 0], np.zeros(len(at))], axis=1)
+    front, back = shell.front[row, column], shell.back[row, column]
+    return _wall(
+        shell, shell.rays[row, column] + offset * shell.pixel, along * shell.pixel, front, back,
+        (front, back), front_rgb[row, column], back_rgb[row, column], MAX_WALL_SURFELS,
+    )
+
+
+def _wall(
+    shell: Shell, rays: np.ndarray, across: np.ndarray, start: np.ndarray, end: np.ndarray,
+    layers: tuple[np.ndarray, np.ndarray], front_rgb: np.ndarray, back_rgb: np.ndarray, limit: int,
+) -> Surfels:
+    """Fill the way of each ray from depth `start` to `end` with about `limit` surfels at most.
+
+    rays, across: (N, 3), across being the step to the next ray. layers: depths (N,) of front and back, between which
+    the colours fade.
+    """
+    if not len(rays):
+        return _EMPTY
+    gap = end - start
+    spacing = np.maximum(np.linalg.norm(across, axis=1) * start, 1e-9)
+    spacing = spacing * max(1.0, float(np.sum(gap / spacing)) / limit)
+    count = np.maximum(np.ceil(gap / spacing).astype(int), 1)
+    which = np.repeat(np.arange(len(rays)), count)
+    rank = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
+    z = start[which] + gap[which] * (rank + 0.5) / count[which]
+    front, back = layers[0][which], layers[1][which]
+    fade = _smoothstep((z - front) / np.maximum(back - front, 1e-9), 0.0, 1.0)[:, None]
+    return Surfels(
+        points=shell.points(rays[which], z),
+        step_a=across[which] * np.minimum(z, shell.turn)[:, None],
+        step_b=(gap / count)[which][:, None] * shell.way(rays[which], z),
+        rgb=(1 - fade) * front_rgb[which] + fade * back_rgb[which],
+        opacity=np.full(len(which), OPAQUE),
+    )
+
+
+def _smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t))
+
+
+def _resize(rgb: np.ndarray, side: int) -> np.ndarray:
+    from PIL import Image
+
+    channels = [Image.fromarray(rgb[..., c].astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR) for c in range(3)]
+    return np.stack([np.asarray(c) for c in channels], axis=-1)
+
+
+_EMPTY = Surfels(*(np.zeros((0, 3)) for _ in range(4)), np.zeros(0))

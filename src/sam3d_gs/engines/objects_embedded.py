@@ -1,0 +1,128 @@
+"""Objects without a GPU: the embedded two-layer network, or plain inflation, placed by a reading of the ground."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sam3d_gs import __version__
+from sam3d_gs.embedded.camera import attitude, estimate_pitch_deg, gravity_up, intrinsics, tilted
+from sam3d_gs.embedded.inflate import inflate
+from sam3d_gs.embedded.layers import build_surfels, relative_depth
+from sam3d_gs.embedded.object_net import (
+    Crop,
+    ObjectNet,
+    TwoLayers,
+    crop_object,
+    load_object_net,
+    predict,
+    shipped_weights,
+)
+from sam3d_gs.embedded.placement import place, silhouette
+from sam3d_gs.embedded.surfels import to_gaussians
+from sam3d_gs.engines.api import FailedObject
+from sam3d_gs.gaussians.pose import matrix_to_quat
+from sam3d_gs.options import ObjectOptions
+from sam3d_gs.types import InstanceMask, Photo, PlacedObject, Pose
+
+SHIPPED = "shipped"
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """One object before it is placed."""
+
+    item: InstanceMask
+    crop: Crop
+    layers: TwoLayers
+
+
+class EmbeddedObjects:
+    """Lifts masks on a CPU; see `embedded/weights/OBJECTS_CARD.md` for what to expect."""
+
+    def __init__(self, options: ObjectOptions, weights: Path | str | None = SHIPPED) -> None:
+        """`weights`: a .safetensors file, "shipped" for the package's own, or None for inflation without any.
+
+        When the package's own file is missing, inflation takes over.
+        """
+        self.options = options
+        path = shipped_weights() if weights == SHIPPED else weights
+        usable = path is not None and (weights != SHIPPED or Path(path).is_file())
+        self._net: ObjectNet | None = load_object_net(Path(path)) if usable and path is not None else None
+        self.licences: Mapping[str, str] = (
+            {"embedded object network (sam3d_gs)": "Apache-2.0"} if self._net else {"silhouette inflation": "Apache-2.0"}
+        )
+
+    def objects(
+        self, photo: Photo, masks: Sequence[InstanceMask], wanted: Sequence[str]
+    ) -> Iterator[PlacedObject | FailedObject]:
+        """Yield the wanted objects, in the order of `masks`. All masks are read, since placement depends on them."""
+        size = (photo.height_px, photo.width_px)
+        usable = [item for item in masks if item.mask.shape == size and item.mask.any()]
+        for item in masks:
+            if item.object_id in wanted and item not in usable:
+                yield FailedObject(item.object_id, _why_unusable(item, photo))
+        if not usable or not any(item.object_id in wanted for item in usable):
+            return
+
+        K = intrinsics(photo.width_px, photo.height_px, photo.focal_px, self.options.fov_deg)
+        drafts = self._drafts(photo, usable)
+        arrays = [d.item.mask for d in drafts]
+        pitch_deg = estimate_pitch_deg([d.crop for d in drafts], [d.layers for d in drafts], arrays)
+        held = [attitude(i, d.crop, d.layers, arrays, K, pitch_deg) for i, d in enumerate(drafts)]
+        drafts = [replace(d, layers=tilted(d.crop, d.layers, h.ramp)) for d, h in zip(drafts, held, strict=True)]
+        outlines = [
+            silhouette(d.item.mask, d.crop, relative_depth(d.crop, d.layers, K), h.lies_flat)
+            for d, h in zip(drafts, held, strict=True)
+        ]
+        depths = place(outlines, K, pitch_deg)
+        for draft, depth in zip(drafts, depths, strict=True):
+            if draft.item.object_id in wanted:
+                yield self._placed(photo, draft, K, pitch_deg, float(depth))
+
+    def _drafts(self, photo: Photo, items: Sequence[InstanceMask]) -> list[_Draft]:
+        crops = [crop_object(photo.rgb, item.mask) for item in items]
+        layers = predict(self._net, crops) if self._net else [inflate(crop) for crop in crops]
+        return [_Draft(*parts) for parts in zip(items, crops, layers, strict=True)]
+
+    def _placed(self, photo: Photo, draft: _Draft, K: np.ndarray, pitch_deg: float, depth: float) -> PlacedObject:
+        surfels = build_surfels(photo.rgb, draft.item.mask, draft.crop, draft.layers, K, depth, self.options.seed)
+        rotation = upright_frame(gravity_up(pitch_deg), surfels.points.mean(axis=0))
+        local = surfels.points @ rotation
+        low, high = local.min(axis=0), local.max(axis=0)
+        origin, scale = rotation @ ((low + high) / 2), float(np.max(high - low))
+        inside = draft.crop.coverage > 0.5
+        visible = float(draft.layers.visible[inside].mean()) if inside.any() else 0.0
+        return PlacedObject(
+            object_id=draft.item.object_id,
+            phrase=draft.item.phrase,
+            gaussians=to_gaussians(surfels, rotation, origin, scale),
+            pose=Pose(matrix_to_quat(rotation), origin, scale),
+            K=K,
+            image_size=(photo.width_px, photo.height_px),
+            scores={"mask": float(np.clip(draft.item.score, 0, 1)), "visible": visible},
+            seed=self.options.seed,
+            engine="embedded",
+            scale_source="arbitrary",
+            versions={"sam3d_gs": __version__, "torch": str(torch.__version__)},
+        )
+
+
+def upright_frame(up: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """(3, 3) rotation, object to camera: z against gravity, -y level towards the camera, x to the right."""
+    level = center - (center @ up) * up
+    length = float(np.linalg.norm(level))
+    forward = level / length if length > 1e-9 * math.hypot(*center) else np.cross(up, [1.0, 0.0, 0.0])
+    return np.stack([np.cross(forward, up), forward, up], axis=1)
+
+
+def _why_unusable(item: InstanceMask, photo: Photo) -> str:
+    if not item.mask.any():
+        return "The mask is empty."
+    height, width = item.mask.shape
+    return f"The mask is {width}x{height} px, the photo {photo.width_px}x{photo.height_px} px."
