@@ -15,7 +15,7 @@ from sam3d_gs.workspace import Workspace
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SAM3D_GS_WORKSPACE", "SAM3D_GS_PROFILE", "SAM3D_GS_QUIET"):
+    for name in ("SAM3D_GS_WORKSPACE", "SAM3D_GS_PROFILE", "SAM3D_GS_QUIET", "SAM3D_GS_PHOTO"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -40,7 +40,10 @@ app = typer.Typer(
 # Help panels.
 _INPUT, _RESULT = "Enter from outside", "Results"
 
-Photos = Annotated[list[Path], typer.Argument(help="One or more photos.", show_default=False, metavar="PHOTO")]
+Photos = Annotated[
+    list[Path],
+    typer.Argument(help="One or more photos.", show_default=False, metavar="PHOTO", envvar="SAM3D_GS_PHOTO"),
+]
 Done = Annotated[
     Path, typer.Argument(help="A photo, or its name in the workspace.", show_default=False, metavar="PHOTO")
 ]

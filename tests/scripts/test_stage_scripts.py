@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from sam3d_gs.cli import app
 from tests.scripts.script_place import STAGE_ENVIRONMENTS, Place, process_is_there
 
 SCRIPTS = ("run_pipeline.sh", "run_agent_with_vllm.sh", "run_sam3d_from_masks.sh")
@@ -111,6 +114,16 @@ def test_a_call_without_a_photo_gets_the_sample(full: Place) -> None:
     assert {call.environment["SAM3D_GS_PHOTO"] for call in full.calls()} == {str(full.root / "assets" / "sample.jpg")}
     full.run("run_sam3d_from_masks.sh", SAM3D_GS_PHOTO="mine.png")
     assert full.calls()[-1].environment["SAM3D_GS_PHOTO"] == "mine.png"
+
+
+@pytest.mark.parametrize("subcommand", ["run", "phrases", "masks", "objects", "scene", "reconstruct"])
+def test_the_real_program_takes_its_photo_from_the_same_variable(
+    subcommand: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    environ = {"SAM3D_GS_PHOTO": str(tmp_path / "no such.jpg"), "SAM3D_GS_WORKSPACE": str(tmp_path)}
+    done = CliRunner().invoke(app, [subcommand], env=environ)
+    assert done.exit_code == 1  # 2 would be a missing argument
+    assert "no such.jpg" in done.output + caplog.text
 
 
 @pytest.mark.parametrize(("failing", "reached"), [("phrases", 1), ("masks", 2), ("reconstruct", 3)])
