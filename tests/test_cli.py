@@ -29,7 +29,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
     FAIL.clear()
 
     def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["sam3d-gs", *map(str, args)])
+        quick = ["--turntable", "none", "--no-report"] if args[0] == "run" and "--turntable" not in args else []
+        monkeypatch.setattr("sys.argv", ["sam3d-gs", *map(str, args), *quick])
         try:
             main()
             code = 0
@@ -57,7 +58,7 @@ def make_objects(options: object) -> fakes.FakeObjects:
 
 
 def test_run_makes_everything_and_says_where(cli: Run, picture: Path, tmp_path: Path) -> None:
-    code, out, _ = cli("run", picture, "--workspace", tmp_path / "w")
+    code, out, _ = cli("run", picture, "--workspace", tmp_path / "w", "--turntable", "webp")
     assert code == 0
     for line in ("phrases: 2 phrases", "masks: 2 masks kept", "objects: 2 objects", "scene: ", "report: "):
         assert line in out
@@ -67,7 +68,7 @@ def test_run_makes_everything_and_says_where(cli: Run, picture: Path, tmp_path: 
     assert [o["object_id"] for o in scene["objects"]] == ["00-red-cup-0", "01-spoon-0"]
     assert all(o["reprojection_iou"] > 0.5 for o in scene["objects"])
     assert (tmp_path / "w" / "outputs" / "master_with_vllm" / "kitchen" / "report.html").exists()
-    code, out, _ = cli("run", picture, "--workspace", tmp_path / "w")
+    code, out, _ = cli("run", picture, "--workspace", tmp_path / "w", "--turntable", "webp")
     assert code == 0
     assert out.count("up to date") == 4
 
@@ -123,7 +124,7 @@ def test_own_phrases_and_own_masks(cli: Run, picture: Path, tmp_path: Path) -> N
     code, out, _ = cli("run", picture, "--masks", folder)
     assert code == 0
     assert "1 masks kept" in out
-    assert "phrases" not in out
+    assert "kitchen: phrases" not in out
     scene = json.loads((tmp_path / "sam-3d-objects" / "gaussians" / "multi" / "kitchen.json").read_text())
     assert [o["phrase"] for o in scene["objects"]] == ["teapot"]
 

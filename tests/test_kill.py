@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from sam3d_gs import manifest as manifests
@@ -16,11 +14,14 @@ from sam3d_gs.gaussians.pt import read_pt
 from sam3d_gs.scene_files import read_scene
 from sam3d_gs.workspace import Workspace
 
-CHILD = """
-import sys, time
+# Imports everything once, then runs the pipeline in forks of itself and kills each after the seconds it is told.
+HARNESS = """
+import os, signal, sys, time
 from pathlib import Path
-from sam3d_gs import engines, pipeline
-from sam3d_gs.options import MaskOptions, ObjectOptions, PhraseOptions, SceneOptions
+import torch, numba
+from sam3d_gs import pipeline
+from sam3d_gs.options import SceneOptions
+from sam3d_gs.stages import masks, objects, phrases, scene
 from tests import fakes
 
 root, photo, journal = map(Path, sys.argv[1:])
@@ -44,7 +45,17 @@ class Silent:
 
 settings = pipeline.Settings(root, scene=SceneOptions(turntable="none", report=False))
 print("ready", flush=True)
-sys.exit(pipeline.run([photo], ["phrases", "masks", "objects", "scene"], settings, Silent()))
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        os._exit(pipeline.run([photo], ["phrases", "masks", "objects", "scene"], settings, Silent()))
+    end = time.monotonic() + float(line)
+    while time.monotonic() < end and not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        time.sleep(0.002)
+    if not ended[0]:
+        os.kill(child, signal.SIGKILL)
+        ended = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(ended[1]), flush=True)
 """
 
 
@@ -52,34 +63,32 @@ def test_killed_at_random_moments(tmp_path: Path, picture: Path) -> None:
     root, journal = tmp_path / "out", tmp_path / "journal"
     workspace = Workspace(root, "kitchen")
     rng = random.Random(0)
-    code = None
-    for _attempt in range(40):
-        done_before = _recorded_objects(workspace)
-        lines_before = _lines(journal)
-        child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(root), str(picture), str(journal)],
-            stdout=subprocess.PIPE,
-            cwd=Path(__file__).parent.parent,
-        )
-        assert child.stdout is not None
-        assert child.stdout.readline() == b"ready\n"
-        time.sleep(rng.uniform(0.0, 0.5))
-        child.send_signal(signal.SIGKILL)
-        code = child.wait()
-        child.stdout.close()
-        made = _lines(journal)[len(lines_before) :]
-        assert not done_before & set(made), "a finished object was made again"
-        _all_files_are_whole(workspace)
-        if code == 0:
-            break
-    assert code == 0 or _recorded_objects(workspace)
-    final = subprocess.run(
-        [sys.executable, "-c", CHILD, str(root), str(picture), str(journal)],
+    harness = subprocess.Popen(
+        [sys.executable, "-c", HARNESS, str(root), str(picture), str(journal)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
         cwd=Path(__file__).parent.parent,
-        check=False,
-        capture_output=True,
     )
-    assert final.returncode == 0, final.stderr
+    with harness:
+        assert harness.stdin is not None
+        assert harness.stdout is not None
+        assert harness.stdout.readline() == "ready\n"
+        interrupted = 0
+        for attempt in range(30):
+            last = attempt == 29
+            done_before, lines_before = _recorded_objects(workspace), len(_lines(journal))
+            print(300.0 if last else rng.uniform(0.01, 0.15), file=harness.stdin, flush=True)
+            code = int(harness.stdout.readline())
+            made = _lines(journal)[lines_before:]
+            assert not done_before & set(made), "a finished object was made again"
+            _all_files_are_whole(workspace)
+            interrupted += code == -9
+            if code == 0:
+                break
+        harness.stdin.close()
+    assert code == 0
+    assert interrupted > 3, "the kills came too late to test anything"
     assert len(read_scene(workspace.scene_json).objects) == 8
     assert not list(root.rglob(f"{TEMPORARY_PREFIX}*"))
 

@@ -86,22 +86,36 @@ Fov = Annotated[
         "--fov", min=5, max=150, help="Field of view along the longer side, in degrees, when EXIF has no focal length."
     ),
 ]
-Turntable = Annotated[str, typer.Option(help="Turntable of the scene: webp, gif or none.", rich_help_panel=_RESULT)]
+Turntable = Annotated[str, typer.Option(help="Turntables: webp, gif (of the scene) or none.", rich_help_panel=_RESULT)]
 Report = Annotated[bool, typer.Option(help="Write report.html.", rich_help_panel=_RESULT)]
 
 
-@app.callback(invoke_without_command=False)
+class _StderrHandler(logging.Handler):
+    """Plain lines on whatever sys.stderr is at the moment: the progress bar replaces it while it is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"sam3d-gs {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
 def _global(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings and results.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
 ) -> None:
-    if version:
-        print(f"sam3d-gs {__version__}")
-        raise typer.Exit()
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
-    logging.getLogger("sam3d_gs").setLevel(level)
+    logger = logging.getLogger("sam3d_gs")
+    logger.handlers[:] = [_StderrHandler()]
+    logger.propagate = False
+    logger.setLevel(level)
     if quiet:
         os.environ["SAM3D_GS_QUIET"] = "1"
 
@@ -329,7 +343,17 @@ def clean(
 def _engine(stage: str, engine: str, profile: str) -> str:
     if profile not in PROFILES:
         raise UsageError(f"Unknown profile {profile!r}. Expected {' or '.join(PROFILES)}.")
-    return engine or PROFILES[profile][stage]
+    from sam3d_gs.engines import ENGINES
+
+    name = engine or PROFILES[profile][stage]
+    if name in ENGINES[stage]:
+        return name
+    if engine:
+        raise UsageError(f"Unknown engine {name!r} for {stage}. Expected {' or '.join(ENGINES[stage])}.")
+    raise UsageError(
+        f"Profile {profile!r} uses engine {name!r} for {stage}, which this version does not have yet. "
+        "Use --profile embedded."
+    )
 
 
 def _phrase_options(

@@ -33,10 +33,9 @@ def load_engine(stage: str, name: str, options: Any) -> Any:
 
     Raises UsageError for an unknown name, MissingPackageError when a package of the engine is not installed here.
     """
-    names = ENGINES[stage]
-    if name not in names:
-        raise UsageError(f"Unknown engine {name!r} for {stage}. This version has: {', '.join(sorted(names))}.")
-    module, _, attribute = names[name].partition(":")
+    if name not in ENGINES[stage]:
+        raise UsageError(f"Unknown engine {name!r} for {stage}. Expected {' or '.join(ENGINES[stage])}.")
+    module, _, attribute = ENGINES[stage][name].partition(":")
     try:
         engine = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:

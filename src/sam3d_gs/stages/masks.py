@@ -50,7 +50,7 @@ def run(context: Context, options: MaskOptions, engine: Callable[[], MaskEngine]
         if not kept:
             raise Sam3dGsError(_nothing(found, phrases, photo.path, options))
         recorder.add_output(*write_masks(workspace, found, options.engine))
-        from sam3d_gs.pictures import mask_overlay
+        from sam3d_gs.overlay import mask_overlay
 
         with atomic_path(workspace.overlay_png) as temporary:
             mask_overlay(photo, kept).save(temporary)
