@@ -102,7 +102,9 @@ def load_photo(path: Path, options: PhotoOptions = PhotoOptions()) -> Photo:
 def focal_from_exif(image: Image.Image) -> float | None:
     """Focal length in pixels from EXIF's 35 mm equivalent, None when absent or absurd."""
     try:
-        millimetres = float(image.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_35MM) or 0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            millimetres = float(image.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_35MM) or 0)
     except Exception:  # EXIF is third-party data of any quality
         return None
     if not 5 <= millimetres <= 2000:
