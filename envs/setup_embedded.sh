@@ -69,7 +69,9 @@ step() {
 # pip's own torch for Linux x86_64 brings gigabytes of CUDA libraries. A machine whose pip has a place of its own for
 # packages is taken at its word; elsewhere uv fetches the CPU build, since it knows where that is.
 install_torch() {
-  if [[ $(uname -sm) != 'Linux x86_64' ]] || "${pip[@]}" config list | grep -Eq '(find-links|extra-index-url|no-index)='; then
+  local config
+  config=$("${pip[@]}" config list)
+  if [[ $(uname -sm) != 'Linux x86_64' || $config =~ (find-links|extra-index-url|no-index)= ]]; then
     "${pip[@]}" install "$torch"
   elif "${pip[@]}" install uv &&
     "$venv/bin/uv" pip install --python "$venv/bin/python" --torch-backend=cpu "$torch"; then

@@ -24,6 +24,7 @@ def place(tmp_path: Path) -> Place:
     tools = base / "tools"
     tools.mkdir()
     (base / "calls").mkdir()
+    (base / "claims").mkdir()
     (base / "home").mkdir()
     for tool in TOOLS:
         if found := shutil.which(tool):

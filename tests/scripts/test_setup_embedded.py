@@ -39,10 +39,12 @@ def test_torch_comes_from_uv_on_an_ordinary_linux_machine(embedded: Place) -> No
     ("config", "platform"),
     [
         ("global.find-links='/opt/wheels'\n", "Linux x86_64"),
+        ("global.find-links='/opt/wheels'\n" + "global.more='x'\n" * 10_000, "Linux x86_64"),  # more than a pipe holds
         (":env:.extra-index-url='https://example.invalid'\n", "Linux x86_64"),
         ("", "Darwin arm64"),
         ("", "Linux aarch64"),
     ],
+    ids=["find-links", "long", "extra-index", "macOS", "ARM"],
 )
 def test_pip_is_taken_at_its_word_where_it_knows_a_place_for_torch(place: Place, config: str, platform: str) -> None:
     place.add_python("python3.12")

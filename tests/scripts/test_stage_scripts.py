@@ -278,8 +278,15 @@ def test_the_callers_folder_is_kept_and_the_workspace_is_the_repository(full: Pl
         assert call.argv[4] == str(full.root)
 
 
-def test_home_may_be_unset_and_cdpath_set(full: Place) -> None:
-    environ = full.environ(CDPATH=str(full.base))
+def test_cdpath_does_not_lead_astray(full: Place) -> None:
+    command = [str(full.tools / "bash"), "my clone/run_pipeline.sh"]
+    done = subprocess.run(command, cwd=full.base, env=full.environ(CDPATH=str(full.base)), timeout=30, check=False)
+    assert done.returncode == 0
+    assert full.calls()[0].argv[4] == str(full.root)
+
+
+def test_home_may_be_unset(full: Place) -> None:
+    environ = full.environ()
     del environ["HOME"]
     done = full.run("run_pipeline.sh", environ=environ)
     assert done.returncode == 0, done.stderr

@@ -4,7 +4,7 @@ record() {
   local number=1 program=$1 name
   shift
   # noclobber makes the number ours even when two programs record at once.
-  until (set -o noclobber && : >"$FAKE/calls/$number") 2>/dev/null; do number=$((number + 1)); done
+  until (set -o noclobber && : >"$FAKE/claims/$number") 2>/dev/null; do number=$((number + 1)); done
   {
     printf '%s\0' "$program" "$PWD" "$#" "$@"
     for name in PATH HOME VIRTUAL_ENV CONDA_PREFIX CONDA_DEFAULT_ENV CONDA_SHLVL PYTHONNOUSERSITE PYTHONHOME \
@@ -12,5 +12,6 @@ record() {
       if [[ -n ${!name+set} ]]; then printf '%s=%s\0' "$name" "${!name}"; fi
     done
     printf 'program=%s\0' "$0"
-  } >"$FAKE/calls/$number"
+  } >"$FAKE/claims/$number"
+  ln "$FAKE/claims/$number" "$FAKE/calls/$number" # whole or not there, for a reader at the same time
 }
