@@ -1,0 +1,220 @@
+"""The live viewer: a photo's scene in the browser, served by viser on this machine only."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import socket
+import time
+import webbrowser
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sam3d_gs.errors import BadInputError, MissingPackageError
+from sam3d_gs.gaussians.packed import share, thin
+from sam3d_gs.gaussians.ply import read_ply
+from sam3d_gs.gaussians.pose import pose_from_matrix, transform
+from sam3d_gs.photo import open_image, to_rgb
+from sam3d_gs.scene_files import read_scene
+from sam3d_gs.types import Gaussians, Scene
+from sam3d_gs.workspace import Workspace
+
+HOST = "127.0.0.1"
+MAX_SPLATS = 250_000  # of the scene: all are sent over a socket and sorted by the browser
+MIN_SIGMA_PX = 0.7  # on the photo: viser's shader drops what is smaller than about a pixel, which would leave holes
+FRUSTUM_DEPTH = 0.2  # of the distance to the scene
+PHOTO_SIDE_PX = 1024  # of the photo in the frustum
+
+log = logging.getLogger("sam3d_gs")
+
+
+def serve(workspace: Workspace, port: int = 8080, open_browser: bool = True) -> None:
+    """Show the scene until Ctrl-C. Port 0, or a port in use, means another free one; the address is printed.
+
+    Raises BadInputError when there is no scene or a file of it is broken, MissingPackageError without viser.
+    """
+    with running(workspace, port) as viewer:
+        print(f"{workspace.photo}: {viewer.url} (Ctrl-C stops the viewer)", flush=True)
+        if open_browser:
+            webbrowser.open(viewer.url)
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """A running viewer."""
+
+    url: str
+    server: Any  # viser.ViserServer
+
+
+@contextlib.contextmanager
+def running(workspace: Workspace, port: int = 8080) -> Iterator[Viewer]:
+    """The viewer while the block runs; see `serve` for the arguments and errors."""
+    try:
+        import viser
+    except ImportError as error:
+        raise MissingPackageError(
+            "The live viewer needs viser, which is not installed here. Run `pip install 'sam3d_gs[embedded]'`."
+        ) from error
+
+    scene = read_scene(workspace.scene_json)
+    if not scene.objects:
+        raise BadInputError(f"{workspace.scene_json} has no objects to show. Run the scene stage again.")
+    objects = _gaussians(workspace, scene)
+    free = _free_port(port)
+    if port not in (0, free):
+        log.warning("Port %d is in use, taking %d.", port, free)
+    with contextlib.redirect_stdout(io.StringIO()):  # its own banner; ours has the address
+        server = viser.ViserServer(host=HOST, port=free, label=f"sam3d_gs · {workspace.photo}", verbose=False)
+    try:
+        _fill(server, workspace, scene, objects)
+        yield Viewer(f"http://{HOST}:{server.get_port()}", server)
+    finally:
+        with contextlib.redirect_stdout(io.StringIO()):
+            server.stop()
+
+
+def _gaussians(workspace: Workspace, scene: Scene) -> list[Gaussians]:
+    """Every object's Gaussians in the camera frame, thinned out for the view."""
+    budgets = share([obj.gaussians for obj in scene.objects], MAX_SPLATS)
+    placed = []
+    for obj, budget in zip(scene.objects, budgets, strict=True):
+        if "ply" not in obj.files:
+            raise BadInputError(f"{workspace.scene_json} names no .ply of {obj.object_id}. Run the scene stage again.")
+        gaussians = thin(read_ply(workspace.root / obj.files["ply"]), budget)
+        placed.append(transform(gaussians, pose_from_matrix(obj.T_camera_object)))
+    return placed
+
+
+def _fill(server: Any, workspace: Workspace, scene: Scene, objects: list[Gaussians]) -> None:
+    """Put the objects, their names and switches, and the photo's camera into the empty viewer."""
+    server.scene.set_up_direction(tuple(scene.up))
+    server.scene.world_axes.visible = False
+    server.gui.configure_theme(show_logo=False, show_share_button=False)  # sharing would send the scene elsewhere
+
+    depth = float(np.median([np.median(gaussians.means[:, 2]) for gaussians in objects]))
+    start = server.initial_camera
+    start.position, start.look_at, start.up = (0.0, 0.0, 0.0), (0.0, 0.0, depth), tuple(scene.up)
+    start.fov = 2 * np.arctan(scene.image_size[1] / (2 * scene.K[1, 1]))  # vertical
+    start.near = 1e-3 * depth
+    _add_frustum(server, workspace, scene, start.fov, depth)
+
+    with server.gui.add_folder("Objects"):
+        everything = server.gui.add_checkbox("All", True)
+        names = server.gui.add_checkbox("Names", True)
+        boxes = [_add_object(server, scene, i, gaussians, names) for i, gaussians in enumerate(objects)]
+
+    @everything.on_update  # type: ignore[untyped-decorator, unused-ignore]
+    def _(_: object) -> None:
+        for box in boxes:
+            box.value = everything.value
+
+
+def _add_object(server: Any, scene: Scene, number: int, gaussians: Gaussians, names: Any) -> Any:
+    """One object as splats with a label, and the checkbox that switches both."""
+    obj = scene.objects[number]
+    covariances, smallest = covariances_of(gaussians), MIN_SIGMA_PX / scene.K[0, 0]
+    # Widened to a minimum size on the photo: sigma_px = f sigma / z, added as a variance along all axes.
+    covariances += np.eye(3, dtype=np.float32) * (smallest * gaussians.means[:, 2:, None]) ** 2
+    splats = server.scene.add_gaussian_splats(
+        f"/objects/{obj.object_id}",
+        centers=gaussians.means,
+        covariances=covariances,
+        rgbs=gaussians.rgb,
+        opacities=gaussians.opacities[:, None],
+    )
+    middle = gaussians.means.mean(0)
+    heights = (gaussians.means - middle) @ scene.up
+    top = middle + scene.up * np.quantile(heights, 0.995)
+    label = server.scene.add_label(f"/names/{obj.object_id}", obj.phrase, position=tuple(top), anchor="bottom-center")
+    box = server.gui.add_checkbox(obj.phrase, True, hint=obj.object_id)
+
+    def show(_: object) -> None:
+        splats.visible = box.value
+        label.visible = box.value and names.value
+
+    box.on_update(show)
+    names.on_update(show)
+    return box
+
+
+def _add_frustum(server: Any, workspace: Workspace, scene: Scene, fov: float, depth: float) -> None:
+    """The photo's camera with the photo in it, hidden while the view is inside it, and the way back to it."""
+    width_px, height_px = scene.image_size
+    photo = None
+    if workspace.image_png.is_file():
+        image = to_rgb(open_image(workspace.image_png))
+        image.thumbnail((PHOTO_SIDE_PX, PHOTO_SIDE_PX))
+        photo = np.asarray(image)
+    size = FRUSTUM_DEPTH * depth
+    frustum = server.scene.add_camera_frustum(
+        "/photo",
+        fov=fov,
+        aspect=width_px / height_px,
+        scale=size,
+        image=photo,
+        color=(11, 110, 96),
+        thickness=2.0,
+        thickness_units="screen",
+        visible=False,
+    )
+    back = server.gui.add_button("Photo's camera")
+    shown = server.gui.add_checkbox("Show the photo's camera", True)
+    inside = True
+
+    def update() -> None:
+        frustum.visible = shown.value and not inside
+
+    def moved(camera: Any) -> None:
+        nonlocal inside
+        inside = bool(np.linalg.norm(camera.position) < 1.2 * size)
+        update()
+
+    @server.on_client_connect  # type: ignore[untyped-decorator, unused-ignore]
+    def _(client: Any) -> None:
+        client.camera.on_update(moved)
+
+    @back.on_click  # type: ignore[untyped-decorator, unused-ignore]
+    def _(event: Any) -> None:
+        camera, start = event.client.camera, server.initial_camera
+        with event.client.atomic():
+            camera.up_direction, camera.fov = start.up, start.fov
+            camera.position, camera.look_at = start.position, start.look_at
+
+    shown.on_update(lambda _: update())
+
+
+def covariances_of(gaussians: Gaussians) -> np.ndarray:
+    """(N, 3, 3) float32 covariance matrices, R diag(s^2) R^T."""
+    w, x, y, z = gaussians.quats.T
+    rotations = np.stack(
+        [
+            np.stack([1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)], -1),
+            np.stack([2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)], -1),
+            np.stack([2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], -1),
+        ],
+        -2,
+    )
+    axes = rotations * gaussians.scales[:, None, :]
+    return np.asarray(axes @ axes.transpose(0, 2, 1), dtype=np.float32)
+
+
+def _free_port(wanted: int) -> int:
+    """`wanted`, or the first free one after it, or any when it is 0."""
+    candidates = [*range(wanted, min(wanted + 100, 65536)), 0] if wanted else [0]
+    for candidate in candidates:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port that just closed may be taken again
+            try:
+                probe.bind((HOST, candidate))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise BadInputError("No free port on this machine. Close some programs or give another --port.")
