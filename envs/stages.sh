@@ -5,12 +5,7 @@
 source "$(dirname -- "${BASH_SOURCE[0]}")/activate.sh"
 
 # The photo of a call that names none; the program reads it (an argument list cannot tell a photo from an option's value).
-if [[ -z ${SAM3D_GS_PHOTO:-} ]]; then
-  for SAM3D_GS_PHOTO in "$sam3d_gs_root"/assets/sample.{jpg,png}; do
-    [[ ! -e $SAM3D_GS_PHOTO ]] || break
-  done
-fi
-export SAM3D_GS_PHOTO
+export SAM3D_GS_PHOTO="${SAM3D_GS_PHOTO:-$sam3d_gs_root/assets/sample.jpg}"
 
 partial=3 # exit code: some objects failed, the others are there
 exit_code=0
