@@ -408,5 +408,5 @@ def main() -> None:
         print("Stopped. Finished work is kept; the same command goes on from there.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # the reader of our output went away, e.g. `| head`
-        sys.stdout = None  # type: ignore[assignment]  # so that nothing is flushed at exit
+        sys.stdout = None  # so that nothing is flushed at exit
         sys.exit(1)

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sam3d_gs.files import atomic_path
-from sam3d_gs.gaussians.orbit import CAMERA_UP, full_turn, object_cameras, scene_cameras
+from sam3d_gs.gaussians.orbit import CAMERA_UP, Direction, full_turn, object_cameras, scene_cameras
 from sam3d_gs.gaussians.pose import thinned
 from sam3d_gs.gaussians.shadow import with_floor_shadow
 from sam3d_gs.overlay import font, mask_overlay
@@ -37,7 +37,7 @@ def scene_views(
     image_size: tuple[int, int],
     yaws_deg: Sequence[float] = (0.0, 45.0, -45.0, 90.0, 180.0),
     side_px: int = 512,
-    up: Sequence[float] = CAMERA_UP,
+    up: Direction = CAMERA_UP,
 ) -> list[Image.Image]:
     """Stills of a scene (photo's camera frame), one per yaw; yaw 0 is the photo's own view.
 
@@ -54,21 +54,21 @@ def turntable(
     image_size: tuple[int, int],
     frames: int = 48,
     side_px: int = 512,
-    up: Sequence[float] = CAMERA_UP,
+    up: Direction = CAMERA_UP,
 ) -> list[Image.Image]:
     """One full turn about a scene that starts from the photo's view, is slowest there, and loops; see `scene_views`."""
     return scene_views(gaussians, K, image_size, full_turn(frames), side_px, up)
 
 
 def object_turntable(
-    gaussians: Gaussians, front: Sequence[float] = (0.0, -1.0, 0.0), frames: int = 24, side_px: int = 192
+    gaussians: Gaussians, front: Direction = (0.0, -1.0, 0.0), frames: int = 24, side_px: int = 192
 ) -> list[Image.Image]:
     """One turn about an object in its object frame (Z up); `front` points from it to the photo's camera."""
     shadowed = with_floor_shadow(_lightened(gaussians))
     return [_picture(shadowed, camera) for camera in object_cameras(gaussians, full_turn(frames), side_px, front)]
 
 
-def contact_sheet(gaussians: Gaussians, front: Sequence[float] = (0.0, -1.0, 0.0), side_px: int = 256) -> Image.Image:
+def contact_sheet(gaussians: Gaussians, front: Direction = (0.0, -1.0, 0.0), side_px: int = 256) -> Image.Image:
     """Front, three-quarter, side and back of an object side by side, from slightly above and at one distance.
 
     The object is in its object frame (Z up), and `front` points from it to the photo's camera, so that the first

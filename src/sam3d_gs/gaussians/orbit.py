@@ -14,6 +14,8 @@ from sam3d_gs.gaussians.pose import object_bounds, thinned
 from sam3d_gs.gaussians.render import Camera
 from sam3d_gs.types import Gaussians
 
+Direction = Sequence[float] | np.ndarray  # (3,)
+
 CAMERA_UP = (0.0, -1.0, 0.0)  # up in the camera frame of a level photo
 FILL = 0.86  # of the picture's width or height that the subject takes at most
 GLIDE_DEG = 45.0  # a scene's orbit has left the photo's own framing at this yaw
@@ -49,7 +51,7 @@ def scene_cameras(
     image_size: tuple[int, int],
     yaws_deg: Sequence[float],
     side_px: int,
-    up: Sequence[float] = CAMERA_UP,
+    up: Direction = CAMERA_UP,
 ) -> list[Camera]:
     """Cameras about the centre of a scene that is given in the photo's camera frame.
 
@@ -90,7 +92,7 @@ def object_cameras(
     gaussians: Gaussians,
     yaws_deg: Sequence[float],
     side_px: int,
-    front: Sequence[float] = (0.0, -1.0, 0.0),
+    front: Direction = (0.0, -1.0, 0.0),
     elevation_deg: float = 15.0,
 ) -> list[Camera]:
     """Cameras about an object in its object frame (Z up), all alike but for the yaw; pictures of side_px x side_px.

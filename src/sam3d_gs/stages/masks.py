@@ -39,9 +39,9 @@ def run(context: Context, options: MaskOptions, engine: Callable[[], MaskEngine]
     plain = plain_options(options)
     former = recorded(workspace, "masks")
     if not context.force and former and former.status == "done" and former.same_work(options.engine, plain, inputs):
-        kept = _still_there(context, former)
-        if kept is not None:
-            return StageResult("masks", "up to date", kept)
+        note = _still_there(context, former)
+        if note is not None:
+            return StageResult("masks", "up to date", note)
     context.progress(0, 1, "masks")
     loaded = engine()
     with recording(context, "masks", options.engine, plain, inputs, loaded.licences) as recorder:

@@ -54,9 +54,9 @@ def run(context: Context, options: SceneOptions) -> StageResult:
     inputs["failed"] = fingerprint(objects.errors)
     plain = plain_options(options)
     former = recorded(workspace, "scene")
-    if not context.force and former and former.status == "done" and former.same_work("-", plain, inputs):
-        if intact(workspace, former):
-            return StageResult("scene", "up to date", f"{len(items)} objects")
+    same = former is not None and former.status == "done" and former.same_work("-", plain, inputs)
+    if not context.force and former is not None and same and intact(workspace, former):
+        return StageResult("scene", "up to date", f"{len(items)} objects")
     steps = len(items) + 2
     context.progress(0, steps, "merging")
     with recording(context, "scene", "-", plain, inputs) as recorder:
