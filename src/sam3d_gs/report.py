@@ -33,8 +33,8 @@ from sam3d_gs.types import InstanceMask, Photo, Phrase, Scene, SceneObject
 MAX_SPLATS = 400_000  # in the 3D view; more makes the page large and slow on small machines
 LOW_IOU = 0.5
 MAX_LEFT_OUT = 24  # dropped masks shown one by one
-MAX_SCENE_TURNTABLE_BYTES = 1_500_000
-MAX_OBJECT_TURNTABLES_BYTES = 2_500_000  # all of them together
+MAX_SCENE_TURNTABLE_BYTES = 1_200_000
+MAX_OBJECT_TURNTABLES_BYTES = 1_800_000  # all of them together
 
 
 @dataclass(frozen=True)
@@ -241,27 +241,35 @@ def _dot(data: ReportData, object_id: str) -> str:
 
 
 def _left_out(data: ReportData) -> str:
-    """Objects that failed, then masks that were dropped, the largest first."""
+    """Objects that failed, and behind a fold the masks that were dropped, the largest first."""
     mask_of = {mask.object_id: mask for mask in data.masks}
-    dropped = sorted((m for m in data.masks if m.dropped), key=lambda m: -m.area_px)
-    rows = [(f.object_id, f.reason, mask_of.get(f.object_id)) for f in data.failures]
-    rows += [(m.object_id, m.dropped or "", m) for m in dropped[:MAX_LEFT_OUT]]
-    if not rows:
+    dropped = sorted((mask for mask in data.masks if mask.dropped is not None), key=lambda mask: -mask.area_px)
+    if not data.failures and not dropped:
         return Html("")
+    failed_rows = (_left_out_row(data, f.object_id, mask_of.get(f.object_id), f.reason) for f in data.failures)
+    dropped_rows = (_left_out_row(data, m.object_id, m, m.dropped or "") for m in dropped[:MAX_LEFT_OUT])
     more = len(dropped) - MAX_LEFT_OUT
     return _fragment(
         "left_out",
-        rows=_join(
-            _fragment(
-                "left_out_row",
-                thumb=_image(mask_thumbnail(data.photo.rgb, mask, 144), ""),
-                phrase=mask.phrase if mask else object_id,
-                id=object_id if mask else "",
-                reason=reason,
-            )
-            for object_id, reason, mask in rows
-        ),
-        more=_fragment("more", count=more) if more > 0 else "",
+        failed=_fragment("failed", rows=_join(failed_rows)) if data.failures else "",
+        dropped=_fragment(
+            "dropped",
+            count=_count(len(dropped), "mask"),
+            rows=_join(dropped_rows),
+            more=_fragment("more", count=_count(more, "more mask")) if more > 0 else "",
+        )
+        if dropped
+        else "",
+    )
+
+
+def _left_out_row(data: ReportData, object_id: str, mask: InstanceMask | None, reason: str) -> str:
+    return _fragment(
+        "left_out_row",
+        thumb=_image(mask_thumbnail(data.photo.rgb, mask, 144), ""),
+        phrase=mask.phrase if mask else object_id,
+        id=object_id if mask else "",
+        reason=reason,
     )
 
 
@@ -281,7 +289,9 @@ def _stages(stages: Sequence[StageReport]) -> str:
                 seconds=_seconds(stage.seconds),
                 share=f"{100 * stage.seconds / longest:.1f}",
                 memory="–" if stage.peak_memory_mb is None else f"{stage.peak_memory_mb:,.0f} MB",
-                options=" ".join(f"{name}={value}" for name, value in stage.options.items()),
+                options=" ".join(
+                    f"{name}={value}" for name, value in stage.options.items() if value not in (None, [], ())
+                ),
             )
             for stage in stages
         ),
