@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from sam3d_gs.embedded.object_net import Crop, TwoLayers
+from sam3d_gs.embedded.object_net import Crop, TwoLayers, cut_square, resample_square
 
-EDGE_BLUR_PX = 0.8  # of the photo: masks have stairs, objects do not
+EDGE_BLUR_PX = 0.6  # of the photo: masks have stairs, objects do not
 GHOST_REACH = 12  # of the 160: how far a print of the front is smoothed away on the back
 GHOST_CONTRAST = 0.2  # steps stronger than this stay: they separate parts, not prints
-MAX_GRAIN = 0.02  # more is a drawing's lines, not a texture
+MAX_GRAIN = 0.012  # more is a drawing's lines, not a texture
 
 
 def soft_alpha(mask: np.ndarray, crop: Crop, side: int) -> np.ndarray:
     """(side, side) float32 0..1: how much of each sample the object covers, without the mask's pixel stairs."""
     from scipy.ndimage import gaussian_filter
 
-    square, box = _padded_square(mask.astype(np.float32), crop)
+    square, box = cut_square(mask.astype(np.float32), crop.center_px, crop.half_px)
     return _resample(gaussian_filter(square, EDGE_BLUR_PX), box, side)
 
 
@@ -30,9 +30,9 @@ def front_colours(rgb: np.ndarray, mask: np.ndarray, crop: Crop, side: int) -> n
 
     core = binary_erosion(mask, iterations=1, border_value=1)
     core |= mask & ~binary_dilation(core, iterations=2)  # thin parts have no inside: keep them as they are
-    weight, box = _padded_square(core.astype(np.float32), crop)
-    share = _resample(weight, box, side)
-    planes = [_resample(_padded_square(rgb[..., c] * (core / np.float32(255)), crop)[0], box, side) for c in range(3)]
+    square = crop.center_px, crop.half_px, side, Image.Resampling.BILINEAR
+    share = resample_square(core.astype(np.float32), *square)
+    planes = [resample_square(rgb[..., c] * (core / np.float32(255)), *square) for c in range(3)]
     colour = np.stack(planes, axis=-1) / np.maximum(share, 1e-3)[..., None]
     known = share > 0.3 if (share > 0.3).any() else share >= share.max()
     nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
@@ -87,19 +87,6 @@ def _bilateral(rgb: np.ndarray, known: np.ndarray) -> np.ndarray:
             total += weight[..., None] * moved
             weights += weight
     return total / weights[..., None]
-
-
-def _padded_square(plane: np.ndarray, crop: Crop) -> tuple[np.ndarray, tuple[float, float, float, float]]:
-    """The crop's square cut out of an (H, W) plane with zeros outside, and its exact box within the cut."""
-    (u, v), half = crop.center_px, crop.half_px
-    left, top = int(np.floor(u - half)) - 1, int(np.floor(v - half)) - 1
-    size = int(np.ceil(2 * half)) + 3
-    square = np.zeros((size, size), np.float32)
-    height, width = plane.shape
-    rows = slice(max(top, 0), min(top + size, height))
-    columns = slice(max(left, 0), min(left + size, width))
-    square[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = plane[rows, columns]
-    return square, (u - half - left, v - half - top, u + half - left, v + half - top)
 
 
 def _resample(plane: np.ndarray, box: tuple[float, float, float, float], side: int) -> np.ndarray:

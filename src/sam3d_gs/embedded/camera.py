@@ -24,6 +24,7 @@ RAMP_WEIGHT = 0.10  # cost of tilting that far, in the unit of `_misfit`
 SHEET_FACING = 0.5  # mean upward part of the normals of a rug
 SHEET_DEPTH = 1.0  # depth over width of a sheet that may lie on the floor
 PLATE_IOU = 0.90  # how well an ellipse must cover the filled mask
+PLATE_VISIBLE = 0.5  # of the ellipse must be the plate itself
 PLATE_ASPECT = (0.15, 0.88)  # flatter is a slit, rounder may be a ball
 
 
@@ -72,7 +73,9 @@ class Attitude:
     lies_flat: bool = False
 
 
-def attitude(index: int, crop: Crop, layers: TwoLayers, masks: Sequence[np.ndarray], K: np.ndarray, pitch_deg: float) -> Attitude:
+def attitude(
+    index: int, crop: Crop, layers: TwoLayers, masks: Sequence[np.ndarray], K: np.ndarray, pitch_deg: float
+) -> Attitude:
     """How to tilt object `index` so that its faces agree with the photo's pitch.
 
     The network reads each crop alone and may see an object lean. Plates, and sheets that face up and are no deeper
@@ -143,22 +146,32 @@ def _misfit(slope_x: np.ndarray, slope_y: np.ndarray, pitch_deg: float) -> float
     return float(np.mean(np.minimum(along, np.sqrt(np.maximum(0, 1 - along**2)))))
 
 
-def _plate_pitch_deg(index: int, masks: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Pitch read off one mask as a round plate that carries another object, and its weight; weight 0 if it is none."""
-    from scipy.ndimage import binary_fill_holes
-
+def plate_ellipse(index: int, masks: Sequence[np.ndarray]) -> np.ndarray | None:
+    """(H, W) bool: the full outline of mask `index` if it is a round plate that carries another object, else None."""
     mask, carried = masks[index], _carried_by(index, masks)
     if not carried:
-        return 0.0, 0.0
+        return None
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     half_height, half_width = (rows[-1] + 1 - rows[0]) / 2, (columns[-1] + 1 - columns[0]) / 2
-    aspect = half_height / half_width
-    if not PLATE_ASPECT[0] < aspect < PLATE_ASPECT[1] or rows[0] == 0 or rows[-1] == mask.shape[0] - 1:
-        return 0.0, 0.0
+    if not PLATE_ASPECT[0] < half_height / half_width < PLATE_ASPECT[1]:
+        return None
+    if rows[0] == 0 or rows[-1] == mask.shape[0] - 1:  # cut off by the photo's edge
+        return None
     y = (np.arange(mask.shape[0]) + 0.5 - (rows[0] + half_height))[:, None] / half_height
     x = (np.arange(mask.shape[1]) + 0.5 - (columns[0] + half_width))[None] / half_width
-    ellipse = x**2 + y**2 <= 1
-    filled = binary_fill_holes(mask | (ellipse & np.any(carried, axis=0)))
-    if (filled & ellipse).sum() < PLATE_IOU * (filled | ellipse).sum() or mask.sum() < 0.3 * ellipse.sum():
+    ellipse = np.asarray(x**2 + y**2 <= 1)
+    filled = mask | (ellipse & np.any(carried, axis=0))
+    fits = (filled & ellipse).sum() >= PLATE_IOU * (filled | ellipse).sum()
+    return ellipse if fits and mask.sum() >= PLATE_VISIBLE * ellipse.sum() else None
+
+
+def _plate_pitch_deg(index: int, masks: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Pitch read off one mask as a round plate, and its weight; (0, 0) if it is none.
+
+    A level circle looks like an ellipse whose axes have the ratio sin(pitch), far from the camera.
+    """
+    ellipse = plate_ellipse(index, masks)
+    if ellipse is None:
         return 0.0, 0.0
-    return math.degrees(math.asin(aspect)), float(half_width)
+    height, width = np.count_nonzero(ellipse.any(1)), np.count_nonzero(ellipse.any(0))
+    return math.degrees(math.asin(min(height / width, 1.0))), float(width)

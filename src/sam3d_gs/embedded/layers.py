@@ -17,14 +17,17 @@ from sam3d_gs.embedded.object_net import CROP_MARGIN, Crop, TwoLayers
 from sam3d_gs.embedded.surfels import Surfels, join
 
 FRONT_SIDE = round(320 * CROP_MARGIN)  # samples along the crop: 320 along the object
-BACK_SIDE = 173  # 160 along the object: the predicted back holds no finer detail
+BACK_SIDE = 140  # 130 along the object: the predicted back holds no finer detail
 LEAST_SIDE = 64  # a tiny object is sampled finer than its pixels, for a smooth outline
 JUMP = 2.5  # steeper than this many steps between neighbours is an edge, not a slope
 FILLET = 0.05  # largest rounding of an edge, as a share of the crop's side
-MAX_WALL_SURFELS = 24_000
+MAX_WALL_SURFELS = 16_000
 THICKNESS_PER_WIDTH = 1.5  # no object is thicker than this many of its widest inner circle
 NEAREST_SHARE = 0.4  # no point comes nearer to the camera than this share of the object's depth
 OPAQUE = 0.97
+OUTLINE_ALPHA = 0.6  # discs reach a little over their centres, so the outline lies a little inside the mask's edge
+SOFT_ALPHA = (0.35, 0.95)  # the edge fades between these
+MAX_SPILL = 0.015  # share of the mask by which the back may show beyond it, through holes and bays
 
 
 @dataclass(frozen=True)
@@ -104,16 +107,34 @@ def _sample_shell(mask: np.ndarray, crop: Crop, layers: TwoLayers, K: np.ndarray
     v = crop.center_px[1] - half + (np.arange(side) + 0.5) * pixel
     x, y = np.meshgrid((u - K[0, 2]) / focal, (v - K[1, 2]) / focal)
     z = depth * np.maximum(1 - relief * (half / focal), NEAREST_SHARE)
+    back = z + thickness * (depth * half / focal)
     return Shell(
         inside=inside,
         alpha=alpha,
         rays=np.stack([x, y, np.ones_like(x)], axis=-1),
         front=z,
-        back=z + thickness * (depth * half / focal),
+        back=back,
         axis=np.array([(crop.center_px[0] - K[0, 2]) / focal, (crop.center_px[1] - K[1, 2]) / focal, 1.0]),
-        turn=float(z[inside].max()),
+        turn=_turn(z, back, inside),
         pixel=pixel / focal,
     )
+
+
+def _turn(front: np.ndarray, back: np.ndarray, inside: np.ndarray) -> float:
+    """Depth at which the shell leaves the rays: behind the deepest front point, later if the back would show.
+
+    Beyond that depth t a back point at depth b is seen t / b as far from the crop's centre as its pixel is.
+    """
+    deepest, end = float(front[inside].max()), float(back[inside].max())
+    side = inside.shape[0]
+    rows, columns = np.nonzero(inside)
+    for turn in np.linspace(deepest, end, 4):
+        shrink = np.minimum(turn / back[inside], 1.0)
+        row = ((rows + 0.5 - side / 2) * shrink + side / 2).astype(int)
+        column = ((columns + 0.5 - side / 2) * shrink + side / 2).astype(int)
+        if np.mean(~inside[row, column]) <= MAX_SPILL:
+            return float(turn)
+    return end
 
 
 def _upsample(plane: np.ndarray, known: np.ndarray, side: int) -> np.ndarray:
@@ -152,13 +173,13 @@ def _round_edges(relief: np.ndarray, thickness: np.ndarray, inside: np.ndarray) 
 
 def _layer(shell: Shell, z: np.ndarray, rgb: np.ndarray) -> Surfels:
     """One surface of the shell, at depths z (G, G)."""
-    keep = (shell.alpha > 0.2) | shell.inside
+    keep = (shell.alpha > SOFT_ALPHA[0]) | shell.inside
     step = shell.step(z)
     depth_x = _gentlest_difference(z, keep, 1, JUMP * step)[keep][:, None]
     depth_y = _gentlest_difference(z, keep, 0, JUMP * step)[keep][:, None]
     z, step, rays = z[keep], step[keep][:, None], shell.rays[keep]
     way = shell.way(rays, z)
-    opacity = OPAQUE * _smoothstep(shell.alpha[keep], 0.15, 0.8)
+    opacity = OPAQUE * _smoothstep(shell.alpha[keep], *SOFT_ALPHA)
     return Surfels(
         points=shell.points(rays, z),
         step_a=step * [1.0, 0.0, 0.0] + depth_x * way,
@@ -194,7 +215,7 @@ def _jump_walls(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> li
         back_wall = np.maximum(np.roll(back, other, (0, 1)), front), back
         for start, end in (front_wall, back_wall):
             where = pair & (end - start > JUMP * shell.step(start))
-            across = np.broadcast_to(np.abs(step[[1, 0, 2]]), (np.count_nonzero(where), 3))
+            across = np.broadcast_to(np.abs(step[[1, 0, 2]]), (int(where.sum()), 3))
             walls.append(
                 _wall(
                     shell, shell.rays[where] + 0.5 * step, across, start[where], end[where],
@@ -211,7 +232,8 @@ def _outline_wall(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> 
 
     side = shell.inside.shape[0]
     nearest = distance_transform_edt(~shell.inside, return_distances=False, return_indices=True)
-    outlines = [contour[:-1] - 1 for contour in find_contours(np.pad(shell.alpha, 1), 0.5) if len(contour) > 4]
+    contours = find_contours(np.pad(shell.alpha, 1), OUTLINE_ALPHA)
+    outlines = [contour[:-1] - 1 for contour in contours if len(contour) > 4]
     if not outlines:
         return _EMPTY
     outlines = [gaussian_filter1d(outline, 1.5, axis=0, mode="wrap") for outline in outlines]
@@ -265,8 +287,9 @@ def _smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
 def _resize(rgb: np.ndarray, side: int) -> np.ndarray:
     from PIL import Image
 
-    channels = [Image.fromarray(rgb[..., c].astype(np.float32)).resize((side, side), Image.Resampling.BILINEAR) for c in range(3)]
-    return np.stack([np.asarray(c) for c in channels], axis=-1)
+    planes = [Image.fromarray(np.ascontiguousarray(rgb[..., c], np.float32)) for c in range(3)]
+    return np.stack([np.asarray(p.resize((side, side), Image.Resampling.BILINEAR)) for p in planes], axis=-1)
 
 
-_EMPTY = Surfels(*(np.zeros((0, 3)) for _ in range(4)), np.zeros(0))
+_NONE = np.zeros((0, 3))
+_EMPTY = Surfels(_NONE, _NONE, _NONE, _NONE, np.zeros(0))

@@ -56,18 +56,35 @@ def crop_object(rgb: np.ndarray, mask: np.ndarray) -> Crop:
     u, v = (columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2
     side = max(columns[-1] - columns[0], rows[-1] - rows[0]) + 1
     half = side / 2 * CROP_MARGIN
-    coverage = _square(mask.astype(np.float32), u, v, half)
-    weighted = np.stack([_square(rgb[..., c] * (mask / np.float32(255)), u, v, half) for c in range(3)], axis=-1)
+    center = float(u), float(v)
+    coverage = resample_square(mask.astype(np.float32), center, half, CROP_PX, Image.Resampling.BOX)
+    planes = [rgb[..., c] * (mask / np.float32(255)) for c in range(3)]
+    weighted = np.stack([resample_square(p, center, half, CROP_PX, Image.Resampling.BOX) for p in planes], axis=-1)
     colour = weighted / np.maximum(coverage, 0.05)[..., None]
-    return Crop(np.clip(colour, 0, 1), coverage, (float(u), float(v)), float(half))
+    return Crop(np.clip(colour, 0, 1), coverage, center, float(half))
 
 
-def _square(plane: np.ndarray, u: float, v: float, half: float) -> np.ndarray:
-    """(H, W) float32 -> (160, 160): the square of half-side `half` about (u, v), zero outside the photo."""
-    side = max(1, round(2 * half))
-    source = Image.fromarray(np.asarray(plane, np.float32))
-    cut = source.transform((side, side), Image.Transform.AFFINE, (1, 0, u - half, 0, 1, v - half), Image.Resampling.NEAREST)
-    return np.asarray(cut.resize((CROP_PX, CROP_PX), Image.Resampling.BOX), np.float32)
+def cut_square(
+    plane: np.ndarray, center_px: tuple[float, float], half_px: float
+) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+    """Whole pixels of an (H, W) plane around a square, zero outside the plane, and the square's exact box in them."""
+    (u, v), half = center_px, half_px
+    left, top = int(np.floor(u - half)) - 1, int(np.floor(v - half)) - 1
+    size = int(np.ceil(2 * half)) + 3
+    square = np.zeros((size, size), np.float32)
+    height, width = plane.shape
+    rows = slice(max(top, 0), min(top + size, height))
+    columns = slice(max(left, 0), min(left + size, width))
+    square[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = plane[rows, columns]
+    return square, (u - half - left, v - half - top, u + half - left, v + half - top)
+
+
+def resample_square(
+    plane: np.ndarray, center_px: tuple[float, float], half_px: float, side: int, how: Image.Resampling
+) -> np.ndarray:
+    """(side, side) float32 anti-aliased picture of a square of an (H, W) plane."""
+    square, box = cut_square(plane, center_px, half_px)
+    return np.asarray(Image.fromarray(square).resize((side, side), how, box=box), np.float32)
 
 
 class ResidualBlock(nn.Module):

@@ -53,21 +53,25 @@ class Silhouette:
     def bottom_row(self) -> int:
         return int(self.feet[:, 0].max())
 
-    def depth_at(self, points: np.ndarray) -> np.ndarray:
-        """(M, 2) rows and columns at working size -> (M,) relative depth, of the nearest pixel of the object."""
+    @cached_property
+    def _filled(self) -> np.ndarray:
+        """`relative_depth` with every pixel off the object given the value of the nearest one on it."""
         from scipy.ndimage import distance_transform_edt
 
-        size = self.relative_depth.shape[0]
         inside = self.crop.coverage > 0.5
         if not inside.any():
             inside = self.crop.coverage >= self.crop.coverage.max()
         nearest = distance_transform_edt(~inside, return_distances=False, return_indices=True)
-        filled = self.relative_depth[tuple(nearest)]
+        return np.asarray(self.relative_depth[tuple(nearest)])
+
+    def depth_at(self, points: np.ndarray) -> np.ndarray:
+        """(M, 2) rows and columns at working size -> (M,) relative depth, of the nearest pixel of the object."""
+        size = self.relative_depth.shape[0]
         (u, v), half = self.crop.center_px, self.crop.half_px
         photo = (points + 0.5) / self.zoom
         row = ((photo[:, 0] - v + half) / (2 * half) * size).astype(int).clip(0, size - 1)
         column = ((photo[:, 1] - u + half) / (2 * half) * size).astype(int).clip(0, size - 1)
-        return np.asarray(filled[row, column])
+        return np.asarray(self._filled[row, column])
 
 
 def silhouette(mask: np.ndarray, crop: Crop, relative_depth: np.ndarray, lies_flat: bool = False) -> Silhouette:

@@ -27,9 +27,8 @@ class Surfels:
 
 
 def join(parts: list[Surfels]) -> Surfels:
-    return Surfels(
-        *(np.concatenate([getattr(p, name) for p in parts]) for name in ("points", "step_a", "step_b", "rgb", "opacity"))
-    )
+    names = ("points", "step_a", "step_b", "rgb", "opacity")
+    return Surfels(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def to_gaussians(surfels: Surfels, rotation: np.ndarray, origin: np.ndarray, scale: float) -> Gaussians:

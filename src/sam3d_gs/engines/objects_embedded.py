@@ -12,6 +12,7 @@ import torch
 
 from sam3d_gs import __version__
 from sam3d_gs.embedded.camera import attitude, estimate_pitch_deg, gravity_up, intrinsics, tilted
+from sam3d_gs.embedded.complete import complete_plate, keep_hidden, without_specks
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels, relative_depth
 from sam3d_gs.embedded.object_net import (
@@ -38,6 +39,8 @@ class _Draft:
     """One object before it is placed."""
 
     item: InstanceMask
+    rgb: np.ndarray  # (H, W, 3) uint8, the photo, with what the object hides under others painted in
+    mask: np.ndarray  # (H, W) bool, with the same additions
     crop: Crop
     layers: TwoLayers
 
@@ -54,9 +57,8 @@ class EmbeddedObjects:
         path = shipped_weights() if weights == SHIPPED else weights
         usable = path is not None and (weights != SHIPPED or Path(path).is_file())
         self._net: ObjectNet | None = load_object_net(Path(path)) if usable and path is not None else None
-        self.licences: Mapping[str, str] = (
-            {"embedded object network (sam3d_gs)": "Apache-2.0"} if self._net else {"silhouette inflation": "Apache-2.0"}
-        )
+        name = "embedded object network (sam3d_gs)" if self._net else "silhouette inflation (sam3d_gs)"
+        self.licences: Mapping[str, str] = {name: "Apache-2.0"}
 
     def objects(
         self, photo: Photo, masks: Sequence[InstanceMask], wanted: Sequence[str]
@@ -71,27 +73,36 @@ class EmbeddedObjects:
             return
 
         K = intrinsics(photo.width_px, photo.height_px, photo.focal_px, self.options.fov_deg)
-        drafts = self._drafts(photo, usable)
-        arrays = [d.item.mask for d in drafts]
+        arrays = [without_specks(item.mask) for item in usable]
+        drafts = self._drafts(photo, usable, arrays)
         pitch_deg = estimate_pitch_deg([d.crop for d in drafts], [d.layers for d in drafts], arrays)
         held = [attitude(i, d.crop, d.layers, arrays, K, pitch_deg) for i, d in enumerate(drafts)]
         drafts = [replace(d, layers=tilted(d.crop, d.layers, h.ramp)) for d, h in zip(drafts, held, strict=True)]
         outlines = [
-            silhouette(d.item.mask, d.crop, relative_depth(d.crop, d.layers, K), h.lies_flat)
-            for d, h in zip(drafts, held, strict=True)
+            silhouette(mask, d.crop, relative_depth(d.crop, d.layers, K), h.lies_flat)
+            for mask, d, h in zip(arrays, drafts, held, strict=True)
         ]
         depths = place(outlines, K, pitch_deg)
-        for draft, depth in zip(drafts, depths, strict=True):
-            if draft.item.object_id in wanted:
-                yield self._placed(photo, draft, K, pitch_deg, float(depth))
+        for i, (draft, depth) in enumerate(zip(drafts, depths, strict=True)):
+            if draft.item.object_id not in wanted:
+                continue
+            if (draft.mask & ~arrays[i]).any():
+                others = [(outlines[j], float(depths[j])) for j in range(len(drafts)) if j != i]
+                hidden = keep_hidden(draft.crop, draft.layers, float(K[0, 0]), float(depth), others)
+                draft = replace(draft, layers=hidden)
+            yield self._placed(photo, draft, K, pitch_deg, float(depth))
 
-    def _drafts(self, photo: Photo, items: Sequence[InstanceMask]) -> list[_Draft]:
-        crops = [crop_object(photo.rgb, item.mask) for item in items]
+    def _drafts(self, photo: Photo, items: Sequence[InstanceMask], masks: Sequence[np.ndarray]) -> list[_Draft]:
+        pictures = [complete_plate(photo.rgb, i, masks) for i in range(len(items))]
+        crops = [crop_object(rgb, mask) for rgb, mask in pictures]
         layers = predict(self._net, crops) if self._net else [inflate(crop) for crop in crops]
-        return [_Draft(*parts) for parts in zip(items, crops, layers, strict=True)]
+        return [
+            _Draft(item, rgb, mask, crop, layer)
+            for item, (rgb, mask), crop, layer in zip(items, pictures, crops, layers, strict=True)
+        ]
 
     def _placed(self, photo: Photo, draft: _Draft, K: np.ndarray, pitch_deg: float, depth: float) -> PlacedObject:
-        surfels = build_surfels(photo.rgb, draft.item.mask, draft.crop, draft.layers, K, depth, self.options.seed)
+        surfels = build_surfels(draft.rgb, draft.mask, draft.crop, draft.layers, K, depth, self.options.seed)
         rotation = upright_frame(gravity_up(pitch_deg), surfels.points.mean(axis=0))
         local = surfels.points @ rotation
         low, high = local.min(axis=0), local.max(axis=0)

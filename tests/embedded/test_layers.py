@@ -1,0 +1,134 @@
+"""A shell of surfels: on the photo's pixels from the front, closed from every side, coloured by the object alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from sam3d_gs.embedded.camera import intrinsics
+from sam3d_gs.embedded.inflate import inflate
+from sam3d_gs.embedded.layers import build_surfels
+from sam3d_gs.embedded.object_net import Crop, TwoLayers, crop_object
+from sam3d_gs.embedded.surfels import Surfels, matrices_to_quats, to_gaussians
+from sam3d_gs.gaussians.render import Camera, render_numba
+from sam3d_gs.types import Gaussians
+
+SIZE = (160, 120)  # width, height
+
+
+def scene(kind: str) -> tuple[np.ndarray, np.ndarray, Crop, TwoLayers]:
+    """A red object on blue: a ball (inflated), a box with upright sides, or a ring whose front jumps."""
+    y, x = np.mgrid[: SIZE[1], : SIZE[0]] + 0.5
+    if kind == "box":
+        mask = (np.abs(x - 90) < 35) & (np.abs(y - 60) < 25)
+    elif kind == "ring":
+        distance = np.hypot(x - 70, y - 60)
+        mask = (distance < 40) & (distance > 15)
+    else:
+        mask = np.hypot(x - 60, y - 50) < 34
+    rgb = np.where(mask[..., None], [210, 40, 30], [20, 60, 250]).astype(np.uint8)
+    crop = crop_object(rgb, mask)
+    layers = inflate(crop)
+    if kind != "ball":
+        front = np.full(layers.front.shape, 0.2, np.float32)
+        if kind == "ring":
+            front[:, 80:] -= 0.5  # a step inside the object
+        layers = TwoLayers(front, np.full_like(front, 0.9), layers.back_rgb, layers.visible)
+    return rgb, mask, crop, layers
+
+
+def gaussians_of(kind: str) -> tuple[Gaussians, np.ndarray, np.ndarray]:
+    rgb, mask, crop, layers = scene(kind)
+    K = intrinsics(*SIZE, None, 55.0)
+    surfels = build_surfels(rgb, mask, crop, layers, K, depth=3.0, seed=0)
+    return to_gaussians(surfels, np.eye(3), np.zeros(3), 1.0), K, mask
+
+
+@pytest.mark.parametrize("kind", ["ball", "box", "ring"])
+def test_reprojects_onto_its_mask(kind: str) -> None:
+    gaussians, K, mask = gaussians_of(kind)
+    alpha = render_numba(gaussians, Camera(K, *SIZE, np.eye(4))).alpha > 0.5
+    assert (alpha & mask).sum() / (alpha | mask).sum() > 0.92
+
+
+@pytest.mark.parametrize("kind", ["ball", "box", "ring"])
+@pytest.mark.parametrize("yaw_deg", [35, 90, 140, 180, 270])
+def test_is_closed_from_every_side(kind: str, yaw_deg: float) -> None:
+    """From any yaw there are no pin-holes, and the silhouette is opaque up to its edge."""
+    from scipy.ndimage import binary_erosion, label
+
+    gaussians, K, _ = gaussians_of(kind)
+    center = (gaussians.means.min(0) + gaussians.means.max(0)) / 2
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("y", yaw_deg, degrees=True).as_matrix()
+    turn[:3, 3] = [0, 0, 3] - turn[:3, :3] @ center
+    alpha = render_numba(gaussians, Camera(K, *SIZE, turn)).alpha
+    seen = alpha > 0.5
+    solid = binary_erosion(seen, iterations=2)
+    assert solid.sum() > 1000
+    assert alpha[solid].min() > 0.8
+    parts, count = label(~seen)
+    assert all((parts == i).sum() > 100 for i in range(1, count + 1))  # the ring's own hole is larger
+
+
+def test_no_background_bleeds_in() -> None:
+    rgb, mask, crop, layers = scene("ball")
+    surfels = build_surfels(rgb, mask, crop, layers, intrinsics(*SIZE, None, 55.0), 3.0, seed=0)
+    assert (surfels.rgb[:, 2] < 0.3).all()  # the background is the only blue
+
+
+def test_edges_are_soft_and_the_inside_opaque() -> None:
+    gaussians, _, _ = gaussians_of("ball")
+    opacities = gaussians.opacities
+    assert np.median(opacities) > 0.95
+    assert 0.01 < np.mean(opacities < 0.9) < 0.5
+
+
+def test_discs_are_flat_and_face_outwards() -> None:
+    gaussians, _, _ = gaussians_of("ball")
+    scales = gaussians.scales
+    assert (scales[:, 2] <= scales[:, :2].min(axis=1) + 1e-9).all()
+    normals = Rotation.from_quat(gaussians.quats[:, [1, 2, 3, 0]]).apply([0.0, 0.0, 1.0])
+    radial = gaussians.means - (gaussians.means.min(0) + gaussians.means.max(0)) / 2
+    radial /= np.linalg.norm(radial, axis=1, keepdims=True)
+    assert np.median(np.abs((normals * radial).sum(axis=1))) > 0.9
+
+
+def test_size_is_bounded_for_a_large_object() -> None:
+    rgb = np.full((900, 900, 3), 128, np.uint8)
+    mask = np.ones((900, 900), bool)
+    crop = crop_object(rgb, mask)
+    surfels = build_surfels(rgb, mask, crop, inflate(crop), intrinsics(900, 900, None, 55.0), 3.0, seed=0)
+    assert 100_000 < len(surfels) < 180_000
+
+
+def test_the_same_seed_gives_the_same_gaussians() -> None:
+    first, second = gaussians_of("box")[0], gaussians_of("box")[0]
+    np.testing.assert_array_equal(first.means, second.means)
+    np.testing.assert_array_equal(first.sh0, second.sh0)
+
+
+@given(st.lists(st.floats(-10, 10), min_size=3, max_size=3), st.floats(0, 3.14))
+@settings(max_examples=60, deadline=None)
+def test_matrices_to_quats_is_exact(axis: list[float], angle: float) -> None:
+    length = float(np.linalg.norm(axis))
+    vector = np.array(axis) / length * angle if length > 1e-3 else np.zeros(3)
+    matrix = Rotation.from_rotvec(vector).as_matrix()
+    quat = matrices_to_quats(matrix[None])[0]
+    np.testing.assert_allclose(Rotation.from_quat(quat[[1, 2, 3, 0]]).as_matrix(), matrix, atol=1e-7)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=6, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_covariance_is_the_ellipse_of_the_steps(steps: list[float]) -> None:
+    a, b = np.array(steps[:3]), np.array(steps[3:])
+    if np.linalg.norm(np.cross(a, b)) < 0.2 * max(a @ a, b @ b) or min(a @ a, b @ b) < 0.04:
+        return
+    one = np.ones(1)
+    g = to_gaussians(Surfels(np.zeros((1, 3)), a[None], b[None], np.ones((1, 3)), one), np.eye(3), np.zeros(3), 1.0)
+    turn = Rotation.from_quat(g.quats[0, [1, 2, 3, 0]]).as_matrix()
+    flat = turn @ np.diag(g.scales[0] ** 2 * [1, 1, 0]) @ turn.T
+    np.testing.assert_allclose(flat, 0.62**2 * (np.outer(a, a) + np.outer(b, b)), atol=1e-4)

@@ -1,0 +1,97 @@
+"""The network answers as the one that was trained, and its loader refuses everything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from sam3d_gs.embedded.object_net import (
+    CROP_MARGIN,
+    CROP_PX,
+    ObjectNet,
+    crop_object,
+    load_object_net,
+    predict,
+    shipped_weights,
+)
+from sam3d_gs.errors import BadInputError
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="module")
+def net() -> ObjectNet:
+    return load_object_net(shipped_weights())
+
+
+def ellipse_photo(center: tuple[float, float] = (50.0, 40.0)) -> tuple[np.ndarray, np.ndarray]:
+    y, x = np.mgrid[:90, :120] + 0.5
+    mask = ((x - center[0]) / 24) ** 2 + ((y - center[1]) / 30) ** 2 < 1
+    rgb = np.where(mask[..., None], [200, 80, 40], [20, 120, 250]).astype(np.uint8)
+    return rgb, mask
+
+
+def test_forward_equals_the_training_code(net: ObjectNet) -> None:
+    """Numbers from an independent NumPy forward pass of the original weights; float32 convolutions differ by ~1e-5."""
+    x, y = np.meshgrid(np.arange(CROP_PX, dtype=np.float64), np.arange(CROP_PX, dtype=np.float64))
+    planes = [np.sin(0.11 * x + 0.3 * c) * np.cos(0.07 * y - 0.2 * c) for c in range(6)]
+    with torch.inference_mode():
+        answer = net(torch.from_numpy(np.stack(planes).astype(np.float32))[None])[0].numpy()
+    np.testing.assert_allclose(answer.mean((1, 2)), [0.08658, 0.21306, 0.4246, 0.45419, 0.45208, 2.70921], atol=1e-4)
+    np.testing.assert_allclose(answer[:, 40, 100], [0.31394, 0.20124, 0.8994, 0.89463, 0.80748, 3.07239], atol=3e-4)
+    np.testing.assert_allclose(answer[:, 133, 17], [-0.03984, 0.28737, 1e-5, 0.00035, 0.02187, 7.73057], atol=3e-4)
+
+
+def test_has_the_advertised_size(net: ObjectNet) -> None:
+    assert sum(p.numel() for p in net.parameters()) == 5_871_822
+
+
+def test_crop_is_the_square_around_the_mask_without_background() -> None:
+    rgb, mask = ellipse_photo()
+    crop = crop_object(rgb, mask)
+    assert crop.center_px == (50, 40)
+    assert crop.half_px == pytest.approx(30 * CROP_MARGIN)
+    share = crop.coverage.sum() / CROP_PX**2 * (2 * crop.half_px) ** 2
+    assert share == pytest.approx(mask.sum(), rel=0.05)
+    inside = crop.coverage > 0.5
+    np.testing.assert_allclose(crop.rgb[inside], np.broadcast_to([200, 80, 40], (inside.sum(), 3)) / 255, atol=0.01)
+
+
+def test_a_mirrored_photo_gives_mirrored_layers(net: ObjectNet) -> None:
+    rgb, mask = ellipse_photo()
+    crop, mirrored = crop_object(rgb, mask), crop_object(rgb[:, ::-1], mask[:, ::-1])
+    (layers,), (other,) = predict(net, [crop]), predict(net, [mirrored])
+    inside = crop.coverage > 0.5
+    difference = np.abs(layers.front - other.front[:, ::-1])[inside]
+    assert difference.mean() < 0.02  # the crop's own rounding to pixels is not symmetric
+    assert np.ptp(layers.front[inside]) > 0.2
+    assert (layers.thickness > 0).all()
+    assert layers.thickness[inside].mean() > 0.1
+
+
+def test_the_answer_does_not_depend_on_the_batch(net: ObjectNet) -> None:
+    crops = [crop_object(*ellipse_photo((40.0 + 5 * i, 40.0))) for i in range(5)]
+    together = predict(net, crops)
+    alone = predict(net, crops[4:5])[0]
+    np.testing.assert_allclose(together[4].front, alone.front, atol=1e-4)
+
+
+def test_loader_names_a_file_with_other_tensors(tmp_path: Path) -> None:
+    state = load_file(shipped_weights())
+    state.pop("head.bias")
+    path = tmp_path / "objects.safetensors"
+    save_file(state, path)
+    with pytest.raises(BadInputError, match=r"objects\.safetensors.*head\.bias"):
+        load_object_net(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors at all", b"\xff" * 64])
+def test_loader_names_a_broken_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(BadInputError, match=r"broken\.safetensors"):
+        load_object_net(path)
