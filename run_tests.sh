@@ -23,7 +23,7 @@ cd "$root"
 export VIRTUAL_ENV=$root/.venv PATH="$root/.venv/bin:$PATH"
 
 if command -v shellcheck >/dev/null; then shellcheck -x ./*.sh envs/*.sh .ci/run; fi
-ruff check --quiet .
+ruff check --quiet --output-format concise .
 ruff format --check .
 mypy --no-error-summary
 pytest -q "$@"
