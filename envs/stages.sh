@@ -53,7 +53,7 @@ choose_profile() {
     [[ -n $problem ]] || continue
     profile=embedded
     say "NOTE: the small embedded CPU models do the work, since the environment \"$name\" is not ready: $problem" \
-      "For the full models see \"Full profile\" in README.md; --profile embedded hides this note."
+      "For the full models see README.md; --profile embedded hides this note."
     return
   done
 }

@@ -38,8 +38,8 @@ def test_torch_comes_from_uv_on_an_ordinary_linux_machine(embedded: Place) -> No
 @pytest.mark.parametrize(
     ("config", "platform"),
     [
-        ("global.find-links='/opt/wheels'\n", "Linux x86_64"),
-        ("global.find-links='/opt/wheels'\n" + "global.more='x'\n" * 10_000, "Linux x86_64"),  # more than a pipe holds
+        ("global.find-links='/some/wheels'\n", "Linux x86_64"),
+        ("global.find-links='/some/wheels'\n" + "global.more='x'\n" * 10_000, "Linux x86_64"),  # more than a pipe holds
         (":env:.extra-index-url='https://example.invalid'\n", "Linux x86_64"),
         ("", "Darwin arm64"),
         ("", "Linux aarch64"),
