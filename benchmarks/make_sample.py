@@ -1,4 +1,4 @@
-"""Make the shipped sample photo: toys, crockery and fruit on a wooden table.
+"""Make the shipped sample photo: toys, crockery, books and an orange on a wooden table.
 
     python benchmarks/make_sample.py [--size 1024] [--truth DIR]
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 from procedural import ProceduralScene, save
 from procedural.scene import Placement, build_world, look_at, make_item, photograph
 from procedural.shape import (
@@ -56,25 +56,18 @@ def mug() -> Made:
     return builder, [glaze, coffee, glaze, glaze]
 
 
-def fruit_bowl() -> Made:
+def duck() -> Made:
     builder = ShapeBuilder()
-    x = np.linspace(0, 1, 12)
-    radii = 0.32 + 0.63 * np.sqrt(np.clip(x - 0.04, 0, None))
-    builder.add(REVOLVED, [*radii, 0.27, 0.045, 0])
-    fruit = (  # material, radii, position
-        (1, (0.29, 0.27, 0.29), (-0.36, 0.2, 0.12)),
-        (2, (0.28, 0.26, 0.28), (0.24, 0.2, 0.32)),
-        (3, (0.27, 0.25, 0.27), (0.34, 0.2, -0.28)),
-        (2, (0.27, 0.25, 0.27), (-0.18, 0.22, -0.42)),
-        (1, (0.28, 0.26, 0.28), (0.0, 0.5, -0.02)),
-    )
-    for material, size, at in fruit:
-        builder.add(ELLIPSOID, size, at, material=material)
-    china = material_row((0.07, 0.19, 0.45), gloss=0.9, shine=140)
-    orange = material_row(ORANGE, grain=0.12, grain_frequency=40, gloss=0.35, shine=40)
-    apple = material_row(RED, (0.6, 0.25, 0.03), CLOUDS, 3.0, sharpness=0.5, gloss=0.6, shine=90)
-    lime = material_row(GREEN, (0.42, 0.5, 0.05), CLOUDS, 3.0, sharpness=0.6, gloss=0.5, shine=70)
-    return builder, [china, orange, apple, lime]
+    builder.add(ELLIPSOID, (0.4, 0.34, 0.52), (0, 0, 0))
+    builder.add(ELLIPSOID, (0.17, 0.2, 0.2), (0, 0.16, -0.45), turn_x(0.6), SMOOTH_UNION, 0.16)  # tail
+    builder.add(ELLIPSOID, (0.29, 0.28, 0.29), (0, 0.5, 0.27), IDENTITY, SMOOTH_UNION, 0.12)
+    builder.add(ELLIPSOID, (0.08, 0.17, 0.28), (0.36, 0.05, -0.08), turn_z(0.15), SMOOTH_UNION, 0.03, 1)  # wings
+    builder.add(ELLIPSOID, (0.14, 0.045, 0.17), (0, 0.46, 0.58), turn_x(-0.12), SMOOTH_UNION, 0.01, 0, 1)
+    builder.add(ELLIPSOID, (0.12, 0.035, 0.13), (0, 0.41, 0.55), turn_x(0.12), SMOOTH_UNION, 0.01, 0, 1)
+    builder.add(ELLIPSOID, (0.035, 0.05, 0.03), (0.15, 0.57, 0.5), mirror=1, material=2)
+    builder.add(BOX, (1, 0.2, 1, 0), (0, -0.48, 0), operation=SUBTRACT)  # a flat foot to stand on
+    rubber = material_row(YELLOW, gloss=0.5, shine=60)
+    return builder, [rubber, material_row((0.85, 0.2, 0.015), gloss=0.4), material_row(CHARCOAL, gloss=0.8), rubber]
 
 
 def books() -> Made:
@@ -103,7 +96,7 @@ def vase() -> Made:
     radii = (0.3, 0.4, 0.49, 0.54, 0.54, 0.48, 0.37, 0.26, 0.2, 0.19, 0.21, 0.27)
     builder.add(REVOLVED, [*radii, 0.85, 0.035, 0])
     glaze = material_row(
-        (0.75, 0.36, 0.03), (0.78, 0.68, 0.45), STRIPES, 2.2, phase=1.9, sharpness=12, gloss=0.9, shine=160
+        (0.03, 0.1, 0.38), (0.78, 0.72, 0.6), STRIPES, 2.2, phase=1.9, sharpness=12, gloss=0.9, shine=160
     )
     return builder, [glaze] * 4
 
@@ -160,13 +153,13 @@ def orange() -> Made:
 
 # (maker, name, longest side, x, y, yaw in degrees); one unit is about ten centimetres, y leads away from the camera.
 TABLE: tuple[tuple[Callable[[], Made], str, float, float, float, float], ...] = (
-    (vase, "vase", 2.3, -2.65, 1.7, 0),
-    (teddy, "teddy bear", 1.9, -0.75, 1.85, 8),
-    (books, "books", 2.0, 2.55, 2.1, 22),
-    (mug, "mug", 1.2, -1.85, -1.3, -35),
-    (fruit_bowl, "fruit bowl", 2.05, 0.75, 0.5, 0),
-    (toy_car, "toy car", 1.75, 2.1, -1.35, 38),
-    (orange, "orange", 0.78, -0.2, -1.3, 0),
+    (vase, "vase", 2.3, -2.75, 1.8, 0),
+    (teddy, "teddy bear", 1.9, -0.6, 1.7, 8),
+    (books, "books", 2.0, 2.45, 1.95, 22),
+    (mug, "mug", 1.2, -1.6, -1.35, -35),
+    (duck, "rubber duck", 1.35, 0.85, -0.05, 62),
+    (toy_car, "toy car", 1.75, 2.2, -1.35, 38),
+    (orange, "orange", 0.78, 0.15, -1.9, 0),
 )
 
 
@@ -179,7 +172,7 @@ def make(size_px: int, samples_per_side: int = 4) -> ProceduralScene:
         placements.append(Placement(item, size, np.radians(yaw_deg), position, np.array(materials)))
     wood = material_row(
         (0.46, 0.25, 0.11),
-        (0.2, 0.09, 0.035),
+        (0.32, 0.165, 0.07),
         PLANKS,
         0.8,
         phase=0.4,
@@ -190,11 +183,20 @@ def make(size_px: int, samples_per_side: int = 4) -> ProceduralScene:
     )
     wall = material_row((0.62, 0.66, 0.62), (0.54, 0.6, 0.58), CLOUDS, 0.7, sharpness=1, grain=0.03, grain_frequency=15)
     planes, plane_materials = np.array([[0, 0, 1, 0], [0, -1, 0, -4.6]]), np.array([wood, wall])
-    sun = np.array((-0.85, -0.22, 0.8))
-    sun_colour, sky, bounce = np.array((2.1, 1.74, 1.3)), np.array((0.42, 0.48, 0.58)), np.array((0.26, 0.2, 0.15))
-    light = np.array([*(sun / np.linalg.norm(sun)), *sun_colour, 0.1, *sky, *bounce, 0.7, 1.3])
+    sun = np.array((-0.62, -0.62, 1.0))
+    sun_colour, sky, bounce = np.array((1.6, 1.36, 1.05)), np.array((0.52, 0.56, 0.64)), np.array((0.34, 0.28, 0.22))
+    light = np.array([*(sun / np.linalg.norm(sun)), *sun_colour, 0.2, *sky, *bounce, 0.7, 1.3])
     camera = look_at(np.array((0.0, -8.0, 4.6)), np.array((0.0, 0.3, 0.45)), 45.0, size_px, round(0.75 * size_px))
     return photograph(build_world(placements, planes, plane_materials, light), camera, placements, 0, samples_per_side)
+
+
+def camera_exif(scene: ProceduralScene) -> Image.Exif:
+    """The focal length as a camera writes it: whole millimetres on 35 mm film, by the diagonal."""
+    height, width = scene.ids.shape
+    exif = Image.Exif()
+    focal_mm = scene.K[0, 0] * np.hypot(36, 24) / np.hypot(width, height)
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = round(focal_mm)
+    return exif
 
 
 def main() -> None:
@@ -205,7 +207,7 @@ def main() -> None:
     arguments = parser.parse_args()
     scene = make(arguments.size)
     with atomic_path(arguments.out) as path:
-        Image.fromarray(scene.rgb).save(path, quality=93, subsampling=0)
+        Image.fromarray(scene.rgb).save(path, quality=93, exif=camera_exif(scene))
     print(arguments.out)
     if arguments.truth:
         print(save(scene, arguments.truth))
