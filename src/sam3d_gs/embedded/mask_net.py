@@ -1,0 +1,190 @@
+"""The small net behind the embedded masks: every coarse cell of a photo says which pixels belong to its object.
+
+A U-Net down to stride 32 with attention. It gives a 48-channel *embedding* at stride 2 and, for every stride-8
+cell, a *query*. The probability that a pixel belongs to the object at a cell is a sigmoid over the inner product of
+the two plus a quadratic in the offset between them, so position matters only relative to the cell and any photo size
+works. Two more numbers per cell say whether an object is there at all and how good its mask will be.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sam3d_gs.errors import Sam3dGsError
+
+WEIGHTS = Path(__file__).with_name("weights") / "masks.safetensors"
+
+STRIDE_PX = 32  # the photo's sides must be multiples of this
+CELL_PX = 8  # one query per cell of this size
+EMBEDDING = 48  # channels of the pixel embedding
+OFFSET_UNIT_PX = 80.0  # offsets between cell and pixel are measured in this unit
+_OFFSET_TERMS = 6  # 1, dx, dy, dx^2, dy^2, dx dy
+_WIDTHS = (40, 64, 128, 192, 256)  # channels at strides 2, 4, 8, 16, 32
+_QUERY_WIDTH = 160
+
+
+class Affinity(NamedTuple):
+    """What the net says about the cells of one picture; h x w cells, row by row."""
+
+    belongs: Tensor  # (h*w, h*w) float32, [p, x]: probability that cell x belongs to the object at cell p
+    objectness: Tensor  # (h*w,) float32, probability that the cell lies on an object
+    quality: Tensor  # (h*w,) float32, predicted IoU of the cell's mask
+    grid: tuple[int, int]  # (h, w)
+
+
+class ResidualBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, width)
+        self.conv1 = nn.Conv2d(width, width, 3, padding=1)
+        self.norm2 = nn.GroupNorm(8, width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.conv1(F.silu(self.norm1(x)))
+        return x + self.conv2(F.silu(self.norm2(hidden)))
+
+
+class AttentionBlock(nn.Module):
+    """Global attention and a two-layer perceptron; a depthwise convolution stands in for positions."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.position = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.norm1 = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.project = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width)
+        self.expand = nn.Linear(width, 2 * width)
+        self.contract = nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, width, rows, columns = x.shape
+        x = x + self.position(x)
+        tokens = x.flatten(2).transpose(1, 2)
+        heads = self.qkv(self.norm1(tokens)).view(batch, rows * columns, 3, self.heads, width // self.heads)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        tokens = tokens + self.project(mixed)
+        tokens = tokens + self.contract(F.gelu(self.expand(self.norm2(tokens))))
+        return tokens.transpose(1, 2).reshape(batch, width, rows, columns)
+
+
+class MaskNet(nn.Module):
+    """Photo -> pixel embedding and cell queries. Names say the stride: down8 works on 1/8 of the photo's sides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        w2, w4, w8, w16, w32 = _WIDTHS
+        self.stem = nn.Conv2d(3, w2, 4, stride=2, padding=1)
+        self.down2 = ResidualBlock(w2)
+        self.to4 = nn.Conv2d(w2, w4, 2, stride=2)
+        self.down4 = nn.Sequential(ResidualBlock(w4), ResidualBlock(w4))
+        self.to8 = nn.Conv2d(w4, w8, 2, stride=2)
+        self.down8 = nn.Sequential(ResidualBlock(w8), ResidualBlock(w8))
+        self.to16 = nn.Conv2d(w8, w16, 2, stride=2)
+        self.down16 = nn.Sequential(
+            ResidualBlock(w16), AttentionBlock(w16, 6), ResidualBlock(w16), AttentionBlock(w16, 6)
+        )
+        self.to32 = nn.Conv2d(w16, w32, 2, stride=2)
+        self.down32 = nn.Sequential(ResidualBlock(w32), AttentionBlock(w32, 8), AttentionBlock(w32, 8))
+        self.from32 = nn.Conv2d(w32, w16, 1)
+        self.up16 = nn.Sequential(ResidualBlock(w16), AttentionBlock(w16, 6))
+        self.from16 = nn.Conv2d(w16, w8, 1)
+        self.up8 = nn.Sequential(ResidualBlock(w8), ResidualBlock(w8))
+        self.from8 = nn.Conv2d(w8, w4, 1)
+        self.up4 = nn.Sequential(ResidualBlock(w4), ResidualBlock(w4))
+        self.from4 = nn.Conv2d(w4, w2, 1)
+        self.up2 = ResidualBlock(w2)
+        self.embedding = nn.Conv2d(w2, EMBEDDING, 3, padding=1)
+        self.query = nn.Sequential(
+            nn.Conv2d(w8, _QUERY_WIDTH, 3, padding=1),
+            nn.GroupNorm(8, _QUERY_WIDTH),
+            nn.SiLU(),
+            ResidualBlock(_QUERY_WIDTH),
+            nn.GroupNorm(8, _QUERY_WIDTH),
+            nn.SiLU(),
+            nn.Conv2d(_QUERY_WIDTH, EMBEDDING + _OFFSET_TERMS + 2, 1),
+        )
+
+    def forward(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
+        """`rgb` (B, 3, H, W) float in 0..1, sides multiples of STRIDE_PX.
+
+        Returns the embedding (B, EMBEDDING, H/2, W/2) and the queries (B, EMBEDDING + 8, H/8, W/8): EMBEDDING
+        weights, six offset terms, then the logits of objectness and quality.
+        """
+        x2 = self.down2(self.stem((rgb - 0.5) * 4))
+        x4 = self.down4(self.to4(x2))
+        x8 = self.down8(self.to8(x4))
+        x16 = self.down16(self.to16(x8))
+        x32 = self.down32(self.to32(x16))
+        y16 = self.up16(x16 + _double(self.from32(x32)))
+        y8 = self.up8(x8 + _double(self.from16(y16)))
+        y4 = self.up4(x4 + _double(self.from8(y8)))
+        y2 = self.up2(x2 + _double(self.from4(y4)))
+        return self.embedding(y2), self.query(y8)
+
+
+def _double(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+@torch.inference_mode()
+def affinity(net: MaskNet, rgb: Tensor) -> Affinity:
+    """Run `net` on one picture, `rgb` (3, H, W) float in 0..1, and evaluate every query at every cell."""
+    embedding, queries = net(rgb[None])
+    cells = F.avg_pool2d(embedding[0], CELL_PX // 2)  # stride 2 -> stride 8
+    rows, columns = cells.shape[1:]
+    query = queries[0].flatten(1).T  # (h*w, EMBEDDING + 8)
+
+    index = torch.arange(rows * columns)
+    x = (index % columns) * (CELL_PX / OFFSET_UNIT_PX)
+    y = torch.div(index, columns, rounding_mode="floor") * (CELL_PX / OFFSET_UNIT_PX)
+    # The quadratic in (dx, dy) = (x_pixel - x_cell, y_pixel - y_cell), multiplied out into products of a term of the
+    # cell and a term of the pixel: one matrix product instead of many (h*w)^2 temporaries.
+    a, b, c, d, e, f = query[:, EMBEDDING : EMBEDDING + _OFFSET_TERMS].unbind(1)
+    of_cell = torch.stack(
+        (
+            f - a * x - b * y + c * x * x + d * y * y + e * x * y,
+            a - 2 * c * x - e * y,
+            b - 2 * d * y - e * x,
+            c,
+            d,
+            e,
+        ),
+        1,
+    )
+    of_pixel = torch.stack((torch.ones_like(x), x, y, x * x, y * y, x * y))
+    left = torch.cat((query[:, :EMBEDDING] * EMBEDDING**-0.5, of_cell), 1)
+    right = torch.cat((cells.flatten(1), of_pixel))
+    return Affinity(
+        belongs=(left @ right).sigmoid_(),
+        objectness=query[:, -2].sigmoid(),
+        quality=query[:, -1].sigmoid(),
+        grid=(rows, columns),
+    )
+
+
+@cache
+def load_mask_net(path: Path = WEIGHTS) -> MaskNet:
+    """The net with its weights, in float32, ready to run; loaded once per process.
+
+    Raises Sam3dGsError when the file is missing or is not made for this net.
+    """
+    with torch.device("meta"):
+        net = MaskNet()
+    try:
+        state = {name: value.float() for name, value in load_file(path).items()}
+        net.load_state_dict(state, strict=True, assign=True)
+    except Exception as error:  # safetensors raises its own type, torch a RuntimeError, the file system OSError
+        reason = str(error).splitlines()[0]
+        raise Sam3dGsError(f"Cannot load the embedded mask weights {path}: {reason}. Reinstall sam3d-gs.") from error
+    return net.eval()

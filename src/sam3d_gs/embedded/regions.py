@@ -1,0 +1,97 @@
+"""Class-agnostic object proposals: the regions of the affinity tree that look most like whole objects."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+
+from sam3d_gs.embedded.edges import Guide, refined
+from sam3d_gs.embedded.mask_net import load_mask_net
+from sam3d_gs.embedded.plain_shapes import plain_shapes
+from sam3d_gs.embedded.superpixels import Tree, region_tree, superpixels
+from sam3d_gs.types import Photo
+
+MOST_PROPOSALS = 30
+_OVERLAP_IOU = 0.6  # of two proposals that overlap more, only the better one is returned
+_SMALLEST_SHARE, _LARGEST_SHARE = 0.002, 0.7  # of the photo
+_RANKED = 500  # regions that enter the suppression
+_WEIGHTY = 0.1  # a net's proposal below this score says little
+_FLAT_RANGE = 6  # 8-bit levels: a photo that varies less shows nothing
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A region of the photo that may be one object."""
+
+    mask: np.ndarray  # (H, W) bool, at photo size
+    score: float  # 0..1, comparable within one photo
+
+
+def propose(rgb: np.ndarray, limit: int = MOST_PROPOSALS) -> list[Proposal]:
+    """At most `limit` proposals for the photo `rgb`, (H, W, 3) uint8, best first; none for an empty picture."""
+    if min(rgb.shape[:2]) < 2 or int(np.ptp(rgb)) <= _FLAT_RANGE:
+        return []
+    small, labels = superpixels(rgb)
+    tree = region_tree(load_mask_net(), rgb, labels)
+    scores = region_scores(tree)
+    coarse = [(tree.members[region][labels], float(scores[region])) for region in best_regions(tree, scores, limit)]
+    coarse = sorted(coarse + _overlooked(plain_shapes(small), coarse), key=lambda entry: -entry[1])[:limit]
+    guide = Guide.of(rgb, small)
+    proposals = [Proposal(refined(guide, mask), score) for mask, score in coarse]
+    return [proposal for proposal in proposals if proposal.mask.any()]
+
+
+def _overlooked(
+    shapes: list[tuple[np.ndarray, float]], found: list[tuple[np.ndarray, float]]
+) -> list[tuple[np.ndarray, float]]:
+    """The `shapes` that lie for the most part where nothing of any weight was found."""
+    weighty = [mask for mask, score in found if score >= _WEIGHTY]
+    if not weighty:
+        return shapes
+    covered = np.any(weighty, axis=0)
+    return [(mask, score) for mask, score in shapes if covered[mask].mean() < 0.5]
+
+
+_REMEMBERED = 2  # photos; the phrases and the masks stage of one run ask for the same proposals
+_memory: OrderedDict[tuple[str, int, int], list[Proposal]] = OrderedDict()
+
+
+def proposals_of(photo: Photo) -> list[Proposal]:
+    """`propose` for a photo, computed once while the process works on it."""
+    key = photo.sha256, photo.height_px, photo.width_px
+    if key not in _memory:
+        _memory[key] = propose(photo.rgb)
+        while len(_memory) > _REMEMBERED:
+            _memory.popitem(last=False)
+    return _memory[key]
+
+
+def region_scores(tree: Tree) -> np.ndarray:
+    """How much each region looks like one whole object, (R,) in 0..1.
+
+    It must lie on an object, hold together, keep its claims inside (else it is a part), and not have been wanted by
+    the region it was merged with (else, again, it is a part). The exponents were chosen on real photos.
+    """
+    return tree.objectness * tree.cohesion**0.25 * tree.kept_share * (1 - tree.join) ** 2
+
+
+def best_regions(tree: Tree, scores: np.ndarray, limit: int) -> list[int]:
+    """Regions of sensible size, best first, without near-doubles (greedy suppression by IoU)."""
+    weights = tree.members[: tree.members.shape[1]] @ tree.area[: tree.members.shape[1]]  # area of each superpixel
+    photo = weights.sum()
+    sensible = (tree.area > _SMALLEST_SHARE * photo) & (tree.area < _LARGEST_SHARE * photo)
+    ranked = np.flatnonzero(sensible)
+    ranked = ranked[np.argsort(-scores[ranked], kind="stable")][:_RANKED]
+    members = tree.members[ranked].astype(np.float32)
+    shared = (members * weights.astype(np.float32)) @ members.T
+    area = tree.area[ranked]
+    iou = shared / (area[:, None] + area[None] - shared)
+    kept: list[int] = []
+    for candidate in range(len(ranked)):
+        if len(kept) == limit:
+            break
+        if not kept or iou[candidate, kept].max() < _OVERLAP_IOU:
+            kept.append(candidate)
+    return [int(ranked[k]) for k in kept]
