@@ -71,8 +71,7 @@ def pose_from_matrix(matrix: np.ndarray) -> Pose:
     """The pose of a (4, 4) matrix. Raises ValueError when it mirrors, shears or scales its axes differently."""
     matrix = np.asarray(matrix, dtype=np.float64)
     linear = matrix[:3, :3]
-    determinant = np.linalg.det(linear)
-    if not np.isfinite(matrix).all() or determinant <= 0.0:
+    if not np.isfinite(matrix).all() or (determinant := np.linalg.det(linear)) <= 0.0:
         raise ValueError("not a pose: the matrix mirrors, flattens or is not finite")
     scale = float(np.cbrt(determinant))
     rotation = linear / scale

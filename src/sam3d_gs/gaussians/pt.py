@@ -55,10 +55,10 @@ class PtHeader:
 def write_pt(path: Path, obj: PlacedObject) -> None:
     """Write the object, whole or not at all.
 
-    Raises ObjectError when its Gaussians or pose are not finite, Sam3dGsError when the disk does not take it.
+    Raises ObjectError when its Gaussians, pose or scores are not usable, Sam3dGsError when the disk does not take it.
     """
     torch = _torch(path)
-    reason = problem(obj.gaussians) or _pose_problem(obj.pose, obj.K)
+    reason = problem(obj.gaussians) or _header_problem(obj.pose, obj.K, obj.scores)
     if reason:
         raise ObjectError(f"{obj.object_id} was not written to {path}: {reason}. Run the objects stage for it again.")
     content: dict[str, Any] = {
@@ -146,7 +146,8 @@ def _header(path: Path, content: dict[str, Any]) -> PtHeader:
         scale=float(_array(content, "scale", np.float64, ())),
     )
     K = _array(content, "intrinsics", np.float64, (3, 3))
-    if reason := _pose_problem(pose, K):
+    scores = _value(content, "scores", dict)
+    if reason := _header_problem(pose, K, scores):
         raise ValueError(reason)
     object_id = _value(content, "object_id", str)
     if not _SAFE_ID.fullmatch(object_id):
@@ -163,7 +164,7 @@ def _header(path: Path, content: dict[str, Any]) -> PtHeader:
         pose=pose,
         K=K,
         image_size=(size[0], size[1]),
-        scores={str(name): float(score) for name, score in _value(content, "scores", dict).items()},
+        scores={str(name): float(score) for name, score in scores.items()},
         seed=_value(content, "seed", int),
         engine=_value(content, "engine", str),
         scale_source=_value(content, "scale_source", str),
@@ -194,7 +195,8 @@ def _array(
     return np.asarray(tensor.detach().to(wanted).numpy())
 
 
-def _pose_problem(pose: Pose, K: np.ndarray) -> str | None:
+def _header_problem(pose: Pose, K: np.ndarray, scores: Mapping[str, Any]) -> str | None:
+    """Why the values around the Gaussians cannot be used, as a clause, or None."""
     numbers = (pose.quat_wxyz, pose.translation, np.asarray(pose.scale), K)
     if not all(np.isfinite(array).all() for array in numbers):
         return "its pose or intrinsics have NaN or infinite values"
@@ -202,6 +204,8 @@ def _pose_problem(pose: Pose, K: np.ndarray) -> str | None:
         return "its pose is no rotation and positive scale"
     if K[0, 0] <= 0.0 or K[1, 1] <= 0.0 or not np.array_equal(K[2], (0.0, 0.0, 1.0)):
         return "its intrinsics are no pinhole matrix"
+    if not all(isinstance(score, (int, float, np.number)) and np.isfinite(score) for score in scores.values()):
+        return "its scores are not all numbers"
     return None
 
 

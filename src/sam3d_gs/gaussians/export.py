@@ -1,0 +1,82 @@
+"""A plain 3DGS .ply as a compressed one for the web: PlayCanvas compressed .ply or Niantic .spz, through gsply.
+
+Both lose precision: positions to 1/2047 of the box of each 256 Gaussians (.compressed.ply) or to a fixed-point
+grid (.spz), the other values to 8 to 11 bits. About 16 to 20 bytes are left of 68 a Gaussian.
+
+Axes: a .compressed.ply keeps the frame of the .ply it came from. An .spz has axes of its own, x right, y up, z back
+(the format's README), so Gaussians from our camera frame (x right, y down, z forward) are given half a turn about x.
+PlayCanvas splat-transform does the same in both directions, so that its .ply from our .spz is our .ply again; gsply
+does neither and reads the stored axes, so turn what it reads with `transform(gaussians, HALF_TURN)`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sam3d_gs.errors import MissingPackageError, UsageError
+from sam3d_gs.files import atomic_path, write_bytes
+from sam3d_gs.gaussians.ply import read_ply
+from sam3d_gs.gaussians.pose import transform
+from sam3d_gs.types import Gaussians, Pose
+
+SUFFIXES = (".compressed.ply", ".spz")
+HALF_TURN = Pose(np.array([0.0, 1.0, 0.0, 0.0]), np.zeros(3), 1.0)  # about x: y and z change sign; its own inverse
+_SPZ_POSITION_BITS = 24  # signed fixed point
+_SPZ_MAX_FRACTIONAL_BITS = 18
+
+
+def export(path_in: Path, path_out: Path) -> None:
+    """Convert; the suffix of `path_out` names the format.
+
+    Raises UsageError for another suffix, MissingPackageError without gsply, BadInputError for an unusable .ply.
+    """
+    if not path_out.name.endswith(SUFFIXES):
+        raise UsageError(f"Cannot export to {path_out.name}. Choose a name that ends with {' or '.join(SUFFIXES)}.")
+    try:
+        import gsply
+    except ImportError as error:
+        raise MissingPackageError(
+            f"gsply is needed to write {path_out.name} and is not installed here. pip install 'sam3d_gs[export]'"
+        ) from error
+    gaussians = read_ply(path_in)
+    is_spz = path_out.name.endswith(".spz")
+    if is_spz:
+        gaussians = transform(gaussians, HALF_TURN)
+    order = morton_order(gaussians.means)
+    data = gsply.GSData.from_arrays(
+        means=gaussians.means[order],
+        scales=gaussians.log_scales[order],
+        quats=gaussians.quats[order],
+        opacities=gaussians.opacity_logits[order],
+        sh0=gaussians.sh0[order],
+        format="ply",
+    )
+    if is_spz:
+        with atomic_path(path_out) as temporary:
+            gsply.write_spz(temporary, data, version=3, fractional_bits=spz_fractional_bits(gaussians))
+    else:
+        write_bytes(path_out, gsply.compress_to_bytes(data))
+
+
+def spz_fractional_bits(gaussians: Gaussians) -> int:
+    """The finest fixed-point grid, 2**-bits, on which every position still fits."""
+    largest = max(float(np.abs(gaussians.means).max()), 2.0**-30)
+    whole_bits = int(np.floor(np.log2(largest))) + 1
+    return int(np.clip(_SPZ_POSITION_BITS - 1 - whole_bits, 1, _SPZ_MAX_FRACTIONAL_BITS))
+
+
+def morton_order(means: np.ndarray) -> np.ndarray:
+    """(N,) int64 order along a Z curve (Morton 1966) through the means (N, 3).
+
+    Neighbours in the file are then neighbours in space, so the box of 256 Gaussians is small and its grid is fine.
+    """
+    low = means.min(axis=0)
+    size = np.maximum(means.max(axis=0) - low, np.finfo(np.float32).tiny)
+    cells = np.minimum((means - low) / size * 1024.0, 1023.0).astype(np.uint32)  # 10 bits an axis
+    code = np.zeros(len(means), dtype=np.uint32)
+    for bit in range(10):
+        for axis in range(3):
+            code |= ((cells[:, axis] >> bit) & 1) << (3 * bit + axis)
+    return np.argsort(code, kind="stable")
