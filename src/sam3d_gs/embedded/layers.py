@@ -218,8 +218,15 @@ def _jump_walls(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> li
             across = np.broadcast_to(np.abs(step[[1, 0, 2]]), (int(where.sum()), 3))
             walls.append(
                 _wall(
-                    shell, shell.rays[where] + 0.5 * step, across, start[where], end[where],
-                    (front[where], back[where]), front_rgb[where], back_rgb[where], MAX_WALL_SURFELS // 8,
+                    shell,
+                    shell.rays[where] + 0.5 * step,
+                    across,
+                    start[where],
+                    end[where],
+                    (front[where], back[where]),
+                    front_rgb[where],
+                    back_rgb[where],
+                    MAX_WALL_SURFELS // 8,
                 )
             )
     return walls
@@ -245,14 +252,28 @@ def _outline_wall(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> 
     along = np.stack([tangent[:, 1], tangent[:, 0], np.zeros(len(at))], axis=1)
     front, back = shell.front[row, column], shell.back[row, column]
     return _wall(
-        shell, shell.rays[row, column] + offset * shell.pixel, along * shell.pixel, front, back,
-        (front, back), front_rgb[row, column], back_rgb[row, column], MAX_WALL_SURFELS,
+        shell,
+        shell.rays[row, column] + offset * shell.pixel,
+        along * shell.pixel,
+        front,
+        back,
+        (front, back),
+        front_rgb[row, column],
+        back_rgb[row, column],
+        MAX_WALL_SURFELS,
     )
 
 
 def _wall(
-    shell: Shell, rays: np.ndarray, across: np.ndarray, start: np.ndarray, end: np.ndarray,
-    layers: tuple[np.ndarray, np.ndarray], front_rgb: np.ndarray, back_rgb: np.ndarray, limit: int,
+    shell: Shell,
+    rays: np.ndarray,
+    across: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    layers: tuple[np.ndarray, np.ndarray],
+    front_rgb: np.ndarray,
+    back_rgb: np.ndarray,
+    limit: int,
 ) -> Surfels:
     """Fill the way of each ray from depth `start` to `end` with about `limit` surfels at most.
 
