@@ -20,7 +20,7 @@ def sphere(count: int, seed: int) -> np.ndarray:
 def test_chamfer_is_zero_only_for_the_same_points() -> None:
     points = sphere(500, 0)
     assert chamfer(points, points) == 0
-    assert chamfer(points, points + (5.0, 0, 0)) > 3
+    assert chamfer(points, points + np.array((5.0, 0, 0))) > 3
     assert chamfer(points[:250], points) == pytest.approx(chamfer(points, points[:250]))
 
 
