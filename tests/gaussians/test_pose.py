@@ -141,8 +141,10 @@ def test_quaternions_of_any_length_are_normalised(length: float) -> None:
     gaussians = random_gaussians(9)
     quats = gaussians.quats.copy()
     quats[4] *= np.float32(length)
+    given = quats.copy()
     with np.errstate(over="ignore", under="ignore"):
         unit = check.unit_quats(quats)
+    np.testing.assert_array_equal(quats, given)  # the caller's array is left alone
     np.testing.assert_allclose(unit, gaussians.quats, atol=2e-7)
     np.testing.assert_array_equal(np.delete(unit, 4, axis=0), np.delete(quats, 4, axis=0))
     assert check.unit_quats(gaussians.quats) is gaussians.quats
