@@ -198,11 +198,15 @@ def print_objects(rows: dict[str, ObjectFigures], floor: float) -> None:
 
 def print_each(scenes: Sequence[ProceduralScene], figures: ObjectFigures) -> None:
     """One line per object; only when none failed, since the lists hold what was made."""
-    things = [(scene.seed, thing.name) for scene in scenes for thing in scene.objects]
+    things = [
+        (str(scene.seed), thing.name, f"{thing.mask.sum() / thing.amodal_mask.sum():.0%}")
+        for scene in scenes
+        for thing in scene.objects
+    ]
     columns = (figures.chamfer_percent, figures.direction_deg, figures.up_deg, figures.reprojection_iou)
-    print("\n" + head("scene", "object", "Chamfer %", "direction °", "up °", "re-projection IoU"))
-    for (seed, name), *values in zip(things, *columns, strict=True):
-        print(row(str(seed), name, *(f"{value:.2f}" for value in values)))
+    print("\n" + head("scene", "object", "visible", "Chamfer %", "direction °", "up °", "re-projection IoU"))
+    for names, *values in zip(things, *columns, strict=True):
+        print(row(*names, *(f"{value:.2f}" for value in values)))
 
 
 def print_photos(folder: Path) -> None:
