@@ -74,10 +74,10 @@ def test_a_mirrored_photo_gives_mirrored_layers(net: ObjectNet) -> None:
 
 
 def test_the_answer_does_not_depend_on_the_batch(net: ObjectNet) -> None:
-    crops = [crop_object(*ellipse_photo((40.0 + 5 * i, 40.0))) for i in range(5)]
+    crops = [crop_object(*ellipse_photo((40.0 + 5 * i, 40.0))) for i in range(2)]
     together = predict(net, crops)
-    alone = predict(net, crops[4:5])[0]
-    np.testing.assert_allclose(together[4].front, alone.front, atol=1e-4)
+    alone = predict(net, crops[1:])[0]
+    np.testing.assert_allclose(together[1].front, alone.front, atol=1e-4)
 
 
 def test_loader_names_a_file_with_other_tensors(tmp_path: Path) -> None:

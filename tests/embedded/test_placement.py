@@ -108,7 +108,7 @@ boxes = st.tuples(st.floats(2, 250), st.floats(2, 180), st.floats(8, 60), st.flo
 
 
 @given(st.lists(boxes, min_size=1, max_size=5, unique=True), st.floats(2, 65))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_any_scene_is_finite_bounded_and_of_typical_depth(scene: list[Box], pitch_deg: float) -> None:
     depths = depths_of([mask_of(box) for box in scene], pitch_deg, flat=False)
     assert np.isfinite(depths).all() and (depths > 0).all()
@@ -117,7 +117,7 @@ def test_any_scene_is_finite_bounded_and_of_typical_depth(scene: list[Box], pitc
 
 
 @given(st.lists(boxes, min_size=2, max_size=3, unique=True))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_a_mirrored_photo_gives_the_same_depths(scene: list[Box]) -> None:
     masks = [mask_of(box) for box in scene]
     np.testing.assert_allclose(depths_of([m[:, ::-1] for m in masks]), depths_of(masks), rtol=0.02)
