@@ -14,6 +14,7 @@ from scipy import ndimage
 
 _RADIUS_SHARE = 1 / 64  # window radius, of the longer side of the small picture
 _SMOOTHNESS = 4e-4  # on colours in 0..1: below this variance a window counts as flat and the mask is only blurred
+_WHISKER_PX = 1.0  # of the photo: the fit follows every pixel, so single-pixel threads of noise are blurred away
 _ISLAND_SHARE = 0.15  # parts smaller than this share of the largest part are dropped
 _HOLE_SHARE = 0.01  # holes smaller than this share of the mask are filled
 
@@ -67,7 +68,7 @@ def refined(guide: Guide, coarse: np.ndarray) -> np.ndarray:
     alpha = _upsampled(fit[..., 3], size)
     for channel in range(3):
         alpha += _upsampled(fit[..., channel], size) * (guide.rgb[large][..., channel] * np.float32(1 / 255))
-    result[large] = tidy(alpha > 0.5)
+    result[large] = tidy(ndimage.gaussian_filter(alpha, _WHISKER_PX, truncate=2.0) > 0.5)
     return result
 
 
