@@ -1,6 +1,6 @@
 """Make docs/first-look.jpg, the picture at the top of the README, from a finished run.
 
-    sam3d-gs run assets/sample.jpg && python docs/make_first_look.py sample
+sam3d-gs run assets/sample.jpg && python docs/make_first_look.py sample
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def animations(paths: Sequence[Path | None], max_bytes: int) -> list[DataUrl | N
     urls = []
     for path in paths:
         still = from_file(path, 480)
-        if path in affordable and still is not None:
+        if path is not None and path in affordable and still is not None:
             data = base64.b64encode(path.read_bytes()).decode()
             kind = "gif" if path.suffix.lower() == ".gif" else "webp"
             still = DataUrl(f"data:image/{kind};base64,{data}", still.width, still.height, still=still.url)

@@ -61,9 +61,9 @@ def _jit(**options: Any) -> Callable[[_Kernel], _Kernel]:
 
     def decorate(function: _Kernel) -> _Kernel:
         try:
-            return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+            return numba.njit(cache=True, **options)(function)
         except RuntimeError:
-            return numba.njit(**options)(function)  # type: ignore[no-any-return]
+            return numba.njit(**options)(function)
 
     return decorate
 
