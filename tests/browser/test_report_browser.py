@@ -146,6 +146,12 @@ def test_a_switch_takes_its_object_out_of_the_picture(open_tab: OpenTab, report:
     tab.page.mouse.move(2, 2)
     tab.page.wait_for_timeout(300)
     assert looks_like(colour_at(tab, red), red)
+    tab.page.uncheck('input[data-object="2"]')  # the last and farthest
+    tab.page.mouse.move(2, 2)
+    tab.page.wait_for_timeout(300)
+    assert looks_like(colour_at(tab, red), red)
+    assert not looks_like(colour_at(tab, blue), blue)
+    tab.page.check("#everything")
     tab.page.uncheck("#everything")
     tab.page.wait_for_timeout(300)
     assert tab.page.evaluate("splatViewer.drawn") == 0
@@ -284,3 +290,30 @@ def test_two_fingers_zoom_and_one_turns(open_tab: OpenTab, report: Path) -> None
     eye, pivot = (np.array(tab.page.evaluate(f"splatViewer.camera.{name}")) for name in ("eye", "pivot"))
     start = np.linalg.norm(np.array(pivot))
     assert np.linalg.norm(pivot - eye) == pytest.approx(start / 2, rel=0.02)
+
+
+def test_a_slow_machine_draws_fewer_splats_while_the_camera_moves(open_tab: OpenTab, report: Path) -> None:
+    tab = open_tab()
+    slow = """(() => {  // every look at the clock finds it a second later
+      let late = 0;
+      const now = performance.now.bind(performance);
+      performance.now = () => now() + 1000 * late++;
+    })()"""
+    tab.page.add_init_script(slow)
+    show(tab, report)
+    total = tab.page.evaluate("splatViewer.drawn")
+    tab.page.focus("canvas")
+    drawn = tab.page.evaluate(
+        """() => new Promise((done) => {
+          const seen = [];
+          const press = () => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft" }));
+          press();
+          const frame = () => {
+            seen.push(splatViewer.drawn);
+            if (seen.length < 6) { press(); requestAnimationFrame(frame); } else done(seen);
+          };
+          requestAnimationFrame(frame);
+        })"""
+    )
+    assert min(drawn) < total / 20
+    tab.page.wait_for_function(f"splatViewer.drawn === {total}")  # once it rests, all of them

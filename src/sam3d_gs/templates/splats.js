@@ -1,7 +1,8 @@
 /* A small Gaussian splat viewer (WebGL2, no library): the scene of report.html, drawn as 3D Gaussian Splatting does.
  *
- * Frame: the camera frame of the photo, OpenCV (x right, y down, z forward). A camera is { R, eye } with R row-major
- * world-to-view and view = R (x - eye); the photo's camera is R = identity, eye = 0, and K projects view to photo pixels.
+ * Frame: the camera frame of the photo, OpenCV (x right, y down, z forward). A camera is { R, eye, pivot } with R
+ * row-major world-to-view and view = R (x - eye); the photo's camera is R = identity, eye = 0, and K projects view to
+ * photo pixels. Turning goes around the pivot.
  * Splats come packed as gaussians/packed.py writes them. Projection: EWA splatting (Zwicker et al. 2001) with the
  * 0.3 px low-pass of Kerbl et al. 2023, drawn far to near with premultiplied alpha.
  */
@@ -16,24 +17,34 @@
   const [photoWidth, photoHeight] = scene.size;
   const IDENTITY = [1, 0, 0, 0, 1, 0, 0, 0, 1];
   const TEXELS = 3; // RGBA32F texels a splat takes in the data texture
+  const BATCH = 128; // splats in one instance
+  const ORDER_ROW = 1024; // width of the texture that holds the order
   const PER_ROW = 680; // 680 * 3 texels: below the 2048 every WebGL2 device allows
   const NEAR = 1e-2; // of the scene's distance: splats closer to the eye are not drawn
+
+  const FRAME_MS = 60; // what a frame may take while the camera moves; fewer splats are drawn when it would take longer
+  const TRIAL_STRIDE = 8, MAX_STRIDE = 24; // one in so many splats: in the frame that is timed; at most
+  const REST_MS = 200; // without a move until all splats are drawn again
 
   const VERTEX = `#version 300 es
     precision highp float;
     uniform highp sampler2D splats;
+    uniform highp usampler2D order;  // numbers of the splats to draw, far to near
+    uniform int count;    // of them
     uniform mat3 R;
     uniform vec3 eye;
     uniform vec4 K;       // fx, fy, cx, cy in canvas pixels
     uniform vec2 size;    // of the canvas in pixels
     uniform float near;
     uniform int lit;      // the one object to show in full colour, or -1 for all
-    in uint index;
+    uniform float widen;  // of variances: 1, or how many splats each one drawn stands for
     out vec4 colour;
     out vec2 sigma;       // distance from the centre in standard deviations
     void main() {
       gl_Position = vec4(0., 0., 2., 1.);  // outside: what happens to splats that are not drawn
-      int s = int(index);
+      int i = gl_InstanceID * ${BATCH} + (gl_VertexID >> 2), corner = gl_VertexID & 3;
+      if (i >= count) return;
+      int s = int(texelFetch(order, ivec2(i % ${ORDER_ROW}, i / ${ORDER_ROW}), 0).x);
       ivec2 at = ivec2((s % ${PER_ROW}) * ${TEXELS}, s / ${PER_ROW});
       vec4 a = texelFetch(splats, at, 0), b = texelFetch(splats, at + ivec2(1, 0), 0);
       vec4 c = texelFetch(splats, at + ivec2(2, 0), 0);  // a: mean, alpha; b, c.xy: covariance; c.z: RGB; c.w: object
@@ -42,7 +53,7 @@
       // The linear approximation breaks down far outside the picture; hold the ray there, as the 3DGS rasteriser does.
       vec2 ray = clamp(view.xy / view.z, (-.3 * size - K.zw) / K.xy, (1.3 * size - K.zw) / K.xy);
       mat3 J = mat3(K.x / view.z, 0., 0., 0., K.y / view.z, 0., -K.xy * ray / view.z, 0.);
-      mat3 V = R * mat3(b.x, b.y, b.z, b.y, b.w, c.x, b.z, c.x, c.y) * transpose(R);
+      mat3 V = widen * R * mat3(b.x, b.y, b.z, b.y, b.w, c.x, b.z, c.x, c.y) * transpose(R);
       if (view.z * view.z <= V[2][2]) return;  // the eye is inside the splat: linearised there, it fills the picture
       V = J * V * transpose(J);
       float xx = V[0][0] + .3, yy = V[1][1] + .3, xy = V[0][1];
@@ -56,7 +67,7 @@
       vec3 rgb = vec3(floor(c.z / 65536.), mod(floor(c.z / 256.), 256.), mod(c.z, 256.)) / 255.;
       float reach = sqrt(2. * log(255. * alpha));  // beyond it less than one level of 255 is left
       if (lit >= 0 && int(c.w) != lit) { alpha *= .12; rgb = vec3(dot(rgb, vec3(.3, .6, .1))); }
-      sigma = reach * vec2(gl_VertexID & 1, gl_VertexID >> 1) * 2. - reach;
+      sigma = reach * vec2(corner & 1, corner >> 1) * 2. - reach;
       vec2 pixel = K.xy * view.xy / view.z + K.zw + sigma.x * long_axis + sigma.y * short_axis;
       gl_Position = vec4(2. * pixel.x / size.x - 1., 1. - 2. * pixel.y / size.y, 0., 1.);
       colour = vec4(rgb, alpha);
@@ -132,11 +143,11 @@
     });
   }
 
-  /** Indices of the visible splats, far to near, by a counting sort over 65,536 depths; returns how many. */
-  function sortByDepth(table, objectOf, visible, camera, work) {
+  /** Indices of every `stride`-th visible splat, far to near (a counting sort over 65,536 depths); returns how many. */
+  function sortByDepth(table, objectOf, visible, camera, stride, work) {
     const [a, b, c] = row(camera.R, 2), offset = -dot(row(camera.R, 2), camera.eye), { depth, order, bins } = work;
     let nearest = Infinity, farthest = -Infinity;
-    for (let s = 0, at = 0; s < objectOf.length; s++, at += 12) {
+    for (let s = 0, at = 0; s < objectOf.length; s += stride, at += 12 * stride) {
       const z = a * table[at] + b * table[at + 1] + c * table[at + 2] + offset;
       depth[s] = z;
       if (z < nearest) nearest = z;
@@ -144,19 +155,19 @@
     }
     bins.fill(0);
     const scale = (bins.length - 2) / Math.max(farthest - nearest, 1e-9);
-    for (let s = 0; s < objectOf.length; s++) {
+    for (let s = 0; s < objectOf.length; s += stride) {
       if (visible[objectOf[s]]) bins[1 + ((farthest - depth[s]) * scale | 0)]++;
     }
     for (let i = 1; i < bins.length; i++) bins[i] += bins[i - 1];
     const count = bins[bins.length - 1];
-    for (let s = 0; s < objectOf.length; s++) {
+    for (let s = 0; s < objectOf.length; s += stride) {
       if (visible[objectOf[s]]) order[bins[(farthest - depth[s]) * scale | 0]++] = s;
     }
     return count;
   }
 
   // ---- WebGL -------------------------------------------------------------------------------------------------------
-  function createPainter(gl, table, total, work) {
+  function createPainter(gl, table, work) {
     const program = gl.createProgram();
     for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
       const shader = gl.createShader(kind);
@@ -170,23 +181,33 @@
     gl.useProgram(program);
     const uniform = (name) => gl.getUniformLocation(program, name);
 
-    gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
+    const texture = (unit, name) => {
+      gl.activeTexture(gl.TEXTURE0 + unit);
+      gl.bindTexture(gl.TEXTURE_2D, gl.createTexture());
+      gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
+      gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
+      gl.uniform1i(uniform(name), unit);
+    };
+    texture(0, "splats");
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA32F, PER_ROW * TEXELS, table.length / (PER_ROW * TEXELS * 4), 0, gl.RGBA,
       gl.FLOAT, table);
+    texture(1, "order"); // stays the active one
+    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.R32UI, ORDER_ROW, work.order.length / ORDER_ROW);
 
-    gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
-    gl.bufferData(gl.ARRAY_BUFFER, 4 * total, gl.DYNAMIC_DRAW);
-    const index = gl.getAttribLocation(program, "index");
-    gl.enableVertexAttribArray(index);
-    gl.vertexAttribIPointer(index, 1, gl.UNSIGNED_INT, 0, 0);
-    gl.vertexAttribDivisor(index, 1);
+    // Two triangles for each splat of a batch. One instance a splat would be simpler, but instances of four vertices
+    // are slow: ten times slower without a GPU.
+    const quad = [0, 1, 2, 2, 1, 3];
+    const corners = Uint16Array.from({ length: 6 * BATCH }, (_, k) => 4 * Math.floor(k / 6) + quad[k % 6]);
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
+    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, corners, gl.STATIC_DRAW);
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
 
-    return (camera, K, near, lit, count, sorted) => {
-      if (sorted) gl.bufferSubData(gl.ARRAY_BUFFER, 0, work.order, 0, count);
+    return (camera, K, near, lit, stride, count, sorted) => {
+      if (sorted) {
+        const rows = Math.ceil(count / ORDER_ROW);
+        gl.texSubImage2D(gl.TEXTURE_2D, 0, 0, 0, ORDER_ROW, rows, gl.RED_INTEGER, gl.UNSIGNED_INT, work.order);
+      }
       gl.viewport(0, 0, canvas.width, canvas.height);
       gl.clearColor(0, 0, 0, 0);
       gl.clear(gl.COLOR_BUFFER_BIT);
@@ -196,7 +217,9 @@
       gl.uniform2f(uniform("size"), canvas.width, canvas.height);
       gl.uniform1f(uniform("near"), near);
       gl.uniform1i(uniform("lit"), lit);
-      gl.drawArraysInstanced(gl.TRIANGLE_STRIP, 0, 4, count);
+      gl.uniform1f(uniform("widen"), stride);
+      gl.uniform1i(uniform("count"), count);
+      gl.drawElementsInstanced(gl.TRIANGLES, 6 * BATCH, gl.UNSIGNED_SHORT, 0, Math.ceil(count / BATCH));
     };
   }
 
@@ -209,7 +232,8 @@
     const total = scene.objects.reduce((sum, object) => sum + object.n, 0);
     const table = new Float32Array(Math.ceil(total / PER_ROW) * PER_ROW * TEXELS * 4);
     const objectOf = new Uint16Array(total);
-    const work = { depth: new Float32Array(total), order: new Uint32Array(total), bins: new Uint32Array(65536) };
+    const order = new Uint32Array(Math.ceil(total / ORDER_ROW) * ORDER_ROW);
+    const work = { depth: new Float32Array(total), order, bins: new Uint32Array(65536) };
     decode(bytes, table, objectOf);
 
     const pivot = centre(table, total);
@@ -217,7 +241,8 @@
     const visible = scene.objects.map(() => true);
     const near = NEAR * Math.max(Math.hypot(...pivot), 1e-6);
     let camera = home(), lit = -1, count = 0, stale = true, waiting = false, animation = null;
-    let paint = createPainter(gl, table, total, work);
+    let moving = 0, movingStride = 0; // a timer while the camera moves; 0 until the first move was timed
+    let paint = createPainter(gl, table, work);
 
     function intrinsics() { // K for the canvas: the whole photo fits and stays centred
       const zoom = Math.min(canvas.width / photoWidth, canvas.height / photoHeight), [fx, fy, cx, cy] = scene.K;
@@ -225,7 +250,8 @@
         cy * zoom + (canvas.height - zoom * photoHeight) / 2];
     }
     function project(point) { // camera frame of the photo -> CSS pixels of the canvas, or null behind the eye
-      const v = apply(camera.R, add(point, camera.eye, -1)), K = intrinsics(), ratio = canvas.width / canvas.clientWidth;
+      const v = apply(camera.R, add(point, camera.eye, -1)), K = intrinsics();
+      const ratio = canvas.width / canvas.clientWidth;
       return v[2] < near ? null : [(K[0] * v[0] / v[2] + K[2]) / ratio, (K[1] * v[1] / v[2] + K[3]) / ratio];
     }
     function draw() {
@@ -235,10 +261,21 @@
       const height = Math.max(1, Math.round(canvas.clientHeight * ratio));
       if (canvas.width !== width || canvas.height !== height) { canvas.width = width; canvas.height = height; }
       if (gl.isContextLost()) return;
-      const sorted = stale;
-      if (stale) count = sortByDepth(table, objectOf, visible, camera, work);
+      const sorted = stale, stride = moving ? movingStride || TRIAL_STRIDE : 1, began = performance.now();
+      if (stale) count = sortByDepth(table, objectOf, visible, camera, stride, work);
       stale = false;
-      paint(camera, intrinsics(), near, lit, count, sorted);
+      paint(camera, intrinsics(), near, lit, stride, count, sorted);
+      if (moving && !movingStride) { // time this frame: reading a pixel waits for it
+        gl.readPixels(0, 0, 1, 1, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array(4));
+        const full_ms = TRIAL_STRIDE * (performance.now() - began);
+        movingStride = Math.max(1, Math.min(MAX_STRIDE, Math.round(full_ms / FRAME_MS)));
+      }
+    }
+    /** The camera moved. Without a fast GPU some of the splats have to do until it rests. */
+    function moved() {
+      clearTimeout(moving);
+      moving = setTimeout(() => { moving = 0; redraw(); }, REST_MS);
+      redraw();
     }
     function redraw(resort = true) {
       stale ||= resort;
@@ -271,7 +308,7 @@
       requestAnimationFrame(function frame(now) {
         if (animation !== own) return;
         const more = step(Math.max(0, now - began) / 1000);
-        redraw();
+        moved();
         if (more) requestAnimationFrame(frame); else animation = null;
       });
     }
@@ -290,7 +327,7 @@
       const angle = Math.acos(Math.max(-1, Math.min(1, (turn[0] + turn[4] + turn[8] - 1) / 2)));
       const axis = [turn[7] - turn[5], turn[2] - turn[6], turn[3] - turn[1]];
       const calm = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-      if (instantly || calm || angle > 3.1) { camera = to; return redraw(); }
+      if (instantly || calm || angle > 3.1) { camera = to; return moved(); }
       animate((seconds) => {
         const t = Math.min(1, seconds / 0.5), k = t * t * (3 - 2 * t);
         camera = t < 1 ? { ...to, R: multiply(rotation(axis, k * angle), from.R),
@@ -299,13 +336,16 @@
       });
     }
 
-    listen({ redraw, goHome, touched, setFade, visible,
+    listen({ redraw, moved, goHome, touched, setFade, visible,
       orbit: (yaw, pitch) => { camera = orbit(camera, yaw, pitch); }, pan, zoom,
       light: (number) => { lit = number; redraw(false); },
-      swing: () => { const from = camera; animate((s) => { camera = orbit(from, 0.55 * Math.sin(s * 0.9), 0); return true; }); },
+      swing: () => {
+        const from = camera;
+        animate((seconds) => { camera = orbit(from, 0.55 * Math.sin(0.9 * seconds), 0); return true; });
+      },
     });
     canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
-    canvas.addEventListener("webglcontextrestored", () => { paint = createPainter(gl, table, total, work); redraw(); });
+    canvas.addEventListener("webglcontextrestored", () => { paint = createPainter(gl, table, work); redraw(); });
     new ResizeObserver(() => redraw(false)).observe(canvas);
     root.classList.add("ready");
     draw();
@@ -347,7 +387,7 @@
         view.zoom(before.gap / after.gap);
       } else if (event.shiftKey || event.buttons & 6) view.pan(dx, dy);
       else view.orbit(dx * SPEED, -dy * SPEED);
-      view.redraw();
+      view.moved();
     });
     for (const kind of ["pointerup", "pointercancel"]) {
       canvas.addEventListener(kind, (event) => fingers.delete(event.pointerId));
@@ -360,7 +400,7 @@
       event.preventDefault();
       view.touched();
       view.zoom(Math.exp(Math.max(-60, Math.min(60, event.deltaY)) * 0.004));
-      view.redraw();
+      view.moved();
     }, { passive: false });
     canvas.addEventListener("keydown", (event) => {
       const moves = {
@@ -373,7 +413,7 @@
       event.preventDefault();
       view.touched();
       moves[event.key]();
-      view.redraw();
+      view.moved();
     });
 
     root.querySelector("#home").addEventListener("click", () => view.goHome(false));
@@ -385,7 +425,9 @@
     });
     const full = root.querySelector("#full");
     full.hidden = !document.fullscreenEnabled;
-    full.addEventListener("click", () => document.fullscreenElement ? document.exitFullscreen() : root.requestFullscreen());
+    full.addEventListener("click", () => {
+      if (document.fullscreenElement) document.exitFullscreen(); else root.requestFullscreen();
+    });
     fade.addEventListener("input", () => {
       const value = fade.value;
       view.goHome(true);
