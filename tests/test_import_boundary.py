@@ -19,7 +19,7 @@ LAYERS = [
     ("files", "manifest", "workspace", "photo"),
     ("phrase_files", "mask_files", "scene_files", "gaussians", "engines.api"),
     ("embedded",),
-    ("engines", "pictures", "report", "report_pictures", "viewer"),
+    ("engines", "overlay", "pictures", "report", "report_pictures", "viewer"),
     ("stages",),
     ("pipeline", "status", "clean", "console"),
     ("cli",),

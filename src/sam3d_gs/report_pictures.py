@@ -48,10 +48,10 @@ def animations(paths: Sequence[Path | None], max_bytes: int) -> list[DataUrl | N
     """Animated pictures as they are; when they exceed `max_bytes` together, the largest become their first frame."""
     sizes = {path: path.stat().st_size for path in paths if path is not None and path.is_file()}
     affordable, used = set(), 0
-    for path, size in sorted(sizes.items(), key=lambda item: item[1]):
+    for file, size in sorted(sizes.items(), key=lambda item: item[1]):
         used += size
         if used <= max_bytes:
-            affordable.add(path)
+            affordable.add(file)
     urls = []
     for path in paths:
         still = from_file(path, 480)
