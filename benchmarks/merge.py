@@ -7,8 +7,9 @@ Every measurement is a new process; plain and merge alternate, and the ratio is 
 memory is the resident set above that of the process after its imports. "plain" repeats one block of random bytes from
 memory to a file; "merge" is `merge_objects` with the scene .ply only, and "merge + singles" writes every object's own
 .ply too, twice the bytes, so its ratio is to the plain writing of twice the bytes. Each process is timed twice: when
-the system has taken the bytes into its page cache (a copy in memory, the harder comparison), and when fsync says that
-they are on the disk.
+the system has taken the bytes, and when fsync says that they are on the disk. Where the first costs no more than a
+copy in memory (a quiet machine with fast storage, tmpfs), merging is bound by its own arithmetic and the ratio is
+higher: name the file system and the load beside the figures.
 """
 
 from __future__ import annotations

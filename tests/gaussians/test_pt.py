@@ -91,6 +91,7 @@ def test_the_header_alone(tmp_path: Path) -> None:
     header = pt.read_pt_header(tmp_path / "a.pt")
     assert (header.count, header.object_id, header.image_size) == (12, "03-spoon-1", (641, 480))
     np.testing.assert_array_equal(header.pose.translation, made.pose.translation)
+    assert str(tmp_path) not in Path("/proc/self/maps").read_text()  # its file is let go
 
 
 def test_other_float_types_and_long_quaternions_are_converted(tmp_path: Path) -> None:

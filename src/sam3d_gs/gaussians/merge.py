@@ -1,7 +1,7 @@
-"""Many .pt files into one scene .ply in the camera frame, one object in memory at a time.
+"""Many .pt files into one scene .ply in the camera frame, with at most two objects in memory.
 
-Packing and writing overlap: two threads move and pack blocks while the main thread writes them in order; NumPy
-and the write call both release the interpreter lock.
+Reading, packing and writing overlap: two threads read the next object, move and pack blocks of this one, and the main
+thread writes them in order; NumPy and the write call release the interpreter lock.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,11 +20,13 @@ from sam3d_gs.errors import BadInputError
 from sam3d_gs.gaussians.ply import PROPERTIES, PlyWriter, blocks, pack, ply_writer
 from sam3d_gs.gaussians.pose import box_corners, object_bounds, product_matrix, quat_to_matrix, thinned, transform
 from sam3d_gs.gaussians.pt import PtHeader, read_pt, read_pt_header
-from sam3d_gs.types import Gaussians, Pose
+from sam3d_gs.types import Gaussians, PlacedObject, Pose
 
 SCENE_COMMENT = "camera frame: x right, y down, z forward"
 SINGLE_COMMENT = "object frame: z up, canonical unit cube"
 _WORKERS = 2
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 _MEANS, _SH0, _OPACITY, _LOG_SCALES, _QUATS = map(PROPERTIES.index, ("x", "f_dc_0", "opacity", "scale_0", "rot_0"))
 
 
@@ -51,30 +54,26 @@ def merge_objects(
     merged: list[MergedObject] = []
     total = sum(header.count for header in headers)
     with ply_writer(scene_ply, total, [SCENE_COMMENT]) as scene, ThreadPoolExecutor(_WORKERS) as pool:
-        for header in headers:
-            start = merged[-1].start + merged[-1].header.count if merged else 0
-            merged.append(_merge_one(header, start, scene, single_ply, pool))
+        start = 0
+        for header, obj in zip(headers, _ahead(pool, read_pt, sources, ahead=1), strict=True):
+            _write(obj, pool, scene, single_ply)
+            few = thinned(obj.gaussians)
+            aabb = object_bounds(transform(few, obj.pose))
+            merged.append(MergedObject(header, start, aabb, box_corners(object_bounds(few), obj.pose)))
+            start += header.count
+            del obj, few  # before the object after the next one is read
     return merged
 
 
-def _merge_one(
-    header: PtHeader,
-    start: int,
-    scene: PlyWriter,
-    single_ply: Callable[[str], Path] | None,
-    pool: ThreadPoolExecutor,
-) -> MergedObject:
-    """A function of its own, so that the object is let go before the next one is read."""
-    obj = read_pt(header.path)
-    for records in _ahead(pool, partial(pack_moved, pose=obj.pose), blocks(obj.gaussians)):
+def _write(
+    obj: PlacedObject, pool: ThreadPoolExecutor, scene: PlyWriter, single_ply: Callable[[str], Path] | None
+) -> None:
+    for records in _ahead(pool, partial(pack_moved, pose=obj.pose), blocks(obj.gaussians), ahead=2 * _WORKERS):
         scene.write(records)
     if single_ply:
         with ply_writer(single_ply(obj.object_id), len(obj.gaussians), [SINGLE_COMMENT]) as single:
-            for records in _ahead(pool, pack, blocks(obj.gaussians)):
+            for records in _ahead(pool, pack, blocks(obj.gaussians), ahead=2 * _WORKERS):
                 single.write(records)
-    few = thinned(obj.gaussians)
-    aabb = object_bounds(transform(few, obj.pose))
-    return MergedObject(header, start, aabb, box_corners(object_bounds(few), obj.pose))
 
 
 def pack_moved(gaussians: Gaussians, pose: Pose) -> np.ndarray:
@@ -97,13 +96,13 @@ def pack_moved(gaussians: Gaussians, pose: Pose) -> np.ndarray:
 
 
 def _ahead(
-    pool: ThreadPoolExecutor, work: Callable[[Gaussians], np.ndarray], parts: Iterable[Gaussians]
-) -> Iterator[np.ndarray]:
-    """`work` of every part, in order, a few parts ahead of who takes them; `pool.map` would run ahead without end."""
-    waiting: deque[Future[np.ndarray]] = deque()
-    for part in parts:
-        waiting.append(pool.submit(work, part))
-        if len(waiting) > 2 * _WORKERS:
+    pool: ThreadPoolExecutor, work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int
+) -> Iterator[_Result]:
+    """`work` of every item, in order, at most `ahead` items before who takes them; `pool.map` would not wait."""
+    waiting: deque[Future[_Result]] = deque()
+    for item in items:
+        waiting.append(pool.submit(work, item))
+        if len(waiting) > ahead:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()

@@ -25,7 +25,9 @@ PROPERTIES = (
     *("nx", "ny", "nz"),
     *(name for field in ("sh0", "opacity_logits", "log_scales", "quats") for name in COLUMNS[field]),
 )
-BLOCK = 1 << 15  # Gaussians packed at a time: 2.2 MB, small enough to be in a cache still when it is written
+# Gaussians packed at a time: 1.1 MB, still in a cache when it is written. Also not more than OpenBLAS multiplies in one
+# thread (4 x 4 x 2**14 = 2**18 products): its threads would wait for the cores that the threads of a merge are using.
+BLOCK = 1 << 14
 
 
 def write_ply(path: Path, gaussians: Gaussians, comments: Sequence[str] = ()) -> None:

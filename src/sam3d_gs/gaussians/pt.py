@@ -183,7 +183,11 @@ def _value(content: dict[str, Any], key: str, kind: type | tuple[type, ...]) -> 
 def _array(
     content: dict[str, Any], key: str, dtype: type[np.floating[Any]], shape: tuple[int, ...] | None = None
 ) -> np.ndarray:
-    """A tensor of the file as an array, without a copy when it has the dtype. Raises ValueError with the reason."""
+    """A tensor of the file as an array. Raises ValueError with the reason.
+
+    Without a `shape` it is large and stays mapped from the file when it has the dtype; with one it is a copy, so that
+    a header does not keep its file open.
+    """
     import torch
 
     tensor = _value(content, key, torch.Tensor)
@@ -192,7 +196,7 @@ def _array(
     if shape is not None and tuple(tensor.shape) != shape:
         raise ValueError(f"{key} has shape {tuple(tensor.shape)}, expected {shape}")
     wanted = torch.float32 if dtype is np.float32 else torch.float64
-    return np.asarray(tensor.detach().to(wanted).numpy())
+    return np.asarray(tensor.detach().to(wanted, copy=shape is not None).numpy())
 
 
 def _header_problem(pose: Pose, K: np.ndarray, scores: Mapping[str, Any]) -> str | None:
