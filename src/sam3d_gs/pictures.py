@@ -52,8 +52,8 @@ def turntable(
     gaussians: Gaussians,
     K: np.ndarray,
     image_size: tuple[int, int],
-    frames: int = 48,
-    side_px: int = 512,
+    frames: int = 40,
+    side_px: int = 480,
     up: Direction = CAMERA_UP,
 ) -> list[Image.Image]:
     """One full turn about a scene that starts from the photo's view, is slowest there, and loops; see `scene_views`."""
@@ -61,7 +61,7 @@ def turntable(
 
 
 def object_turntable(
-    gaussians: Gaussians, front: Direction = (0.0, -1.0, 0.0), frames: int = 24, side_px: int = 192
+    gaussians: Gaussians, front: Direction = (0.0, -1.0, 0.0), frames: int = 16, side_px: int = 176
 ) -> list[Image.Image]:
     """One turn about an object in its object frame (Z up); `front` points from it to the photo's camera."""
     shadowed = with_floor_shadow(_lightened(gaussians))
@@ -85,7 +85,7 @@ def contact_sheet(gaussians: Gaussians, front: Direction = (0.0, -1.0, 0.0), sid
     return sheet
 
 
-def save_animation(frames: Sequence[Image.Image], path: Path, frame_s: float = 0.1) -> None:
+def save_animation(frames: Sequence[Image.Image], path: Path, frame_s: float = 0.12) -> None:
     """Write looping frames; the suffix of `path` (.webp or .gif) chooses the format."""
     if not frames:
         raise ValueError("an animation needs at least one frame")

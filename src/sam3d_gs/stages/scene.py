@@ -40,7 +40,8 @@ from sam3d_gs.workspace import Workspace
 log = logging.getLogger("sam3d_gs")
 
 LOW_IOU = 0.5  # below, an object is not where its mask is
-PREVIEW_GAUSSIANS = 300_000  # of the whole scene, for the pictures; the files always hold all
+PREVIEW_GAUSSIANS = 150_000  # of the whole scene, for the pictures; the files always hold all
+SHEET_GAUSSIANS, FILM_GAUSSIANS = 40_000, 15_000  # of one object, for its contact sheet and its small turntable
 
 
 def run(context: Context, options: SceneOptions) -> StageResult:
@@ -72,9 +73,8 @@ def run(context: Context, options: SceneOptions) -> StageResult:
         for number, (one, limit) in enumerate(zip(merged, limits, strict=True), start=1):
             obj = read_pt(one.header.path)
             iou = _iou(transform(obj.gaussians, obj.pose), one, by_id)
-            preview = thin(obj.gaussians, limit)
-            _object_pictures(recorder, workspace, one, preview, film=options.turntable != "none")
-            previews.append(transform(preview, obj.pose))
+            _object_pictures(recorder, workspace, one, obj.gaussians, film=options.turntable != "none")
+            previews.append(transform(thin(obj.gaussians, limit), obj.pose))
             described.append(_describe(recorder, workspace, one, iou))
             context.progress(number, steps, one.header.object_id)
         first = merged[0].header
@@ -130,7 +130,7 @@ def _iou(placed: Gaussians, one: MergedObject, masks: Mapping[str, InstanceMask]
 
 
 def _object_pictures(
-    recorder: Recorder, workspace: Workspace, one: MergedObject, preview: Gaussians, film: bool
+    recorder: Recorder, workspace: Workspace, one: MergedObject, gaussians: Gaussians, film: bool
 ) -> None:
     from sam3d_gs import pictures
 
@@ -138,11 +138,11 @@ def _object_pictures(
     to_camera = _direction_to_camera(one)
     path = workspace.contact_sheet(object_id)
     with atomic_path(path) as temporary:
-        pictures.contact_sheet(preview, to_camera).save(temporary)
+        pictures.contact_sheet(thin(gaussians, SHEET_GAUSSIANS), to_camera).save(temporary)
     recorder.add_output(path)
     if film:
         path = workspace.object_turntable(object_id)
-        pictures.save_animation(pictures.object_turntable(preview, to_camera), path)
+        pictures.save_animation(pictures.object_turntable(thin(gaussians, FILM_GAUSSIANS), to_camera), path)
         recorder.add_output(path)
 
 
@@ -241,7 +241,13 @@ def _report(
             for name, record in records.items()
         ],
         licences={what: terms for record in records.values() for what, terms in record.licences.items()},
-        files={**files, "poses": workspace.relative(workspace.scene_json)},
+        files={
+            "Scene": files["ply"],
+            "Poses and camera": workspace.relative(workspace.scene_json),
+            **({"Turntable": turntable} if turntable else {}),
+            "Objects": workspace.relative(workspace.single_dir),
+            "Masks": workspace.relative(workspace.masks_dir),
+        },
         version=__version__,
     )
     write_report(workspace.report_html, data)
