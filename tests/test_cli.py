@@ -60,7 +60,7 @@ def make_objects(options: object) -> fakes.FakeObjects:
 def test_run_makes_everything_and_says_where(cli: Run, picture: Path, tmp_path: Path) -> None:
     code, out, _ = cli("run", picture, "--workspace", tmp_path / "w", "--turntable", "webp")
     assert code == 0
-    for line in ("phrases: 2 phrases", "masks: 2 masks kept", "objects: 2 objects", "scene: ", "report: "):
+    for line in ("phrases: 2 phrases", "masks: 2 masks kept", "objects: 2 objects", "ply: ", "json: ", "report: "):
         assert line in out
     root = tmp_path / "w" / "sam-3d-objects" / "gaussians"
     assert (root / "multi" / "kitchen.ply").exists()

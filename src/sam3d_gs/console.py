@@ -67,8 +67,8 @@ class Console:
         self._print(f"{workspace.photo}: {result.stage}: {_describe(result)}")
         if result.stage == "scene":
             for what, path in (
-                ("scene", workspace.scene_ply),
-                ("poses", workspace.scene_json),
+                ("ply", workspace.scene_ply),
+                ("json", workspace.scene_json),
                 ("report", workspace.report_html),
             ):
                 if path.exists():
