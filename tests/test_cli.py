@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from sam3d_gs import engines
 from sam3d_gs.cli import app, main
-from sam3d_gs.errors import EXIT_FAILED, EXIT_PARTIAL, EXIT_USAGE
+from sam3d_gs.errors import EXIT_FAILED, EXIT_PARTIAL, EXIT_STOPPED, EXIT_USAGE
 from tests import fakes
 
 Run = Callable[..., tuple[int, str, str]]
@@ -54,7 +54,7 @@ def make_masks(options: object) -> fakes.FakeMasks:
 
 
 def make_objects(options: object) -> fakes.FakeObjects:
-    return fakes.FakeObjects(fail=FAIL)
+    return fakes.FakeObjects(fail=FAIL, stop_after=1 if "stop" in FAIL else None)
 
 
 def test_run_makes_everything_and_says_where(cli: Run, picture: Path, tmp_path: Path) -> None:
@@ -83,6 +83,15 @@ def test_partial_and_failed_exit_codes(cli: Run, picture: Path) -> None:
     code, _, err = cli("run", picture, "--force")
     assert code == EXIT_FAILED
     assert "Not one object" in err
+
+
+def test_ctrl_c_says_that_work_is_kept(cli: Run, picture: Path) -> None:
+    FAIL.append("stop")
+    code, _, err = cli("run", picture)
+    assert code == EXIT_STOPPED
+    assert "Finished work is kept" in err
+    FAIL.clear()
+    assert "objects: 2 objects" in cli("run", picture)[1]
 
 
 def test_two_photos_of_one_name_never_mix(cli: Run, picture: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sam3d_gs import __version__
-from sam3d_gs.errors import Sam3dGsError, UsageError
+from sam3d_gs.errors import EXIT_STOPPED, Sam3dGsError, UsageError
 from sam3d_gs.options import (
     PROFILES,
     MaskOptions,
@@ -392,7 +392,11 @@ def _run(photos: list[Path], stages: list[str], settings: Settings) -> None:
     from sam3d_gs.console import Console
 
     with Console(len(photos) > 1) as console:
-        code = pipeline.run(photos, stages, settings, console)
+        try:
+            code = pipeline.run(photos, stages, settings, console)
+        except KeyboardInterrupt:
+            print("Stopped. Finished work is kept; the same command goes on from there.", file=sys.stderr)
+            code = EXIT_STOPPED
     if code:
         raise typer.Exit(code)
 
@@ -404,9 +408,6 @@ def main() -> None:
     except Sam3dGsError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("Stopped. Finished work is kept; the same command goes on from there.", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # the reader of our output went away, e.g. `| head`
         sys.stdout = None  # so that nothing is flushed at exit
         sys.exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 EXIT_FAILED = 1  # a stage has nothing to show, or an input is unusable
 EXIT_USAGE = 2  # the command line itself is wrong (Click's own code)
 EXIT_PARTIAL = 3  # some objects failed, the others are there
+EXIT_STOPPED = 130  # Ctrl-C, as shells count it
 
 
 class Sam3dGsError(Exception):
