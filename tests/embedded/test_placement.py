@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam3d_gs.embedded.camera import estimate_pitch_deg, gravity_up, intrinsics, plate_ellipse, tilted
+from sam3d_gs.embedded.camera import gravity_up, intrinsics, tilted
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.object_net import crop_object
 from sam3d_gs.embedded.placement import TYPICAL_DEPTH, ground_depth, place, silhouette
@@ -127,37 +127,6 @@ def test_a_larger_photo_gives_the_same_scene() -> None:
     scene: list[Box] = [(20, 60, 60, 130), (120, 90, 170, 180), (220, 100, 300, 230)]
     small, large = depths_of([mask_of(b) for b in scene]), depths_of([mask_of(b, zoom=3) for b in scene])
     np.testing.assert_allclose(large, small, rtol=0.03)
-
-
-def disc_photo(aspect: float) -> list[np.ndarray]:
-    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
-    plate = ((x - 160) / 100) ** 2 + ((y - 120) / (100 * aspect)) ** 2 < 1
-    cup = (np.abs(x - 160) < 25) & (np.abs(y - 110) < 25)
-    return [plate & ~cup, cup]
-
-
-def test_a_plate_tells_the_pitch() -> None:
-    masks = disc_photo(0.7)
-    crops = [crop_object(np.zeros((HEIGHT, WIDTH, 3), np.uint8), m) for m in masks]
-    pitch = estimate_pitch_deg(crops, [inflate(c) for c in crops], masks)
-    assert pitch == pytest.approx(np.degrees(np.arcsin(0.7)), abs=1.5)
-    ellipse = plate_ellipse(0, masks)
-    assert ellipse is not None and (ellipse & masks[1]).sum() == masks[1].sum()
-    assert plate_ellipse(1, masks) is None
-    assert plate_ellipse(0, masks[:1]) is None  # a lone ellipse may be an egg
-
-
-def test_upright_and_level_faces_tell_the_pitch() -> None:
-    """A box seen from 30 degrees above: its top and front, as depth slopes, against the prior."""
-    from dataclasses import replace
-
-    mask = mask_of((100, 40, 220, 200))
-    crop = crop_object(np.zeros((HEIGHT, WIDTH, 3), np.uint8), mask)
-    rows = np.linspace(-1, 1, 160)[:, None] * np.ones((1, 160))
-    tan = np.tan(np.radians(30))
-    front = np.where(rows < 0, rows / tan, -rows * tan).astype(np.float32)
-    layers = replace(inflate(crop), front=front)
-    assert estimate_pitch_deg([crop], [layers], [mask]) == pytest.approx(30, abs=3)
 
 
 def test_tilting_adds_a_ramp_about_the_object() -> None:

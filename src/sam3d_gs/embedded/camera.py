@@ -1,9 +1,4 @@
-"""The camera of one photo: pinhole intrinsics, and how far the camera looks down.
-
-The pitch comes from the predicted surfaces: most of what people photograph is bounded by upright and level faces, so
-the right "up" is the one to which normals are either parallel or perpendicular. A plate that carries something is
-better evidence still: a circle seen from above is an ellipse, and its axes give the angle.
-"""
+"""The camera of one photo: pinhole intrinsics, up, and how each object is held against it; `pitch` finds the pitch."""
 
 from __future__ import annotations
 
@@ -15,10 +10,6 @@ import numpy as np
 
 from sam3d_gs.embedded.object_net import Crop, TwoLayers
 
-PITCH_RANGE_DEG = (2.0, 70.0)  # looking up is rare, and below 2 degrees the ground reading has no depth left
-USUAL_PITCH_DEG = 8.0  # a person holding a camera
-USUAL_PITCH_SPREAD_DEG = 15.0
-PRIOR_WEIGHT = 0.08  # cost, in the unit of `_misfit`, one spread away from the usual pitch
 MAX_RAMP = 0.3  # how far one object's depths may be tilted, as depth per image length
 RAMP_WEIGHT = 0.10  # cost of tilting that far, in the unit of `_misfit`
 SHEET_FACING = 0.5  # mean upward part of the normals of a rug
@@ -44,25 +35,9 @@ def gravity_up(pitch_deg: float) -> np.ndarray:
     return np.array([0.0, -math.cos(pitch), -math.sin(pitch)])
 
 
-def estimate_pitch_deg(crops: Sequence[Crop], layers: Sequence[TwoLayers], masks: Sequence[np.ndarray]) -> float:
-    """How far the camera looks below the horizon, from all objects of the photo.
-
-    masks: (H, W) bool each. Without usable evidence the answer is `USUAL_PITCH_DEG`.
-    """
-    plates = np.array([_plate_pitch_deg(i, masks) for i in range(len(masks))]).reshape(-1, 2)
-    if plates[:, 1].any():
-        return float(np.clip(np.average(plates[:, 0], weights=plates[:, 1]), *PITCH_RANGE_DEG))
-    candidates = np.arange(PITCH_RANGE_DEG[0], PITCH_RANGE_DEG[1] + 0.5, 1.0)
-    cost, total = np.zeros(len(candidates)), 0.0
-    for crop, layer in zip(crops, layers, strict=True):
-        slopes = _slopes(crop, layer)
-        if slopes is None or _facing_up(*slopes) > SHEET_FACING:  # a bench back is easily mistaken for a board
-            continue
-        weight = crop.half_px
-        cost += weight * np.array([_misfit(*slopes, pitch) for pitch in candidates])
-        total += weight
-    prior = PRIOR_WEIGHT * ((candidates - USUAL_PITCH_DEG) / USUAL_PITCH_SPREAD_DEG) ** 2
-    return float(candidates[np.argmin(cost / max(total, 1e-9) + prior)])
+def view_below_deg(crop: Crop, K: np.ndarray) -> float:
+    """How far the ray of an object's middle points below the camera's axis: seen from that much higher up."""
+    return math.degrees(math.atan2(crop.center_px[1] - K[1, 2], K[1, 1]))
 
 
 @dataclass(frozen=True)
@@ -82,17 +57,17 @@ def attitude(
     than wide when laid on the floor, are laid flat; sheets that would be deeper stand upright; all else is tilted a
     little towards the nearest upright and level faces.
     """
-    slopes = _slopes(crop, layers)
+    slopes = surface_slopes(crop, layers)
     if slopes is None:
         return Attitude(0.0)
     slope_x, slope_y = slopes
     flat_slope, upright_slope = 1 / math.tan(math.radians(pitch_deg)), -math.tan(math.radians(pitch_deg))
     median = float(np.median(slope_y))
-    if _plate_pitch_deg(index, masks)[1] > 0:
+    if plate_elevation_deg(index, masks)[1] > 0:
         return Attitude(flat_slope - median, lies_flat=True)
     if _facing_up(slope_x, slope_y) > SHEET_FACING:
         rows, columns = np.flatnonzero(masks[index].any(1)), np.flatnonzero(masks[index].any(0))
-        below_deg = pitch_deg + math.degrees(math.atan2(crop.center_px[1] - K[1, 2], K[1, 1]))
+        below_deg = pitch_deg + view_below_deg(crop, K)
         depth_over_width = (np.ptp(rows) + 1) / (np.ptp(columns) + 1) / max(math.sin(math.radians(below_deg)), 1e-3)
         if depth_over_width <= SHEET_DEPTH:
             local_slope = 1 / math.tan(math.radians(max(below_deg, 5.0)))
@@ -122,7 +97,7 @@ def _carried_by(index: int, masks: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [m for j, m in enumerate(masks) if j != index and m[box].sum() > 0.6 * m.sum() and 0 < m.sum() < 2 * area]
 
 
-def _slopes(crop: Crop, layers: TwoLayers) -> tuple[np.ndarray, np.ndarray] | None:
+def surface_slopes(crop: Crop, layers: TwoLayers) -> tuple[np.ndarray, np.ndarray] | None:
     """Slope of the front towards the viewer along x (right) and y (down), away from the rim; None if too small."""
     from scipy.ndimage import binary_erosion
 
@@ -165,10 +140,10 @@ def plate_ellipse(index: int, masks: Sequence[np.ndarray]) -> np.ndarray | None:
     return ellipse if fits and mask.sum() >= PLATE_VISIBLE * ellipse.sum() else None
 
 
-def _plate_pitch_deg(index: int, masks: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Pitch read off one mask as a round plate, and its weight; (0, 0) if it is none.
+def plate_elevation_deg(index: int, masks: Sequence[np.ndarray]) -> tuple[float, float]:
+    """From how high one mask is seen, read as a round plate, and its weight; (0, 0) if it is none.
 
-    A level circle looks like an ellipse whose axes have the ratio sin(pitch), far from the camera.
+    A level circle looks like an ellipse whose axes have the ratio sin(elevation), far from the camera.
     """
     ellipse = plate_ellipse(index, masks)
     if ellipse is None:

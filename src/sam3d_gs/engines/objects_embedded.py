@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sam3d_gs import __version__
-from sam3d_gs.embedded.camera import attitude, estimate_pitch_deg, gravity_up, intrinsics, tilted
+from sam3d_gs.embedded.camera import attitude, gravity_up, intrinsics, tilted
 from sam3d_gs.embedded.complete import complete_plate, keep_hidden, without_specks
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels, relative_depth
@@ -24,6 +24,7 @@ from sam3d_gs.embedded.object_net import (
     predict,
     shipped_weights,
 )
+from sam3d_gs.embedded.pitch import estimate_pitch_deg
 from sam3d_gs.embedded.placement import place, silhouette
 from sam3d_gs.embedded.surfels import to_gaussians
 from sam3d_gs.engines.api import FailedObject
@@ -75,7 +76,8 @@ class EmbeddedObjects:
         K = intrinsics(photo.width_px, photo.height_px, photo.focal_px, self.options.fov_deg)
         arrays = [without_specks(item.mask) for item in usable]
         drafts = self._drafts(photo, usable, arrays)
-        pitch_deg = estimate_pitch_deg([d.crop for d in drafts], [d.layers for d in drafts], arrays)
+        predicted = [d.layers for d in drafts] if self._net else None
+        pitch_deg = estimate_pitch_deg([d.crop for d in drafts], predicted, arrays, K)
         held = [attitude(i, d.crop, d.layers, arrays, K, pitch_deg) for i, d in enumerate(drafts)]
         drafts = [replace(d, layers=tilted(d.crop, d.layers, h.ramp)) for d, h in zip(drafts, held, strict=True)]
         outlines = [

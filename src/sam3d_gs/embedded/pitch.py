@@ -1,0 +1,93 @@
+"""How far the camera looks down, from the predicted surfaces of all objects together.
+
+Most of what people photograph is bounded by level tops and upright sides, so seen along the right "up" the normals
+pile up in two places. What would be seen of an object depends on the pitch too (from higher up, more of the tops), so
+a pitch is judged by how likely it makes the normals that are seen. A plate that carries something is better evidence
+still: a circle seen from above is an ellipse, and its axes give the angle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from sam3d_gs.embedded.camera import plate_elevation_deg, surface_slopes, view_below_deg
+from sam3d_gs.embedded.object_net import Crop, TwoLayers
+
+PITCH_RANGE_DEG = (2.0, 70.0)  # looking up is rare, and below 2 degrees the ground reading has no depth left
+USUAL_PITCH_DEG = 15.0  # a person holding a camera
+USUAL_PITCH_SPREAD_DEG = 12.0
+OBJECT_EVIDENCE = 20.0  # independent normals that one object is worth; its pixels err together
+TOP_SHARE = 0.2  # of a typical object's surface: level and facing up
+SIDE_SHARE = 0.4  # upright; the rest is round
+TOP_SHARPNESS = 60.0  # of exp(sharpness (c - 1)): tops lie within about 10 degrees of level
+SIDE_SPREAD = 0.05  # in c: sides lie within about 3 degrees of upright
+ROUND_DENSITY = 0.8  # per unit of c for what faces up; it falls to nothing straight down, where things stand
+SAMPLES = 2000  # pixels of one object
+
+
+def estimate_pitch_deg(
+    crops: Sequence[Crop], layers: Sequence[TwoLayers] | None, masks: Sequence[np.ndarray], K: np.ndarray
+) -> float:
+    """How far the camera looks below the horizon, from all objects of the photo.
+
+    layers: the network's, one per crop; None where there is no network, for balloons say nothing about the pitch.
+    masks: (H, W) bool each. K: (3, 3) px. Without usable evidence the answer is `USUAL_PITCH_DEG`.
+    """
+    found = [(plate_elevation_deg(i, masks), view_below_deg(crop, K)) for i, crop in enumerate(crops)]
+    plates = np.array([(elevation - below, weight) for (elevation, weight), below in found if weight > 0])
+    if len(plates):
+        return float(np.clip(np.average(plates[:, 0], weights=plates[:, 1]), *PITCH_RANGE_DEG))
+    if layers is None:
+        return USUAL_PITCH_DEG
+    candidates = np.arange(PITCH_RANGE_DEG[0], PITCH_RANGE_DEG[1] + 0.5, 1.0)
+    support, weights = np.zeros(len(candidates)), []
+    for crop, layer in zip(crops, layers, strict=True):
+        slopes = surface_slopes(crop, layer)
+        if slopes is None:
+            continue
+        weights.append(crop.half_px)
+        support += crop.half_px * _log_likelihood(*slopes, candidates + view_below_deg(crop, K))
+    prior = -0.5 * ((candidates - USUAL_PITCH_DEG) / USUAL_PITCH_SPREAD_DEG) ** 2
+    evidence = OBJECT_EVIDENCE * len(weights) * support / max(sum(weights), 1e-9)
+    return float(candidates[np.argmax(evidence + prior)])
+
+
+def _log_likelihood(slope_x: np.ndarray, slope_y: np.ndarray, elevations_deg: np.ndarray) -> np.ndarray:
+    """(E,) mean log-density of the seen normals, for each elevation (E,) from which the object may be seen."""
+    step = -(-len(slope_x) // SAMPLES)
+    slope_x, slope_y = slope_x[::step], slope_y[::step]
+    facing = 1 / np.sqrt(1 + slope_x**2 + slope_y**2)
+    elevation = np.radians(elevations_deg)[:, None]
+    upward = slope_y * facing * np.cos(elevation) + facing * np.sin(elevation)
+    whole_degrees, log_seen = _log_seen()
+    return np.asarray(np.log(_density(upward)).mean(axis=1) - np.interp(elevations_deg, whole_degrees, log_seen))
+
+
+def _density(upward: np.ndarray) -> np.ndarray:
+    """How much surface of a typical object has this upward part c of its normal, per unit of c; all yaws alike."""
+    tops = TOP_SHARPNESS * np.exp(TOP_SHARPNESS * (upward - 1))
+    sides = np.exp(-0.5 * (upward / SIDE_SPREAD) ** 2) / (SIDE_SPREAD * math.sqrt(2 * math.pi))
+    curved = ROUND_DENSITY * np.clip(1 + upward, 1e-3, 1)
+    return np.asarray(TOP_SHARE * tops + SIDE_SHARE * sides + (1 - TOP_SHARE - SIDE_SHARE) * curved)
+
+
+@cache
+def _log_seen() -> tuple[np.ndarray, np.ndarray]:
+    """Elevations in degrees, and the log of the picture area of a typical object from each of them.
+
+    That is the integral of `_density` over the normals that face the viewer, each counted by its foreshortening.
+    """
+    degrees = np.arange(-60.0, 131.0)
+    from_axis = (np.arange(60) + 0.5) * (math.pi / 120)
+    around = np.arange(120) * (math.pi / 60)
+    screen_up = np.outer(np.sin(from_axis), np.cos(around))
+    facing = np.cos(from_axis)[:, None]
+    share = np.sin(from_axis)[:, None] * facing * np.ones_like(screen_up)
+    seen = [
+        np.average(_density(screen_up * math.cos(e) + facing * math.sin(e)), weights=share) for e in np.radians(degrees)
+    ]
+    return degrees, np.log(seen)

@@ -1,0 +1,107 @@
+"""The camera's pitch, from surfaces and plates whose true pitch is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sam3d_gs.embedded.camera import intrinsics, plate_ellipse, view_below_deg
+from sam3d_gs.embedded.inflate import inflate
+from sam3d_gs.embedded.object_net import Crop, TwoLayers, crop_object
+from sam3d_gs.embedded.pitch import USUAL_PITCH_DEG, _log_likelihood, estimate_pitch_deg
+
+WIDTH, HEIGHT = 320, 240
+K = intrinsics(WIDTH, HEIGHT, None, 55.0)
+
+
+def square_mask(center_row: int = 120, half: int = 40) -> np.ndarray:
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[center_row - half : center_row + half, 160 - half : 160 + half] = True
+    return mask
+
+
+def crop_of(mask: np.ndarray) -> Crop:
+    return crop_object(np.zeros((HEIGHT, WIDTH, 3), np.uint8), mask)
+
+
+def block_from(elevation_deg: float, crop: Crop, noise: float = 0.0) -> TwoLayers:
+    """What the network should say of a block's top and one side, turned by 30 degrees, seen from this elevation."""
+    elevation, yaw = np.radians(elevation_deg), np.radians(30)
+    x, y = np.meshgrid(np.linspace(-1, 1, 160), np.linspace(-1, 1, 160))
+    along, down, near = np.sin(yaw), np.cos(yaw) * np.sin(elevation), np.cos(yaw) * np.cos(elevation)
+    side = -(along * x + down * y) / near  # the plane whose normal is the side's
+    top = (y - 0.2) / np.tan(elevation)
+    front = np.where(y < 0.2, top, side) if elevation_deg > 10 else side
+    front = front + noise * np.random.default_rng(0).normal(size=front.shape)
+    return replace(inflate(crop), front=front.astype(np.float32))
+
+
+@pytest.mark.parametrize("pitch_deg", [5.0, 20.0, 33.0, 47.0])
+@pytest.mark.parametrize("center_row", [80, 120, 190])
+def test_tops_and_sides_tell_the_pitch_wherever_the_object_is(pitch_deg: float, center_row: int) -> None:
+    mask = square_mask(center_row)
+    crop = crop_of(mask)
+    elevation_deg = pitch_deg + view_below_deg(crop, K)
+    layers = block_from(elevation_deg, crop, noise=0.001)
+    assert estimate_pitch_deg([crop], [layers], [mask], K) == pytest.approx(max(pitch_deg, 2), abs=3)
+
+
+def test_a_lid_alone_tells_the_pitch() -> None:
+    crop = crop_of(square_mask())
+    rows = np.linspace(-1, 1, 160)[:, None] * np.ones((1, 160))
+    lid = replace(inflate(crop), front=(rows / np.tan(np.radians(45))).astype(np.float32))
+    assert estimate_pitch_deg([crop], [lid], [square_mask()], K) == pytest.approx(45, abs=2)
+
+
+def test_the_likelihood_is_a_density_over_what_is_seen() -> None:
+    """Seen from anywhere it integrates to one over the picture of a ball, so no pitch is favoured beforehand."""
+    x, y = np.meshgrid((np.arange(80) - 39.5) / 40, (np.arange(80) - 39.5) / 40)
+    inside = x**2 + y**2 < 0.998
+    x, y = x[inside], y[inside]
+    z = np.sqrt(1 - x**2 - y**2)
+    elevations_deg = np.array([0.0, 20.0, 45.0, 70.0])
+    slopes = zip(x / z, y / z, strict=True)
+    density = np.exp([_log_likelihood(np.array([a]), np.array([b]), elevations_deg) for a, b in slopes])
+    np.testing.assert_allclose(density.mean(axis=0), 1.0, rtol=0.08)
+
+
+def test_one_misread_object_does_not_outvote_the_others() -> None:
+    masks = [square_mask(80), square_mask(120), square_mask(190)]
+    crops = [crop_of(mask) for mask in masks]
+    layers = [block_from(e + view_below_deg(c, K), c, 0.003) for e, c in zip((40, 40, 12), crops, strict=True)]
+    assert estimate_pitch_deg(crops, layers, masks, K) == pytest.approx(40, abs=4)
+
+
+def test_larger_objects_count_for_more() -> None:
+    masks = [square_mask(120, 60), square_mask(120, 20)]
+    crops = [crop_of(mask) for mask in masks]
+    layers = [block_from(e, c, 0.003) for e, c in zip((35, 15), crops, strict=True)]
+    assert estimate_pitch_deg(crops, layers, masks, K) == pytest.approx(35, abs=4)
+
+
+def test_without_a_reading_of_the_surfaces_the_pitch_is_the_usual_one() -> None:
+    assert estimate_pitch_deg([crop_of(square_mask())], None, [square_mask()], K) == USUAL_PITCH_DEG
+    speck = square_mask(half=1)
+    thin = replace(crop_of(speck), coverage=np.zeros((160, 160), np.float32))
+    assert estimate_pitch_deg([thin], [inflate(crop_of(speck))], [speck], K) == USUAL_PITCH_DEG
+
+
+def disc_photo(aspect: float, center_row: int = 120) -> list[np.ndarray]:
+    y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+    plate = ((x - 160) / 80) ** 2 + ((y - center_row) / (80 * aspect)) ** 2 < 1
+    cup = (np.abs(x - 160) < 20) & (np.abs(y - center_row + 10) < 20)
+    return [plate & ~cup, cup]
+
+
+@pytest.mark.parametrize("center_row", [90, 120, 150])
+def test_a_plate_tells_the_pitch(center_row: int) -> None:
+    masks = disc_photo(0.7, center_row)
+    crops = [crop_of(mask) for mask in masks]
+    expected = np.degrees(np.arcsin(0.7)) - view_below_deg(crops[0], K)
+    assert estimate_pitch_deg(crops, None, masks, K) == pytest.approx(expected, abs=1.5)
+    ellipse = plate_ellipse(0, masks)
+    assert ellipse is not None and (ellipse & masks[1]).sum() == masks[1].sum()
+    assert plate_ellipse(1, masks) is None
+    assert plate_ellipse(0, masks[:1]) is None  # a lone ellipse may be an egg
