@@ -81,9 +81,25 @@ def attitude(
 def tilted(crop: Crop, layers: TwoLayers, ramp: float) -> TwoLayers:
     """The layers with a ramp along the vertical added to their depth; no pixel leaves its ray."""
     rows = np.linspace(-1, 1, layers.front.shape[0], dtype=np.float32)[:, None]
-    inside = crop.coverage > 0.5
-    centred = rows - (rows * inside).sum() / max(inside.sum(), 1)
-    return replace(layers, front=layers.front + np.float32(ramp) * centred)
+    return _sloped(crop, layers, np.float32(ramp) * rows)
+
+
+def turned_to_camera(crop: Crop, layers: TwoLayers, K: np.ndarray) -> TwoLayers:
+    """The layers as depth along the camera's axis: the network gives it along the ray of the object's middle.
+
+    On a ray that points right by an angle a, going right by x brings a surface x sin(a) nearer to the camera's plane.
+    The same along the vertical is left to `attitude`, which compares every object with the photo's pitch.
+    """
+    columns = np.linspace(-1, 1, layers.front.shape[1], dtype=np.float32)[None, :]
+    aside = math.atan2(crop.center_px[0] - K[0, 2], K[0, 0])
+    return _sloped(crop, layers, np.float32(math.sin(aside)) * columns)
+
+
+def _sloped(crop: Crop, layers: TwoLayers, ramp: np.ndarray) -> TwoLayers:
+    """The layers with `ramp` added to their depth, the mean depth of the object staying as it is."""
+    inside = np.broadcast_to(crop.coverage > 0.5, layers.front.shape)
+    ramp = np.broadcast_to(ramp, layers.front.shape)
+    return replace(layers, front=layers.front + ramp - (ramp * inside).sum() / max(inside.sum(), 1))
 
 
 def _carried_by(index: int, masks: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sam3d_gs import __version__
-from sam3d_gs.embedded.camera import attitude, gravity_up, intrinsics, tilted
+from sam3d_gs.embedded.camera import attitude, gravity_up, intrinsics, tilted, turned_to_camera
 from sam3d_gs.embedded.complete import complete_plate, keep_hidden, without_specks
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels, relative_depth
@@ -78,6 +78,7 @@ class EmbeddedObjects:
         drafts = self._drafts(photo, usable, arrays)
         predicted = [d.layers for d in drafts] if self._net else None
         pitch_deg = estimate_pitch_deg([d.crop for d in drafts], predicted, arrays, K)
+        drafts = [replace(d, layers=turned_to_camera(d.crop, d.layers, K)) for d in drafts]
         held = [attitude(i, d.crop, d.layers, arrays, K, pitch_deg) for i, d in enumerate(drafts)]
         drafts = [replace(d, layers=tilted(d.crop, d.layers, h.ramp)) for d, h in zip(drafts, held, strict=True)]
         outlines = [
