@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_dilation
 
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.engines.objects_embedded import EmbeddedObjects
@@ -64,7 +65,9 @@ def test_every_object_reprojects_onto_its_mask(scene: list[PlacedObject]) -> Non
     for item, mask in zip(scene, kitchen()[1], strict=True):
         assert item.object_id == mask.object_id
         alpha = render_numba(in_camera(item), Camera(item.K, *item.image_size, np.eye(4))).alpha > 0.5
-        assert (alpha & mask.mask).sum() / (alpha | mask.mask).sum() > 0.9
+        assert not (alpha & ~binary_dilation(mask.mask)).any()  # within a pixel, which is much of the smallest ball
+        assert not (mask.mask & ~alpha).any()
+        assert (alpha & mask.mask).sum() / (alpha | mask.mask).sum() > (0.94 if mask.area_px > 1000 else 0.88)
         assert set(item.scores) == {"mask", "visible"} and all(0 <= s <= 1 for s in item.scores.values())
 
 
