@@ -1,0 +1,166 @@
+"""The scene stage: all files speak of one frame, and what is lost or poor is said."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from sam3d_gs.engines.api import FailedObject
+from sam3d_gs.errors import BadInputError, Sam3dGsError
+from sam3d_gs.gaussians.ply import read_ply
+from sam3d_gs.gaussians.pose import pose_from_matrix, transform
+from sam3d_gs.gaussians.pt import read_pt
+from sam3d_gs.mask_files import read_masks
+from sam3d_gs.options import MaskOptions, ObjectOptions, PhraseOptions, SceneOptions
+from sam3d_gs.scene_files import read_scene
+from sam3d_gs.stages import masks, objects, phrases, scene
+from sam3d_gs.stages.bookkeeping import Context, recorded
+from sam3d_gs.types import InstanceMask, Photo, PlacedObject, Pose
+from tests.fakes import FakeMasks, FakeObjects, FakePhrases
+
+QUICK = SceneOptions(turntable="none", report=False)
+
+
+class Turned(FakeObjects):
+    """Every ball held in a way of its own, so that a wrong rotation cannot hide."""
+
+    def objects(
+        self, photo: Photo, masks: Sequence[InstanceMask], wanted: Sequence[str]
+    ) -> Iterator[PlacedObject | FailedObject]:
+        rng = np.random.default_rng(0)
+        for obj in super().objects(photo, masks, wanted):
+            assert isinstance(obj, PlacedObject)
+            quat = rng.normal(size=4)
+            squashed = dataclasses.replace(
+                obj.gaussians,
+                means=obj.gaussians.means * np.float32([1, 0.6, 0.8]),
+                quats=_unit(rng.normal(size=(len(obj.gaussians), 4))),
+                log_scales=obj.gaussians.log_scales + np.float32([0, -1, 1]),
+            )
+            pose = Pose(quat / np.linalg.norm(quat), obj.pose.translation, obj.pose.scale)
+            yield dataclasses.replace(obj, gaussians=squashed, pose=pose)
+
+
+def _unit(quats: np.ndarray) -> np.ndarray:
+    return (quats / np.linalg.norm(quats, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture
+def made(context: Context) -> Context:
+    phrases.run(context, PhraseOptions(engine="fake"), FakePhrases)
+    masks.run(context, MaskOptions(engine="fake"), FakeMasks)
+    objects.run(context, ObjectOptions(engine="fake"), Turned)
+    return context
+
+
+def test_ply_json_and_pt_agree_on_every_gaussian(made: Context) -> None:
+    scene.run(made, QUICK)
+    workspace = made.workspace
+    described = read_scene(workspace.scene_json)
+    merged = read_ply(workspace.scene_ply)
+    start = 0
+    for obj in described.objects:
+        stored = read_pt(workspace.object_pt(obj.object_id))
+        single = read_ply(workspace.root / obj.files["ply"])
+        for name in ("means", "quats", "log_scales", "opacity_logits", "sh0"):
+            np.testing.assert_array_equal(getattr(single, name), getattr(stored.gaussians, name))
+        by_json = transform(single, pose_from_matrix(obj.T_camera_object))
+        part = slice(start, start + obj.gaussians)
+        np.testing.assert_allclose(merged.means[part], by_json.means, atol=1e-5)
+        np.testing.assert_allclose(merged.log_scales[part], by_json.log_scales, atol=1e-5)
+        same_turn = np.abs(np.sum(merged.quats[part] * by_json.quats, axis=1))
+        np.testing.assert_allclose(same_turn, 1, atol=1e-5)
+        np.testing.assert_allclose(described.K, stored.K)
+        np.testing.assert_allclose(np.linalg.norm(obj.T_camera_object[:3, 0]), stored.pose.scale)
+        inside = (merged.means[part] >= obj.aabb[0] - 1e-5) & (merged.means[part] <= obj.aabb[1] + 1e-5)
+        assert inside.all(1).mean() > 0.98
+        start += obj.gaussians
+    assert start == len(merged)
+
+
+def test_K_projects_every_object_onto_its_mask(made: Context) -> None:
+    scene.run(made, QUICK)
+    described = read_scene(made.workspace.scene_json)
+    by_id = {m.object_id: m for m in read_masks(made.workspace, (64, 48))}
+    merged = read_ply(made.workspace.scene_ply)
+    start = 0
+    for obj in described.objects:
+        projected = merged.means[start : start + obj.gaussians].astype(np.float64) @ described.K.T
+        u, v = (projected[:, :2] / projected[:, 2:]).T
+        x0, y0, x1, y1 = by_id[obj.object_id].box_xyxy
+        assert abs(u.mean() - (x0 + x1) / 2) < 2  # perspective draws the near half larger
+        assert abs(v.mean() - (y0 + y1) / 2) < 2
+        assert obj.reprojection_iou is not None
+        assert obj.reprojection_iou > 0.3
+        start += obj.gaussians
+
+
+def test_an_object_beside_its_mask_is_a_warning(made: Context) -> None:
+    class Aside(FakeObjects):
+        def objects(
+            self, photo: Photo, masks: Sequence[InstanceMask], wanted: Sequence[str]
+        ) -> Iterator[PlacedObject | FailedObject]:
+            for obj in super().objects(photo, masks, wanted):
+                assert isinstance(obj, PlacedObject)
+                shift = np.array([0.0, 5.0 * obj.pose.scale, 0.0])
+                yield dataclasses.replace(
+                    obj, pose=dataclasses.replace(obj.pose, translation=obj.pose.translation + shift)
+                )
+
+    objects.run(dataclasses.replace(made, force=True), ObjectOptions(engine="fake"), Aside)
+    result = scene.run(made, QUICK)
+    assert len(result.warnings) == 2
+    assert "covers its mask poorly" in result.warnings[0]
+
+
+def test_up_to_date_until_an_object_changes(made: Context) -> None:
+    assert scene.run(made, QUICK).status == "done"
+    assert scene.run(made, QUICK).status == "up to date"
+    objects.run(dataclasses.replace(made, force=True), ObjectOptions(engine="fake"), FakeObjects)
+    assert scene.run(made, QUICK).status == "done"
+    made.workspace.scene_ply.unlink()
+    assert scene.run(made, QUICK).status == "done"
+
+
+def test_leftovers_of_an_older_run_never_enter_a_scene(made: Context) -> None:
+    stray = made.workspace.object_pt("99-stray-0")
+    stray.write_bytes(made.workspace.object_pt("00-red-cup-0").read_bytes())
+    scene.run(made, QUICK)
+    assert [obj.object_id for obj in read_scene(made.workspace.scene_json).objects] == ["00-red-cup-0", "01-spoon-0"]
+
+
+def test_a_lost_object_is_an_error_not_left_out(made: Context) -> None:
+    made.workspace.object_pt("01-spoon-0").unlink()
+    with pytest.raises(BadInputError, match=r"01-spoon-0.*objects stage"):
+        scene.run(made, QUICK)
+
+
+def test_without_objects_it_says_what_to_run(context: Context) -> None:
+    with pytest.raises(Sam3dGsError, match="Run `sam3d-gs objects"):
+        scene.run(context, QUICK)
+
+
+def test_pictures_and_report(made: Context) -> None:
+    scene.run(made, SceneOptions())
+    workspace = made.workspace
+    record = recorded(workspace, "scene")
+    assert record is not None
+    for path in (workspace.turntable("webp"), workspace.report_html, workspace.contact_sheet("00-red-cup-0")):
+        assert workspace.relative(path) in record.outputs
+        assert path.stat().st_size > 1000
+    text = workspace.report_html.read_text(encoding="utf-8")
+    for phrase in ("red cup", "spoon", "fake words", "CC0"):
+        assert phrase in text
+    scene.run(made, QUICK)
+    assert not workspace.turntable("webp").exists(), "a turntable of an older run stays beside the new scene"
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"schema": 1}', '{"schema": 7}'])
+def test_a_damaged_scene_file_names_itself(made: Context, damage: str) -> None:
+    made.workspace.scene_json.parent.mkdir(parents=True, exist_ok=True)
+    made.workspace.scene_json.write_text(damage)
+    with pytest.raises(BadInputError, match=r"kitchen\.json"):
+        read_scene(made.workspace.scene_json)
