@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sam3d_gs.embedded.outline import outlined
 from sam3d_gs.embedded.regions import MOST_PROPOSALS, propose
 from sam3d_gs.embedded.selection import select
 
@@ -67,11 +68,16 @@ def recall_on_photos(folder: Path, baseline: bool = False) -> list[Row]:
     photos = labelled_photos(folder)
     engines: dict[str, Callable[[np.ndarray], list[np.ndarray]]] = {
         f"proposals (<= {MOST_PROPOSALS})": lambda rgb: [p.mask for p in propose(rgb)],
-        "kept objects": lambda rgb: [c.mask for c in select(propose(rgb), rgb) if c.dropped is None],
+        "kept objects": kept_objects,
     }
     if baseline:
         engines[f"felzenszwalb (<= {MOST_PROPOSALS})"] = felzenszwalb_proposals
     return [_measured(name, engine, photos) for name, engine in engines.items()]
+
+
+def kept_objects(rgb: np.ndarray) -> list[np.ndarray]:
+    """The masks the engine gives for every object it describes."""
+    return outlined(rgb, [c.mask for c in select(propose(rgb), rgb) if c.dropped is None])
 
 
 def _measured(

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam3d_gs.embedded import regions
-from sam3d_gs.engines import load_engine, masks_embedded, phrases_embedded
+from sam3d_gs.embedded import objects, regions
+from sam3d_gs.engines import load_engine
 from sam3d_gs.engines.masks_embedded import EmbeddedMasks
 from sam3d_gs.engines.phrases_embedded import EmbeddedPhrases
 from sam3d_gs.options import MaskOptions, PhraseOptions
@@ -126,9 +126,8 @@ def test_reasons_name_the_other_object_by_its_id(photo: Photo, monkeypatch: pyte
         regions.Proposal(box(60, 120, 90, 150), 0.7),
         regions.Proposal(box(0, 0, 320, 60), 0.6),
     ]
-    for module in (masks_embedded, phrases_embedded):
-        monkeypatch.setattr(module, "proposals_of", lambda photo: proposals)
-    found = masks(photo, "red")
+    monkeypatch.setattr(objects, "proposals_of", lambda photo: proposals)
+    found = masks(dataclasses.replace(photo, sha256="2" * 64), "red")
     assert [(m.object_id, m.dropped) for m in found[:3]] == [
         ("00-red-0", None),
         ("00-red-1", "duplicate of 00-red-0 (IoU 0.94)"),
@@ -150,6 +149,7 @@ def test_proposals_are_computed_once_per_photo(photo: Photo, monkeypatch: pytest
     first = regions.proposals_of(photo)
     monkeypatch.setattr(regions, "propose", lambda rgb: pytest.fail("computed again"))
     assert regions.proposals_of(dataclasses.replace(photo, name="copy")) is first
+    assert objects.objects_of(photo) is objects.objects_of(dataclasses.replace(photo, name="copy"))
 
 
 def test_an_empty_photo_has_no_phrases_and_no_masks() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sam3d_gs.embedded.looks import look_at
-from sam3d_gs.embedded.regions import proposals_of
-from sam3d_gs.embedded.selection import Choice, select
+from sam3d_gs.embedded.objects import objects_of
+from sam3d_gs.embedded.selection import Choice
 from sam3d_gs.embedded.words import MATCH, describe, match, why_nothing
 from sam3d_gs.engines.phrases_embedded import LICENCES, named_objects
 from sam3d_gs.options import MaskOptions
@@ -42,7 +42,7 @@ class EmbeddedMasks:
 
     def masks(self, photo: Photo, phrases: Sequence[Phrase]) -> list[InstanceMask]:
         """Every proposal for the photo: first the objects the phrases ask for, then the others with a reason."""
-        choices = {c.proposal: c for c in select(proposals_of(photo), photo.rgb, self._options)}
+        choices = {c.proposal: c for c in objects_of(photo, self._options)}
         claims = _asked_for(photo, phrases, choices)
         asked = list(claims)
         _claim_the_rest(photo, phrases, choices, claims)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sam3d_gs.embedded.looks import look_at
-from sam3d_gs.embedded.regions import proposals_of
-from sam3d_gs.embedded.selection import Choice, select
+from sam3d_gs.embedded.objects import objects_of
+from sam3d_gs.embedded.selection import Choice
 from sam3d_gs.embedded.words import describe
 from sam3d_gs.options import PhraseOptions
 from sam3d_gs.types import InstanceMask, Photo, Phrase
@@ -36,6 +36,6 @@ def named_objects(photo: Photo) -> list[tuple[str, Choice]]:
 
     The masks engine finds a described object again by this list.
     """
-    kept = [choice for choice in select(proposals_of(photo), photo.rgb) if choice.dropped is None]
+    kept = [choice for choice in objects_of(photo) if choice.dropped is None]
     texts = describe([look_at(photo.rgb, choice.mask) for choice in kept])
     return list(zip(texts, kept, strict=True))
