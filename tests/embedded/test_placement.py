@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam3d_gs.embedded.camera import gravity_up, intrinsics, tilted
+from sam3d_gs.embedded.camera import Attitude, gravity_up, intrinsics, tilted
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.object_net import crop_object
 from sam3d_gs.embedded.placement import TYPICAL_DEPTH, ground_depth, place, silhouette
@@ -133,6 +133,6 @@ def test_tilting_adds_a_ramp_about_the_object() -> None:
     mask = mask_of((100, 40, 220, 200))
     crop = crop_object(np.zeros((HEIGHT, WIDTH, 3), np.uint8), mask)
     layers = inflate(crop)
-    change = tilted(crop, layers, 0.5).front - layers.front
+    change = tilted(crop, layers, Attitude(0.5)).front - layers.front
     assert change[-1, 0] - change[0, 0] == pytest.approx(1.0, abs=0.01)
     assert change[crop.coverage > 0.5].mean() == pytest.approx(0, abs=1e-4)

@@ -17,6 +17,7 @@ SHEET_DEPTH = 1.0  # depth over width of a sheet that may lie on the floor
 PLATE_IOU = 0.90  # how well an ellipse must cover the filled mask
 PLATE_VISIBLE = 0.5  # of the ellipse must be the plate itself
 PLATE_ASPECT = (0.15, 0.88)  # flatter is a slit, rounder may be a ball
+PLATE_RELIEF = 0.25  # of the relief the network sees in a plate: half covered, plates look like bowls to it
 
 
 def intrinsics(width_px: int, height_px: int, focal_px: float | None, fov_deg: float) -> np.ndarray:
@@ -46,6 +47,7 @@ class Attitude:
 
     ramp: float  # depth per image length, positive: the bottom comes nearer
     lies_flat: bool = False
+    relief: float = 1.0  # share of the network's own relief that is kept
 
 
 def attitude(
@@ -64,7 +66,7 @@ def attitude(
     flat_slope, upright_slope = 1 / math.tan(math.radians(pitch_deg)), -math.tan(math.radians(pitch_deg))
     median = float(np.median(slope_y))
     if plate_elevation_deg(index, masks)[1] > 0:
-        return Attitude(flat_slope - median, lies_flat=True)
+        return Attitude(flat_slope - PLATE_RELIEF * median, lies_flat=True, relief=PLATE_RELIEF)
     if _facing_up(slope_x, slope_y) > SHEET_FACING:
         rows, columns = np.flatnonzero(masks[index].any(1)), np.flatnonzero(masks[index].any(0))
         below_deg = pitch_deg + view_below_deg(crop, K)
@@ -78,10 +80,13 @@ def attitude(
     return Attitude(float(ramps[np.argmin(cost)]))
 
 
-def tilted(crop: Crop, layers: TwoLayers, ramp: float) -> TwoLayers:
+def tilted(crop: Crop, layers: TwoLayers, held: Attitude) -> TwoLayers:
     """The layers with a ramp along the vertical added to their depth; no pixel leaves its ray."""
     rows = np.linspace(-1, 1, layers.front.shape[0], dtype=np.float32)[:, None]
-    return _sloped(crop, layers, np.float32(ramp) * rows)
+    inside = crop.coverage > 0.5
+    mean = float(layers.front[inside].mean()) if inside.any() else 0.0
+    pressed = replace(layers, front=mean + np.float32(held.relief) * (layers.front - mean))
+    return _sloped(crop, pressed, np.float32(held.ramp) * rows)
 
 
 def turned_to_camera(crop: Crop, layers: TwoLayers, K: np.ndarray) -> TwoLayers:

@@ -80,7 +80,7 @@ class EmbeddedObjects:
         pitch_deg = estimate_pitch_deg([d.crop for d in drafts], predicted, arrays, K)
         drafts = [replace(d, layers=turned_to_camera(d.crop, d.layers, K)) for d in drafts]
         held = [attitude(i, d.crop, d.layers, arrays, K, pitch_deg) for i, d in enumerate(drafts)]
-        drafts = [replace(d, layers=tilted(d.crop, d.layers, h.ramp)) for d, h in zip(drafts, held, strict=True)]
+        drafts = [replace(d, layers=tilted(d.crop, d.layers, h)) for d, h in zip(drafts, held, strict=True)]
         outlines = [
             silhouette(mask, d.crop, relative_depth(d.crop, d.layers, K), h.lies_flat)
             for mask, d, h in zip(arrays, drafts, held, strict=True)
