@@ -37,13 +37,12 @@ def serve(workspace: Workspace, port: int = 8080, open_browser: bool = True) -> 
 
     Raises BadInputError when there is no scene or a file of it is broken, MissingPackageError without viser.
     """
-    with running(workspace, port) as viewer:
+    with contextlib.suppress(KeyboardInterrupt), running(workspace, port) as viewer:
         print(f"{workspace.photo}: {viewer.url} (Ctrl-C stops the viewer)", flush=True)
         if open_browser:
             webbrowser.open(viewer.url)
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(3600)
+        while True:
+            time.sleep(3600)
 
 
 @dataclass(frozen=True)
