@@ -36,7 +36,6 @@ class RunFigures:
     wall_s: float
     peak_mb: float
     stage_s: Mapping[str, float]
-    stage_peak_mb: Mapping[str, float]
     objects: int
 
 
@@ -60,7 +59,6 @@ def measure_run(photo: Path, root: Path, side_px: int, cache: Path) -> RunFigure
         wall_s=wall_s,
         peak_mb=usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10),
         stage_s={name: stages[name].seconds for name in STAGES},
-        stage_peak_mb={name: stages[name].peak_memory_mb for name in STAGES},
         objects=len(read_json(workspace.scene_json, "scene")["objects"]),
     )
 

@@ -32,11 +32,6 @@ def full_turn(frames: int) -> tuple[float, ...]:
     return tuple(float(yaw) for yaw in 360.0 * t - 30.0 * np.sin(2 * np.pi * t))
 
 
-def swing(frames: int, reach_deg: float = 45.0) -> tuple[float, ...]:
-    """Yaws of one swing to the right, to the left and back, which loops, starting at 0."""
-    return tuple(float(yaw) for yaw in reach_deg * np.sin(2 * np.pi * np.arange(frames) / max(frames, 1)))
-
-
 def photo_camera(K: np.ndarray, image_size: tuple[int, int], side_px: int) -> Camera:
     """The photo's own camera, with pictures of `side_px` on the longer side."""
     width, height = image_size
