@@ -51,7 +51,7 @@ class StageRecord:
 
     def same_work(self, engine: str, options: Mapping[str, Any], inputs: Mapping[str, str]) -> bool:
         """True when this record answers the same question."""
-        return self.engine == engine and self.options == _plain(options) and self.inputs == dict(inputs)
+        return self.engine == engine and self.options == plain(options) and self.inputs == dict(inputs)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def load(path: Path) -> Manifest | None:
 
 
 def save(path: Path, manifest: Manifest) -> None:
-    stages = {name: _plain(dataclasses.asdict(record)) for name, record in manifest.stages.items()}
+    stages = {name: plain(dataclasses.asdict(record)) for name, record in manifest.stages.items()}
     write_json(path, {"schema": SCHEMA, "tool_version": __version__, "photo": dict(manifest.photo), "stages": stages})
 
 
@@ -103,7 +103,7 @@ def photo_hash(path: Path) -> str | None:
 
 def fingerprint(value: Any) -> str:
     """A short stable hash of plain data."""
-    return hashlib.sha256(json.dumps(_plain(value), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(plain(value), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _record(value: Mapping[str, Any]) -> StageRecord:
@@ -112,10 +112,10 @@ def _record(value: Mapping[str, Any]) -> StageRecord:
     return StageRecord(**{**{k: v for k, v in value.items() if k in known}, "items": items})
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Options as JSON would give them back: tuples become lists, paths text."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return str(value) if isinstance(value, Path) else value

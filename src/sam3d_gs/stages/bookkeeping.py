@@ -239,11 +239,4 @@ def peak_memory_mb() -> float:
 
 def plain_options(options: Any) -> dict[str, Any]:
     """A stage's options for the manifest: everything but the engine, as plain JSON values."""
-    values = {k: v for k, v in dataclasses.asdict(options).items() if k != "engine"}
-    return {k: _plain(v) for k, v in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
+    return dict(manifests.plain({k: v for k, v in dataclasses.asdict(options).items() if k != "engine"}))
