@@ -1,0 +1,84 @@
+"""One recorded case: what went into an upstream module, its weights, and what came out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sam3d_gs.errors import BadInputError
+
+
+@dataclass(frozen=True)
+class Case:
+    """Tensors and settings of one case. Names come without their `state.`, `in.` and `out.`; stored dtypes are kept."""
+
+    name: str
+    config: dict[str, Any]  # the module's settings, by their names in upstream's YAML
+    meta: dict[str, Any]  # the whole description, tolerance included
+    state: dict[str, Tensor]  # by upstream's state-dict keys
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]  # what upstream's module gave
+
+
+def case_names(folder: Path) -> list[str]:
+    """Every case in the folder, sorted: the .json files that list the files their tensors lie in."""
+    if not folder.is_dir():
+        raise BadInputError(f"{folder} is not a folder. Give the folder that holds the recorded cases (.json).")
+    names = sorted(path.stem for path in folder.glob("*.json") if "files" in _description(path))
+    if not names:
+        raise BadInputError(f"{folder} holds no recorded case: no .json in it has the key files. Give another folder.")
+    return names
+
+
+def read_case(folder: Path | str, name: str) -> Case:
+    """Read `<name>.json` and the .safetensors files it lists.
+
+    Raises:
+        BadInputError: a file is missing or is not what it should be.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    meta = _description(folder / f"{name}.json")
+    tensors: dict[str, Tensor] = {}
+    for file in meta["files"] if "files" in meta else [f"{name}.safetensors"]:
+        try:
+            tensors.update(load_file(folder / file))
+        except (OSError, SafetensorError) as error:
+            reason = str(error).splitlines()[0]
+            raise BadInputError(f"Cannot read {folder / file} ({reason}). Copy the case {name} again.") from error
+    return Case(
+        name=name,
+        config=meta.get("config", {}),
+        meta=meta,
+        state=_part(tensors, "state."),
+        inputs=_part(tensors, "in."),
+        outputs=_part(tensors, "out."),
+    )
+
+
+def to_device(case: Case, device: str) -> Case:
+    """The same case with weights and inputs on `device`; the recorded outputs stay where they are."""
+
+    def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {key: tensor.to(device) for key, tensor in tensors.items()}
+
+    return Case(case.name, case.config, case.meta, moved(case.state), moved(case.inputs), case.outputs)
+
+
+def _description(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"Cannot read {path} ({error}). Copy the case again.") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
