@@ -26,12 +26,16 @@ class Case:
 
 
 def case_names(folder: Path) -> list[str]:
-    """Every case in the folder, sorted: the .json files that list the files their tensors lie in."""
+    """Every case in the folder, sorted: the .json files with tensors; one that cannot be read counts as a case too.
+
+    Raises:
+        BadInputError: there is no such folder or no case in it.
+    """
     if not folder.is_dir():
         raise BadInputError(f"{folder} is not a folder. Give the folder that holds the recorded cases (.json).")
-    names = sorted(path.stem for path in folder.glob("*.json") if "files" in _description(path))
+    names = sorted(path.stem for path in folder.glob("*.json") if _is_case(path))
     if not names:
-        raise BadInputError(f"{folder} holds no recorded case: no .json in it has the key files. Give another folder.")
+        raise BadInputError(f"{folder} holds no recorded case (.json with the key files). Give another folder.")
     return names
 
 
@@ -47,7 +51,7 @@ def read_case(folder: Path | str, name: str) -> Case:
     folder = Path(folder)
     meta = _description(folder / f"{name}.json")
     tensors: dict[str, Tensor] = {}
-    for file in meta["files"] if "files" in meta else [f"{name}.safetensors"]:
+    for file in meta["files"]:
         try:
             tensors.update(load_file(folder / file))
         except (OSError, SafetensorError) as error:
@@ -72,12 +76,20 @@ def to_device(case: Case, device: str) -> Case:
     return Case(case.name, case.config, case.meta, moved(case.state), moved(case.inputs), case.outputs)
 
 
+def _is_case(path: Path) -> bool:
+    try:
+        return "files" in json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return True  # reading it says what is wrong
+
+
 def _description(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInputError(f"Cannot read {path} ({error}). Copy the case again.") from error
-    return content if isinstance(content, dict) else {}
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        content["files"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BadInputError(f"{path} does not describe a case ({error}). Copy it again.") from error
+    return content
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
