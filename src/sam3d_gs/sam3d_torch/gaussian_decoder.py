@@ -1,0 +1,172 @@
+"""Latent per voxel to Gaussians: a transformer with windowed attention, and the meaning of its outputs.
+
+Each occupied voxel becomes a fixed number of Gaussians near its centre. Attention alternates between two partitions of
+the grid into windows, the second one shifted by half a window, as in the Swin transformer (Liu et al. 2021).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sam3d_gs.sam3d_torch.config import GaussianDecoderConfig
+from sam3d_gs.sam3d_torch.windows import Windows, attend, partition
+
+BLOCK_NORM_EPS = 1e-6
+OUT_NORM_EPS = 1e-5
+FIELD_CHANNELS = (3, 3, 3, 4, 1)  # offset, sh0, scale, rotation, opacity: the order of the output channels
+
+
+@dataclass(frozen=True)
+class GaussianFields:
+    """M Gaussians of one object, float32, voxel by voxel; object frame (Z up), unit cube about the origin.
+
+    The raw fields are what the network says, before bias and activation.
+    """
+
+    means: Tensor  # (M, 3) object units
+    scales: Tensor  # (M, 3) standard deviations, object units
+    quats: Tensor  # (M, 4) wxyz, unit length
+    opacities: Tensor  # (M,) in 0..1
+    opacity_logits: Tensor  # (M,)
+    sh0: Tensor  # (M, 3) degree-0 coefficients
+    scales_raw: Tensor  # (M, 3)
+    quats_raw: Tensor  # (M, 4) times the rotation rate
+    opacities_raw: Tensor  # (M,)
+
+
+class WindowAttention(nn.Module):
+    """Multi-head self-attention inside windows; tokens come in the sorted order of the windows."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_qkv = nn.Linear(width, 3 * width)
+        self.to_out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        q, k, v = self.to_qkv(x).unflatten(1, (3, self.heads, -1)).unbind(1)
+        return self.to_out(attend(q, k, v, windows).flatten(1))
+
+
+class FeedForward(nn.Module):
+    """Linear, GELU (tanh form), linear."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mlp(x)
+
+
+class WindowBlock(nn.Module):
+    """A pre-norm transformer block; its norms have no parameters and take their statistics in float32."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.attn = WindowAttention(width, heads)
+        self.mlp = FeedForward(width, hidden)
+
+    def forward(self, x: Tensor, windows: Windows) -> Tensor:
+        x = x + self.attn(F.layer_norm(x, x.shape[-1:], eps=BLOCK_NORM_EPS), windows)
+        return x + self.mlp(F.layer_norm(x, x.shape[-1:], eps=BLOCK_NORM_EPS))
+
+
+class GaussianDecoder(nn.Module):
+    """Stage 2's latent to Gaussians."""
+
+    offset_perturbation: Tensor  # (G, 3): spreads a voxel's Gaussians when the network says nothing
+
+    def __init__(self, config: GaussianDecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.input_layer = nn.Linear(config.latent_channels, config.width)
+        hidden = int(config.width * config.mlp_ratio)
+        self.blocks = nn.ModuleList(WindowBlock(config.width, config.heads, hidden) for _ in range(config.blocks))
+        self.out_layer = nn.Linear(config.width, sum(FIELD_CHANNELS) * config.gaussians_per_voxel)
+        self.register_buffer("offset_perturbation", spread(config.gaussians_per_voxel, config.voxel_size))
+
+    def forward(self, slat: Tensor, coords: Tensor) -> Tensor:
+        """(N, C) latent, de-normalised, at (N, 3) int voxels -> (N, 14 G) float32 for `gaussians`."""
+        config = self.config
+        straight = partition(coords, config.resolution, config.window, shift=0)
+        # Everything but attention treats tokens alike, so they stay sorted and only odd blocks reorder them.
+        slat, coords = slat[straight.order], coords[straight.order]
+        shifted = partition(coords, config.resolution, config.window, shift=config.window // 2)
+        x = self.input_layer(slat.to(self.input_layer.weight.dtype)) + position_code(coords, config.width)
+        x = x.to(next(self.blocks.parameters()).dtype)
+        for number, block in enumerate(self.blocks):
+            x = block(x[shifted.order], shifted)[shifted.inverse] if number % 2 else block(x, straight)
+        x = F.layer_norm(x.float(), x.shape[-1:], eps=OUT_NORM_EPS).to(self.out_layer.weight.dtype)
+        return self.out_layer(x).float()[straight.inverse]
+
+    def gaussians(self, raw: Tensor, coords: Tensor) -> GaussianFields:
+        """What `forward` gave, (N, 14 G), at its (N, 3) voxels -> N G Gaussians."""
+        config, count = self.config, self.config.gaussians_per_voxel
+        groups = raw.float().split([count * channels for channels in FIELD_CHANNELS], dim=1)
+        offset, sh0, scale, rotation, opacity = (
+            group.unflatten(1, (count, channels)) for group, channels in zip(groups, FIELD_CHANNELS, strict=True)
+        )
+        centre = (coords.float() + 0.5) / config.resolution
+        offset = torch.tanh(offset + self.offset_perturbation.float()) / config.resolution * 0.5 * config.voxel_size
+        scales_raw = scale.flatten(0, 1)
+        quats_raw = rotation.flatten(0, 1) * config.rotation_rate
+        opacities_raw = opacity.flatten()
+        opacity_logits = opacities_raw + math.log(config.opacity_bias / (1 - config.opacity_bias))
+        scales = F.softplus(scales_raw + math.log(math.expm1(config.scale_bias)))
+        return GaussianFields(
+            means=(centre[:, None] + offset).flatten(0, 1) - 0.5,
+            scales=torch.sqrt(scales.square() + config.kernel_size_3d**2),
+            quats=F.normalize(from_identity(quats_raw), dim=1),
+            opacities=torch.sigmoid(opacity_logits),
+            opacity_logits=opacity_logits,
+            sh0=sh0.flatten(0, 1),
+            scales_raw=scales_raw,
+            quats_raw=quats_raw,
+            opacities_raw=opacities_raw,
+        )
+
+
+def from_identity(quats_raw: Tensor) -> Tensor:
+    """(M, 4) raw rotations -> (M, 4) quaternions wxyz, not yet of unit length: raw zero is no rotation."""
+    quats = quats_raw.clone()
+    quats[:, 0] += 1
+    return quats
+
+
+def position_code(coords: Tensor, width: int) -> Tensor:
+    """(N, 3) voxels -> (N, width) float32: per axis the sines, then the cosines; zeros fill what 6 does not divide."""
+    angles = coords[..., None].float() * _rates(width // 6, coords.device)
+    code = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
+    return F.pad(code, (0, width - code.shape[1]))
+
+
+@cache
+def _rates(count: int, device: torch.device) -> Tensor:
+    # Made on the CPU for every device: at voxel 63 the last bit of a rate is the sixth digit of the code.
+    return (1.0 / 10000.0 ** (torch.arange(count, dtype=torch.float32) / count)).to(device)
+
+
+def spread(count: int, voxel_size: float) -> Tensor:
+    """(count, 3) float32: raw offsets that put `count` Gaussians on a Hammersley set in the voxel.
+
+    `voxel_size` is how far a Gaussian may go, in voxels; it must be above 1 for the whole voxel to be in reach.
+    """
+    points = [[i / count, radical_inverse(i, 2), radical_inverse(i, 3)] for i in range(count)]
+    return torch.atanh((torch.tensor(points, dtype=torch.float32) * 2 - 1) / voxel_size)
+
+
+def radical_inverse(number: int, base: int) -> float:
+    """The digits of `number` mirrored at the point: 6 = 110 in base 2 gives 0.011 = 0.375."""
+    result, weight = 0.0, 1.0
+    while number:
+        weight /= base
+        number, digit = divmod(number, base)
+        result += digit * weight
+    return result
