@@ -78,9 +78,10 @@ def to_device(case: Case, device: str) -> Case:
 
 def _is_case(path: Path) -> bool:
     try:
-        return "files" in json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return True  # reading it says what is wrong
+    return isinstance(content, dict) and "files" in content
 
 
 def _description(path: Path) -> dict[str, Any]:
