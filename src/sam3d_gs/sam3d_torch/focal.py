@@ -16,6 +16,7 @@ from torch.nn import functional as F
 SAMPLES = 64  # the fit looks at a grid of this many rows and columns
 MAX_STEPS = 200
 STEP_TOLERANCE = 1e-12  # of the shift, relative to 1 + |shift|
+MAX_FOCAL = 1e4  # half diagonals, a hundredth of a degree across: beyond, the points are as well seen from infinity
 
 
 def view_plane(height: int, width: int, aspect: float | None = None, device: torch.device | None = None) -> Tensor:
@@ -50,7 +51,7 @@ def fit(uv: Tensor, xyz: Tensor) -> tuple[float, float]:
 
     For a given shift the best focal is known in closed form, so this is a search in one number: Gauss-Newton steps
     from 0, damped (Levenberg-Marquardt) whenever one would make the fit worse. Unlike the usual solvers with their
-    loose default it goes on until the shift no longer changes.
+    loose default it goes on until the shift no longer changes. (1, 0) when there is no such camera.
     """
     if len(uv) < 2:
         return 1.0, 0.0
@@ -89,7 +90,7 @@ def fit(uv: Tensor, xyz: Tensor) -> tuple[float, float]:
             damping /= 10
         else:
             damping = max(10 * damping, 1e-3)
-    return (focal, shift) if math.isfinite(cost) else (1.0, 0.0)
+    return (focal, shift) if math.isfinite(cost) and abs(focal) <= MAX_FOCAL else (1.0, 0.0)
 
 
 def normalized_focal(focal: float, aspect: float) -> tuple[float, float]:
