@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sam3d_gs.sam3d_torch import ops
 from sam3d_gs.sam3d_torch.config import GaussianDecoderConfig
+from sam3d_gs.sam3d_torch.layers import FeedForward, position_embedding
 from sam3d_gs.sam3d_torch.windows import Windows, attend, partition
 
 BLOCK_NORM_EPS = 1e-6
@@ -41,7 +42,7 @@ class GaussianFields:
 
 
 class WindowAttention(nn.Module):
-    """Multi-head self-attention inside windows; tokens come in the sorted order of the windows."""
+    """Multi-head self-attention inside windows."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -49,33 +50,30 @@ class WindowAttention(nn.Module):
         self.to_qkv = nn.Linear(width, 3 * width)
         self.to_out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, windows: Windows) -> Tensor:
-        q, k, v = self.to_qkv(x).unflatten(1, (3, self.heads, -1)).unbind(1)
-        return self.to_out(attend(q, k, v, windows).flatten(1))
-
-
-class FeedForward(nn.Module):
-    """Linear, GELU (tanh form), linear."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(x)
+    def forward(self, h: Tensor, windows: Windows) -> Tensor:
+        q, k, v = self.to_qkv(windows.sort(h)).unflatten(1, (3, self.heads, -1)).unbind(1)
+        return windows.unsort(self.to_out(attend(q, k, v, windows).flatten(1)))
 
 
 class WindowBlock(nn.Module):
-    """A pre-norm transformer block; its norms have no parameters and take their statistics in float32."""
+    """A pre-norm transformer block whose norms have no parameters."""
 
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
         self.attn = WindowAttention(width, heads)
-        self.mlp = FeedForward(width, hidden)
+        self.mlp = FeedForward(width, mlp_ratio)
 
-    def forward(self, x: Tensor, windows: Windows) -> Tensor:
-        x = x + self.attn(F.layer_norm(x, x.shape[-1:], eps=BLOCK_NORM_EPS), windows)
-        return x + self.mlp(F.layer_norm(x, x.shape[-1:], eps=BLOCK_NORM_EPS))
+    def forward(self, x: Tensor, branch: Tensor | None, windows: Windows) -> Tensor:
+        """Add the last branch of the block before to the stream x, in place, and this block's first; give its last."""
+        dtype = self.attn.to_qkv.weight.dtype
+        h = add_norm(x, branch, BLOCK_NORM_EPS, dtype)
+        h = add_norm(x, self.attn(h, windows), BLOCK_NORM_EPS, dtype)
+        return self.mlp(h)
+
+
+def add_norm(x: Tensor, branch: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:
+    """x += branch, then the norm of x in `dtype`."""
+    return ops.residual_norm(x, branch, None, None, None, eps=eps, dtype=dtype)
 
 
 class GaussianDecoder(nn.Module):
@@ -87,8 +85,9 @@ class GaussianDecoder(nn.Module):
         super().__init__()
         self.config = config
         self.input_layer = nn.Linear(config.latent_channels, config.width)
-        hidden = int(config.width * config.mlp_ratio)
-        self.blocks = nn.ModuleList(WindowBlock(config.width, config.heads, hidden) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(
+            WindowBlock(config.width, config.heads, config.mlp_ratio) for _ in range(config.blocks)
+        )
         self.out_layer = nn.Linear(config.width, sum(FIELD_CHANNELS) * config.gaussians_per_voxel)
         self.register_buffer("offset_perturbation", spread(config.gaussians_per_voxel, config.voxel_size))
 
@@ -96,15 +95,15 @@ class GaussianDecoder(nn.Module):
         """(N, C) latent, de-normalised, at (N, 3) int voxels -> (N, 14 G) float32 for `gaussians`."""
         config = self.config
         straight = partition(coords, config.resolution, config.window, shift=0)
-        # Everything but attention treats tokens alike, so they stay sorted and only odd blocks reorder them.
-        slat, coords = slat[straight.order], coords[straight.order]
-        shifted = partition(coords, config.resolution, config.window, shift=config.window // 2)
-        x = self.input_layer(slat.to(self.input_layer.weight.dtype)) + position_code(coords, config.width)
-        x = x.to(next(self.blocks.parameters()).dtype)
+        # Only attention cares about the order: the tokens stay sorted for the even blocks, the odd ones reorder.
+        slat, coords = straight.sort(slat), straight.sort(coords)
+        partitions = (straight.of_sorted(), partition(coords, config.resolution, config.window, config.window // 2))
+        x = self.input_layer(slat.to(self.input_layer.weight.dtype)) + position_embedding(coords, config.width)
+        branch = None
         for number, block in enumerate(self.blocks):
-            x = block(x[shifted.order], shifted)[shifted.inverse] if number % 2 else block(x, straight)
-        x = F.layer_norm(x.float(), x.shape[-1:], eps=OUT_NORM_EPS).to(self.out_layer.weight.dtype)
-        return self.out_layer(x).float()[straight.inverse]
+            branch = block(x, branch, partitions[number % 2])
+        h = add_norm(x, branch, OUT_NORM_EPS, self.out_layer.weight.dtype)
+        return straight.unsort(self.out_layer(h).float())
 
     def gaussians(self, raw: Tensor, coords: Tensor) -> GaussianFields:
         """What `forward` gave, (N, 14 G), at its (N, 3) voxels -> N G Gaussians."""
@@ -138,19 +137,6 @@ def from_identity(quats_raw: Tensor) -> Tensor:
     quats = quats_raw.clone()
     quats[:, 0] += 1
     return quats
-
-
-def position_code(coords: Tensor, width: int) -> Tensor:
-    """(N, 3) voxels -> (N, width) float32: per axis the sines, then the cosines; zeros fill what 6 does not divide."""
-    angles = coords[..., None].float() * _rates(width // 6, coords.device)
-    code = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
-    return F.pad(code, (0, width - code.shape[1]))
-
-
-@cache
-def _rates(count: int, device: torch.device) -> Tensor:
-    # Made on the CPU for every device: at voxel 63 the last bit of a rate is the sixth digit of the code.
-    return (1.0 / 10000.0 ** (torch.arange(count, dtype=torch.float32) / count)).to(device)
 
 
 def spread(count: int, voxel_size: float) -> Tensor:

@@ -8,8 +8,8 @@ tensor cores read a convolution's input, so nothing is transposed on the way.
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from sam3d_gs.sam3d_torch import ops
 from sam3d_gs.sam3d_torch.config import StructureDecoderConfig
 
 NORM_EPS = 1e-5
@@ -27,31 +27,27 @@ class ChannelsLastConv(nn.Conv3d):
         return super().forward(x.to(self.weight.dtype).permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1)
 
 
-class NormSilu(nn.LayerNorm):
-    """Layer norm over the channels, then SiLU, both in float32."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=NORM_EPS)
-
-    def forward(self, x: Tensor) -> Tensor:
-        normed = F.layer_norm(x.float(), self.normalized_shape, self.weight.float(), self.bias.float(), self.eps)
-        return F.silu(normed, inplace=True)
-
-
 class ResBlock(nn.Module):
-    """x + conv(act(norm(conv(act(norm(x))))))."""
+    """x + conv(SiLU(norm(conv(SiLU(norm(x)))))), norms over the channels."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm1 = NormSilu(channels)
+        self.norm1 = nn.LayerNorm(channels, eps=NORM_EPS)
         self.conv1 = ChannelsLastConv(channels, channels)
-        self.norm2 = NormSilu(channels)
+        self.norm2 = nn.LayerNorm(channels, eps=NORM_EPS)
         self.conv2 = ChannelsLastConv(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(self.norm1(x))
-        h = self.conv2(self.norm2(h))
+        h = norm_silu_conv(x, self.norm1, self.conv1)
+        h = norm_silu_conv(h, self.norm2, self.conv2)
         return h + x.to(h.dtype)
+
+
+def norm_silu_conv(x: Tensor, norm: nn.LayerNorm, conv: ChannelsLastConv) -> Tensor:
+    """The pre-activation step that everything here is made of; norm and SiLU are computed in float32."""
+    weight, bias = norm.weight.float(), norm.bias.float()
+    rows = ops.norm_silu(x.flatten(0, -2), weight, bias, eps=norm.eps, dtype=conv.weight.dtype)
+    return conv(rows.view(x.shape))
 
 
 class Upsample(nn.Module):
@@ -89,10 +85,8 @@ class StructureDecoder(nn.Module):
             if level + 1 < len(channels):
                 blocks.append(Upsample(width, channels[level + 1]))
         self.blocks = nn.ModuleList(blocks)
-        # The Identity keeps the state-dict number of the convolution: the activation is part of the norm here.
-        self.out_layer = nn.Sequential(
-            NormSilu(channels[-1]), nn.Identity(), ChannelsLastConv(channels[-1], config.out_channels)
-        )
+        norm = nn.LayerNorm(channels[-1], eps=NORM_EPS)
+        self.out_layer = nn.Sequential(norm, nn.SiLU(), ChannelsLastConv(channels[-1], config.out_channels))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, S^3, C) shape latent, token index (x S + y) S + z -> (B, out_channels, R, R, R) float32 logits."""
@@ -102,5 +96,8 @@ class StructureDecoder(nn.Module):
         x = self.middle_block(self.input_layer(tokens.unflatten(1, (side, side, side))))
         for block in self.blocks:
             x = block(x)
-        logits: Tensor = self.out_layer(x)
+        norm, _, conv = self.out_layer
+        assert isinstance(norm, nn.LayerNorm)
+        assert isinstance(conv, ChannelsLastConv)
+        logits = norm_silu_conv(x, norm, conv)
         return logits.permute(0, 4, 1, 2, 3).float().contiguous()

@@ -8,7 +8,7 @@ length are padded to a common one and attended to as a batch.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -32,13 +32,25 @@ class Bucket:
 class Windows:
     """Which tokens see each other: window w holds tokens `offsets[w]:offsets[w + 1]` of the sorted sequence."""
 
-    order: Tensor  # (N,) int64: sorted = tokens[order]
+    order: Tensor | None  # (N,) int64: sorted = tokens[order]; None when the tokens are sorted already
     offsets: Tensor  # (W + 1,) int32, from 0 to N; windows may be empty
     longest: int  # no window holds more tokens than this
 
+    def sort(self, tokens: Tensor) -> Tensor:
+        """(N, ...) to the order of the windows."""
+        return tokens if self.order is None else tokens[self.order]
+
+    def unsort(self, tokens: Tensor) -> Tensor:
+        """The inverse of `sort`."""
+        return tokens if self.order is None else tokens[self._inverse]
+
+    def of_sorted(self) -> Windows:
+        """The same windows for tokens that `sort` has been applied to."""
+        return replace(self, order=None)
+
     @cached_property
-    def inverse(self) -> Tensor:
-        """(N,) int64: tokens = sorted[inverse]."""
+    def _inverse(self) -> Tensor:
+        assert self.order is not None
         inverse = torch.empty_like(self.order)
         inverse[self.order] = torch.arange(len(self.order), device=self.order.device)
         return inverse
@@ -49,10 +61,10 @@ class Windows:
 
         Reads the offsets back from the device, once per partition.
         """
-        device = self.order.device
+        device = self.offsets.device
         offsets = self.offsets.long().cpu()
         starts, lengths = offsets[:-1], offsets.diff()
-        buckets, rows, first_row = [], torch.empty(len(self.order), dtype=torch.int64), 0
+        buckets, rows, first_row = [], torch.empty(int(offsets[-1]), dtype=torch.int64), 0
         shortest, longest = 1, max(int(lengths.max()), 1)
         while shortest <= longest:
             chosen = (lengths >= shortest) & (lengths < 2 * shortest)
