@@ -158,6 +158,7 @@ def made(tmp_path: Path) -> Path:
         ({"dou": lambda case: {"y": case.state["w"] * case.inputs["x"]}}, 0, "1 of 1 cases within tolerance"),
         ({"dou": lambda case: {"y": 2.001 * case.inputs["x"]}}, 1, "relative L2 error 5.00e-04"),
         ({"dou": lambda case: {}}, 1, "double y: not produced"),
+        ({"dou": lambda case: case.outputs}, 1, "double y: relative L2 error 1.00e+00"),
         ({"dou": lambda case: {"y": case.inputs["z"]}}, 1, "double: KeyError: 'z' (test_parity.py:"),
         ({"tri": lambda case: {}}, 1, "double: nothing here runs it"),
         ({"d": lambda case: {}, "doub": lambda case: {"y": 2 * case.inputs["x"]}}, 0, "1 of 1"),

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -77,12 +77,17 @@ def run_case(folder: Path, name: str, runners: dict[str, Runner], device: str) -
     try:
         case = read_case(folder, name)
         with torch.inference_mode():
-            ours = runner(to_device(case, device))
+            ours = runner(to_device(_without_answers(case), device))
         verdicts = tuple(compare(case, ours))
     except Exception as error:
         return Outcome(name, reason=_reason(error), seconds=time.perf_counter() - start)
     reason = "" if verdicts else "it records no output"
     return Outcome(name, verdicts, reason, time.perf_counter() - start)
+
+
+def _without_answers(case: Case) -> Case:
+    """The case as a runner gets it: of the recorded outputs it sees names, shapes and dtypes."""
+    return replace(case, outputs={name: torch.zeros_like(tensor) for name, tensor in case.outputs.items()})
 
 
 def table(outcomes: Sequence[Outcome], broken: Mapping[str, str]) -> str:
