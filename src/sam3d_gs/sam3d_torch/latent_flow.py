@@ -1,0 +1,283 @@
+"""Stage 2: the velocity of one latent vector per occupied voxel.
+
+A small U: residual blocks at full resolution, one that halves it, a transformer over the coarse voxels, and back,
+with the features of the way down joined on the way up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam3d_gs.sam3d_torch import ops, sparse
+from sam3d_gs.sam3d_torch.config import LatentFlowConfig
+from sam3d_gs.sam3d_torch.layers import (
+    OUTPUT_NORM,
+    Branches,
+    FeedForward,
+    Gain,
+    Groups,
+    TimeEmbedder,
+    attention_norm,
+    finish_block,
+    modulations,
+    position_embedding,
+)
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """The voxels of a batch of objects at every resolution of the network, finest first."""
+
+    levels: tuple[sparse.Level, ...]
+    halvings: tuple[sparse.Halving, ...]  # between one level and the next
+    position: Tensor  # (n, C) float32, of the coarsest level
+
+
+@dataclass(frozen=True)
+class LatentContext:
+    """What no step changes: keys and values of the context, and what a context of zeros adds."""
+
+    keys_values: tuple[Tensor, ...]  # a block: (B, S, 2, H, D)
+    empty: Tensor  # (blocks, C) float32
+
+
+@dataclass(frozen=True)
+class StepModulation:
+    """Modulation at one step."""
+
+    blocks: Tensor  # (blocks, 6, C) float32
+    res_blocks: tuple[tuple[Tensor, Tensor], ...]  # a residual block: scale plus one and shift, (Cout,) float32
+
+
+@dataclass(frozen=True)
+class Modulations:
+    """Modulation of every step, computed at once."""
+
+    blocks: Tensor  # (S, blocks, 6, C)
+    res_blocks: tuple[Tensor, ...]  # a residual block: (S, 2, Cout), scale plus one and shift
+
+    def step(self, k: int) -> StepModulation:
+        """That of step k."""
+        return StepModulation(self.blocks[k], tuple((m[k, 0], m[k, 1]) for m in self.res_blocks))
+
+
+class _Conv(nn.Module):
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Module()
+        self.conv.weight = nn.Parameter(torch.zeros(out_channels, 3, 3, 3, channels))
+        self.conv.bias = nn.Parameter(torch.zeros(out_channels))
+
+
+class ResBlock(nn.Module):
+    """Norm, convolution, modulated norm, convolution, plus a skip; `change` first halves or doubles the resolution."""
+
+    def __init__(self, channels: int, out_channels: int, emb_width: int, change: int = 0) -> None:
+        super().__init__()
+        self.change = change  # -1 halves the resolution, 1 doubles it
+        self.norm1 = nn.LayerNorm(channels, eps=1e-6)
+        self.conv1 = _Conv(channels, out_channels)
+        self.conv2 = _Conv(out_channels, out_channels)
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb_width, 2 * out_channels))
+        self.skip_connection = nn.Linear(channels, out_channels) if channels != out_channels else nn.Identity()
+
+    def modulation(self, emb: Tensor) -> Tensor:
+        """(S, C) time embedding to (S, 2, Cout) float32: scale plus one, shift."""
+        layer = self.emb_layers[1]
+        out = layer(F.silu(emb.float()).to(layer.weight.dtype)).float().unflatten(-1, (2, -1)).clone()
+        out[:, 0] += 1.0
+        return out
+
+    def forward(self, h: Tensor, voxels: Voxels, depth: int, copies: int, modulation: tuple[Tensor, Tensor]) -> Tensor:
+        """Features of `copies` groups at level `depth` to features at level ``depth - change``.
+
+        Args:
+            h: (copies * N, C).
+            voxels: of one group.
+            depth: level of h, 0 the finest.
+            copies: groups in h.
+            modulation: scale plus one and shift, (Cout,) each.
+        """
+        dtype = h.dtype
+        if self.change < 0:
+            fine, depth = len(voxels.levels[depth]), depth + 1
+            h = sparse.pool(h, sparse.repeated(voxels.halvings[depth - 1].children, fine, copies))
+        first = ops.norm_silu(h, self.norm1.weight, self.norm1.bias, eps=self.norm1.eps, dtype=dtype, pad=True)
+        skip = self.skip_connection(h)
+        conv1, conv2 = self.conv1.conv, self.conv2.conv
+        if self.change > 0:
+            coarse, depth = len(voxels.levels[depth]), depth - 1
+            parent = voxels.halvings[depth].parent
+            missing = parent.new_full((1,), coarse)
+            parents = torch.cat([parent, missing])[voxels.levels[depth].neighbours]
+            h = sparse.convolve_spread(first, sparse.repeated(parents, coarse, copies), conv1.weight, conv1.bias)
+            skip = skip[sparse.repeated(parent, coarse, copies)]
+        rows = len(voxels.levels[depth])
+        neighbours = sparse.repeated(voxels.levels[depth].neighbours, rows, copies)
+        if self.change <= 0:
+            h = sparse.convolve(first, neighbours, conv1.weight, conv1.bias)
+        second = ops.norm_silu(h, *modulation, dtype=dtype, pad=True)
+        return sparse.convolve(second, neighbours, conv2.weight, conv2.bias) + skip
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.to_qkv = nn.Linear(width, 3 * width)
+        self.to_out = nn.Linear(width, width)
+        self.q_rms_norm = Gain(heads, width // heads)
+        self.k_rms_norm = Gain(heads, width // heads)
+
+
+class _CrossAttention(nn.Module):
+    def __init__(self, width: int, cond_width: int) -> None:
+        super().__init__()
+        self.to_q = nn.Linear(width, width)
+        self.to_kv = nn.Linear(cond_width, 2 * width)
+        self.to_out = nn.Linear(width, width)
+
+
+class _Block(nn.Module):
+    def __init__(self, config: LatentFlowConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
+        self.self_attn = _SelfAttention(config.width, config.heads)
+        self.cross_attn = _CrossAttention(config.width, config.cond_width)
+        self.mlp = FeedForward(config.width, config.mlp_ratio)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(config.width, 6 * config.width))
+
+    def branches(self) -> Branches:
+        """The block's weights."""
+        attn, cross = self.self_attn, self.cross_attn
+        return Branches(
+            heads=self.heads,
+            qkv=attn.to_qkv,
+            q_gain=attn.q_rms_norm,
+            k_gain=attn.k_rms_norm,
+            attn_out=attn.to_out,
+            cross_norm=self.norm2,
+            cross_q=cross.to_q,
+            cross_kv=cross.to_kv,
+            cross_out=cross.to_out,
+            mlp=self.mlp,
+        )
+
+
+class LatentFlow(nn.Module):
+    """See `velocity`; state-dict keys are those of the checkpoint."""
+
+    def __init__(self, config: LatentFlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, io = config.width, config.io_channels
+        more = config.io_res_blocks - 1
+        self.t_embedder = TimeEmbedder(width)
+        self.input_layer = nn.Linear(config.in_channels, io[0])
+        self.input_blocks = nn.ModuleList()
+        for channels, following in pairwise([*io, width]):
+            self.input_blocks.extend(ResBlock(channels, channels, width) for _ in range(more))
+            self.input_blocks.append(ResBlock(channels, following, width, change=-1))
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
+        self.out_blocks = nn.ModuleList()
+        for previous, channels in pairwise([width, *reversed(io)]):
+            self.out_blocks.append(ResBlock(2 * previous, channels, width, change=1))
+            self.out_blocks.extend(ResBlock(2 * channels, channels, width) for _ in range(more))
+        self.out_layer = nn.Linear(io[0], config.out_channels)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the products are computed."""
+        return self.blocks[0].self_attn.to_qkv.weight.dtype
+
+    def voxels(self, coords: Sequence[Tensor]) -> Voxels:
+        """The batch's voxels: an object: (N, 3) coordinates. Waits for the device once a level."""
+        resolution = self.config.resolution
+        levels, halvings = [sparse.level(coords, resolution)], []
+        for i in range(len(self.config.io_channels)):
+            coarse, halving = sparse.halve(levels[-1], resolution >> i)
+            levels.append(coarse)
+            halvings.append(halving)
+        return Voxels(tuple(levels), tuple(halvings), position_embedding(levels[-1].coords, self.config.width))
+
+    def context(self, tokens: Tensor) -> LatentContext:
+        """(B, S, cond) condition tokens to what every step needs of them."""
+        branches = [block.branches() for block in self.blocks]
+        tokens = tokens.to(self.dtype)
+        return LatentContext(
+            tuple(b.keys_values(tokens) for b in branches), torch.stack([b.without_context() for b in branches])
+        )
+
+    def modulations(self, times: Tensor) -> Modulations:
+        """(S,) times, times 1000, to the modulation of every step."""
+        emb = self.t_embedder(times).float()
+        blocks = modulations(emb, [block.adaLN_modulation[1] for block in self.blocks])
+        return Modulations(blocks, tuple(b.modulation(emb) for b in (*self.input_blocks, *self.out_blocks)))
+
+    def velocity(
+        self, state: Tensor, voxels: Voxels, modulation: StepModulation, context: LatentContext, groups: Groups
+    ) -> Tensor:
+        """One call of the network.
+
+        The way down does not see the context, so both groups share it.
+
+        Args:
+            state: (N, channels) float32, the voxels of all objects.
+            voxels: of the same objects.
+            modulation: one step's.
+            context: of the same objects.
+            groups: who sees the context.
+
+        Returns:
+            (groups * N, channels) float32, the conditional group first.
+        """
+        dtype, copies = self.dtype, len(groups)
+        h = F.linear(state, self.input_layer.weight.float(), self.input_layer.bias.float()).to(dtype)
+        skips, depth = [], 0
+        step = iter(modulation.res_blocks)
+        for block in self.input_blocks:
+            h = block(h, voxels, depth, 1, next(step))
+            depth -= min(block.change, 0)
+            skips.append(h)
+        h = self._transformer(h, voxels, modulation.blocks, context, groups).to(dtype)
+        for block in self.out_blocks:
+            joined = torch.cat([h, skips.pop().repeat(copies, 1)], dim=1)
+            h = block(joined, voxels, depth, copies, next(step))
+            depth -= max(block.change, 0)
+        h = OUTPUT_NORM(h)
+        return F.linear(h, self.out_layer.weight.float(), self.out_layer.bias.float())
+
+    def _transformer(
+        self, h: Tensor, voxels: Voxels, modulation: Tensor, context: LatentContext, groups: Groups
+    ) -> Tensor:
+        """(n, C) features of the coarsest level to (groups * n, C) float32."""
+        dtype, lengths = self.dtype, voxels.levels[-1].lengths
+        x = h.float() + voxels.position
+        h = attention_norm(modulation[0], dtype)(x)
+        for i, block in enumerate(self.blocks):
+            branches = block.branches()
+            copies = 1 if i == 0 else len(groups)
+            qkv = branches.queries_keys_values(h).unflatten(0, (copies, -1))
+            parts = [ops.attention(*part.unbind(2)) for part in qkv.split(lengths, dim=1)]
+            attended = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).flatten(0, 1)
+
+            def cross(rows: Tensor, i: int = i, branches: Branches = branches) -> Tensor:
+                q = branches.cross_q(rows).unflatten(-1, (branches.heads, -1))
+                objects = zip(q.split(lengths), context.keys_values[i], strict=True)
+                parts = [ops.attention(part[None], kv[None, :, 0], kv[None, :, 1])[0] for part, kv in objects]
+                return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+            last = i + 1 == len(self.blocks)
+            # After the last block nothing is normalised; a cheap call keeps one way through the code.
+            then = OUTPUT_NORM if last else attention_norm(modulation[i + 1], dtype)
+            split = i == 0 and len(groups) == 2
+            x, h = finish_block(
+                x, attended, branches, modulation[i], groups, cross, context.empty[i], then, split=split
+            )
+        return x

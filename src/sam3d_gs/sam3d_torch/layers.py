@@ -1,0 +1,193 @@
+"""Layers that both flows share: time and position embeddings, attention weights, the transformer block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam3d_gs.sam3d_torch import ops
+
+FREQUENCIES = 256  # of the time embedding
+SHIFT_ATTN, SCALE_ATTN, GATE_ATTN, SHIFT_MLP, SCALE_MLP, GATE_MLP = range(6)  # order in the modulation layer
+
+
+class TimeEmbedder(nn.Module):
+    """A scalar (time, or step size) to a vector."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(FREQUENCIES, width), nn.SiLU(), nn.Linear(width, width))
+
+    def forward(self, value: Tensor) -> Tensor:
+        """(S,) float32, in units of 1/1000, to (S, width) in the weights' dtype."""
+        half = FREQUENCIES // 2
+        steps = torch.arange(half, dtype=torch.float32, device=value.device)
+        angles = value.float()[:, None] * torch.exp(-math.log(10000.0) * steps / half)
+        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.mlp[0].weight.dtype))
+
+
+def position_embedding(coords: Tensor, width: int) -> Tensor:
+    """Sine and cosine of integer coordinates, axis after axis, padded with zeros to `width`.
+
+    Args:
+        coords: (N, 3) integer voxel coordinates.
+        width: channels; each axis gets width // 3 // 2 frequencies 10000^(-i/count).
+
+    Returns:
+        (N, width) float32.
+    """
+    count = width // 3 // 2
+    steps = torch.arange(count, dtype=torch.float32, device=coords.device) / count
+    angles = coords.float()[:, :, None] * (1.0 / 10000.0**steps)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
+    return F.pad(waves, (0, width - waves.shape[1]))
+
+
+class Gain(nn.Module):
+    """The learned gain of normalised queries or keys, (heads, head width)."""
+
+    def __init__(self, heads: int, head_width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(heads, head_width))
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a tanh GELU between them."""
+
+    def __init__(self, width: int, ratio: float) -> None:
+        super().__init__()
+        hidden = int(width * ratio)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.mlp[2](ops.linear_gelu(h, self.mlp[0]))
+
+
+@dataclass(frozen=True)
+class Branches:
+    """The weights of one stream of one block, wherever the state dict keeps them."""
+
+    heads: int
+    qkv: nn.Linear
+    q_gain: Gain
+    k_gain: Gain
+    attn_out: nn.Linear
+    cross_norm: nn.LayerNorm
+    cross_q: nn.Linear
+    cross_kv: nn.Linear
+    cross_out: nn.Linear
+    mlp: FeedForward
+
+    def keys_values(self, context: Tensor) -> Tensor:
+        """(B, S, cond) context tokens to (B, S, 2, H, D), which no step changes: computed once."""
+        return self.cross_kv(context).unflatten(-1, (2, self.heads, -1))
+
+    def without_context(self) -> Tensor:
+        """(C,) float32: what cross-attention adds when every context token is zero.
+
+        All keys are then equal and all values are the layer's bias, so the output does not depend on the query.
+        """
+        width = self.cross_out.in_features
+        return F.linear(self.cross_kv.bias[-width:].float(), self.cross_out.weight.float(), self.cross_out.bias.float())
+
+    def queries_keys_values(self, h: Tensor) -> Tensor:
+        """(R, C) to (R, 3, H, D), queries and keys normalised."""
+        qkv = self.qkv(h).unflatten(-1, (3, self.heads, -1))
+        return ops.unit_heads_(qkv, self.q_gain.gamma, self.k_gain.gamma)
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A normalisation still to be done: LayerNorm, times weight, plus bias."""
+
+    weight: Tensor | None  # (C,) float32
+    bias: Tensor | None  # (C,) float32
+    eps: float
+    dtype: torch.dtype  # of the result
+
+    def __call__(self, x: Tensor, y: Tensor | None = None, gate: Tensor | None = None) -> Tensor:
+        """Add ``gate * y`` to x in place, and give the sum normalised."""
+        return ops.residual_norm(x, y, gate, self.weight, self.bias, eps=self.eps, dtype=self.dtype)
+
+
+def attention_norm(modulation: Tensor, dtype: torch.dtype) -> Norm:
+    """What a block with this (6, C) modulation does before its self-attention."""
+    return Norm(modulation[SCALE_ATTN], modulation[SHIFT_ATTN], 1e-6, dtype)
+
+
+OUTPUT_NORM = Norm(None, None, 1e-5, torch.float32)  # before an output layer
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The rows of a stream: a group that sees the context, one that sees zeros instead, or both, in this order."""
+
+    conditional: bool = True
+    unconditional: bool = False
+
+    def __len__(self) -> int:
+        return self.conditional + self.unconditional
+
+
+def finish_block(
+    x: Tensor,
+    attended: Tensor,
+    branches: Branches,
+    modulation: Tensor,
+    groups: Groups,
+    cross: Callable[[Tensor], Tensor],
+    empty: Tensor,
+    then: Norm,
+    *,
+    split: bool,
+) -> tuple[Tensor, Tensor]:
+    """Everything of a block after its self-attention, and the normalisation of the layer that follows.
+
+    Args:
+        x: (R, C) residual stream, changed in place.
+        attended: (R, C) output of self-attention before its projection.
+        branches: weights.
+        modulation: (6, C) float32, scales already plus one.
+        groups: of the rows that come out.
+        cross: normalised rows of the conditional group to their attention over the context, before its projection.
+        empty: (C,) what cross-attention adds for a context of zeros.
+        then: the normalisation that follows.
+        split: x holds one group that stands for both, as before the first cross-attention, where they part.
+
+    Returns:
+        x and its normalised form.
+    """
+    dtype, affine = attended.dtype, branches.cross_norm
+    h = Norm(affine.weight, affine.bias, affine.eps, dtype)(x, branches.attn_out(attended), modulation[GATE_ATTN])
+    if split:
+        x, h = x.repeat(2, 1), h.repeat(2, 1)
+    seen = len(x) // len(groups) if groups.conditional else 0
+    weight, bias = modulation[SCALE_MLP], modulation[SHIFT_MLP]
+    if seen:
+        branch = branches.cross_out(cross(h[:seen]))
+        ops.residual_norm(x[:seen], branch, None, weight, bias, dtype=dtype, out=h[:seen])
+    if seen < len(x):
+        ops.residual_norm(x[seen:], empty, None, weight, bias, dtype=dtype, out=h[seen:])
+    return x, then(x, branches.mlp(h), modulation[GATE_MLP])
+
+
+def modulations(emb: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
+    """Shifts, scales (plus one) and gates of every block at every step.
+
+    Args:
+        emb: (S, C) time embedding of S steps.
+        layers: one Linear(C, 6 C) a block.
+
+    Returns:
+        (S, blocks, 6, C) float32.
+    """
+    active = F.silu(emb.float())
+    out = torch.stack([layer(active.to(layer.weight.dtype)).float() for layer in layers], dim=1)
+    out = out.unflatten(-1, (6, -1)).clone()
+    out[:, :, (SCALE_ATTN, SCALE_MLP)] += 1.0
+    return out

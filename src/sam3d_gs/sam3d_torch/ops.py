@@ -1,0 +1,142 @@
+"""The few operations the two flow transformers are made of, in plain torch.
+
+On a CUDA card with Triton the memory-bound ones are fused (`kernels.py`); the functions here choose, and both ways
+give the same numbers up to rounding. Statistics are always computed in float32.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@cache
+def _kernels():  # type: ignore[no-untyped-def]
+    """The Triton kernels, or None where Triton is not installed."""
+    try:
+        from sam3d_gs.sam3d_torch import kernels
+    except ImportError:
+        return None
+    return kernels
+
+
+def _fused(x: Tensor):  # type: ignore[no-untyped-def]
+    return _kernels() if x.is_cuda else None
+
+
+def residual_norm(
+    x: Tensor,
+    y: Tensor | None,
+    gate: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    *,
+    eps: float = 1e-6,
+    dtype: torch.dtype,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Add a branch to the residual stream in place and normalise the sum: the step between any two layers.
+
+    ``x += gate * y``, then ``LayerNorm(x) * weight + bias``. With a modulation, weight is 1 + scale and bias the shift.
+
+    Args:
+        x: (..., C), the residual stream, contiguous, changed in place unless y is None.
+        y: (..., C) like x, or (C,) for a branch that is the same for every row; None adds nothing.
+        gate: (C,) float32, or None for 1.
+        weight: (C,) float32, or None for 1.
+        bias: (C,) float32, or None for 0.
+        eps: of the normalisation.
+        dtype: of the result.
+        out: where to write the result, shaped like x.
+
+    Returns:
+        (..., C) in `dtype`.
+    """
+    kernels = _fused(x)
+    if kernels is not None:
+        return kernels.residual_norm(x, y, gate, weight, bias, eps, dtype, out)
+    if y is not None:
+        x += y if gate is None else y * gate
+    h = F.layer_norm(x.float(), x.shape[-1:], eps=eps)
+    if weight is not None:
+        h = h * weight
+    if bias is not None:
+        h = h + bias
+    h = h.to(dtype)
+    return h if out is None else out.copy_(h)
+
+
+def norm_silu(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, *, eps: float = 1e-6, dtype: torch.dtype, pad: bool = False
+) -> Tensor:
+    """``SiLU(LayerNorm(x) * weight + bias)``.
+
+    Args:
+        x: (N, C).
+        weight: (C,) float32, or None for 1.
+        bias: (C,) float32, or None for 0.
+        eps: of the normalisation.
+        dtype: of the result.
+        pad: append a row of zeros, which stands for every missing neighbour in `sparse.py`.
+
+    Returns:
+        (N, C), or (N + 1, C) with `pad`, in `dtype`.
+    """
+    kernels = _fused(x)
+    if kernels is not None:
+        return kernels.norm_silu(x, weight, bias, eps, dtype, pad)
+    h = F.layer_norm(x.float(), x.shape[-1:], eps=eps)
+    if weight is not None:
+        h = h * weight
+    if bias is not None:
+        h = h + bias
+    h = F.silu(h).to(dtype)
+    return F.pad(h, (0, 0, 0, 1)) if pad else h
+
+
+def unit_heads_(qkv: Tensor, q_gamma: Tensor, k_gamma: Tensor) -> Tensor:
+    """Bring queries and keys to unit length per head, times gamma and the root of the head's width, in place.
+
+    This is the "RMS norm" of the checkpoints (an L2 norm with a learned gain; Henry et al. 2020).
+
+    Args:
+        qkv: (..., 3, H, D), contiguous; values are left alone.
+        q_gamma: (H, D) float32.
+        k_gamma: (H, D) float32.
+
+    Returns:
+        qkv.
+    """
+    kernels = _fused(qkv)
+    if kernels is not None:
+        return kernels.unit_heads_(qkv, q_gamma, k_gamma)
+    root = qkv.shape[-1] ** 0.5
+    for i, gamma in enumerate((q_gamma, k_gamma)):
+        part = qkv[..., i, :, :]
+        part.copy_(F.normalize(part.float(), dim=-1) * gamma * root)
+    return qkv
+
+
+def linear_gelu(h: Tensor, layer: nn.Linear) -> Tensor:
+    """``GELU(layer(h))`` with the tanh form, (N, C) to (N, hidden); on CUDA in the epilogue of the product."""
+    if h.is_cuda and h.dtype != torch.float32:
+        return torch._addmm_activation(layer.bias, h, layer.weight.t(), use_gelu=True)
+    return F.gelu(layer(h), approximate="tanh")
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention of every query over every key.
+
+    Args:
+        q: (B, L, H, D).
+        k: (B, S, H, D).
+        v: (B, S, H, D).
+
+    Returns:
+        (B, L, H * D).
+    """
+    heads_first = (part.transpose(1, 2) for part in (q, k, v))
+    return F.scaled_dot_product_attention(*heads_first).transpose(1, 2).flatten(2)

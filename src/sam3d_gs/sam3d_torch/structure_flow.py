@@ -1,0 +1,230 @@
+"""Stage 1: the velocity of an object's coarse shape and pose (a mixture of two transformers).
+
+Two streams with weights of their own share only their modulation and one attention: shape tokens attend to shape
+tokens, the four pose tokens to both. The shape therefore never depends on the pose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sam3d_gs.sam3d_torch import ops
+from sam3d_gs.sam3d_torch.config import LatentConfig, StructureFlowConfig
+from sam3d_gs.sam3d_torch.layers import (
+    OUTPUT_NORM,
+    Branches,
+    FeedForward,
+    Gain,
+    Groups,
+    TimeEmbedder,
+    attention_norm,
+    finish_block,
+    modulations,
+)
+
+SHAPE = "shape"
+
+Latents = dict[str, Tensor]  # latent name -> (B, tokens, channels) float32
+
+
+@dataclass(frozen=True)
+class StructureContext:
+    """What no step changes, computed once for a batch of objects."""
+
+    tokens: Tensor  # (B, S, cond) in the weights' dtype
+    shape_kv: tuple[Tensor, ...]  # a block: (B, S, 2, H, D)
+
+
+class LatentLayers(nn.Module):
+    """Into and out of the transformer for one latent."""
+
+    def __init__(self, latent: LatentConfig, width: int, learned_position: bool) -> None:
+        super().__init__()
+        self.input_layer = nn.Linear(latent.channels, width)
+        self.out_layer = nn.Linear(width, latent.channels)
+        position = torch.zeros(latent.tokens, width)
+        if learned_position:
+            self.pos_emb = nn.Parameter(position)
+        else:
+            self.register_buffer("pos_emb", position)
+
+    def into(self, latent: Tensor) -> Tensor:
+        """(B, tokens, channels) to (B, tokens, width) float32."""
+        return F.linear(latent, self.input_layer.weight.float(), self.input_layer.bias.float()) + self.pos_emb.float()
+
+    def out(self, h: Tensor) -> Tensor:
+        """(B, tokens, width) to (B, tokens, channels) float32."""
+        return F.linear(h.float(), self.out_layer.weight.float(), self.out_layer.bias.float())
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, streams: tuple[str, str], width: int, heads: int) -> None:
+        super().__init__()
+        self.to_qkv = nn.ModuleDict({s: nn.Linear(width, 3 * width) for s in streams})
+        self.to_out = nn.ModuleDict({s: nn.Linear(width, width) for s in streams})
+        self.q_rms_norm = nn.ModuleDict({s: Gain(heads, width // heads) for s in streams})
+        self.k_rms_norm = nn.ModuleDict({s: Gain(heads, width // heads) for s in streams})
+
+
+class _CrossAttention(nn.Module):
+    def __init__(self, width: int, cond_width: int) -> None:
+        super().__init__()
+        self.to_q = nn.Linear(width, width)
+        self.to_kv = nn.Linear(cond_width, 2 * width)
+        self.to_out = nn.Linear(width, width)
+
+
+class _Block(nn.Module):
+    def __init__(self, config: StructureFlowConfig) -> None:
+        super().__init__()
+        width, streams = config.width, (SHAPE, config.pose_stream)
+        self.heads = config.heads
+        self.norm2 = nn.ModuleDict({s: nn.LayerNorm(width, eps=1e-6) for s in streams})
+        self.self_attn = _SelfAttention(streams, width, config.heads)
+        self.cross_attn = nn.ModuleDict({s: _CrossAttention(width, config.cond_width) for s in streams})
+        self.mlp = nn.ModuleDict({s: FeedForward(width, config.mlp_ratio) for s in streams})
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+
+    def branches(self, stream: str) -> Branches:
+        """The weights of one stream."""
+        attn, cross = self.self_attn, self.cross_attn[stream]
+        return Branches(
+            heads=self.heads,
+            qkv=attn.to_qkv[stream],
+            q_gain=attn.q_rms_norm[stream],
+            k_gain=attn.k_rms_norm[stream],
+            attn_out=attn.to_out[stream],
+            cross_norm=self.norm2[stream],
+            cross_q=cross.to_q,
+            cross_kv=cross.to_kv,
+            cross_out=cross.to_out,
+            mlp=self.mlp[stream],
+        )
+
+
+class StructureFlow(nn.Module):
+    """See `velocity`; state-dict keys are those of the checkpoint."""
+
+    def __init__(self, config: StructureFlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.t_embedder = TimeEmbedder(config.width)
+        self.d_embedder = TimeEmbedder(config.width)
+        self.latent_mapping = nn.ModuleDict(
+            {name: LatentLayers(latent, config.width, name != SHAPE) for name, latent in config.latents.items()}
+        )
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the products are computed."""
+        return self.blocks[0].self_attn.to_qkv[SHAPE].weight.dtype
+
+    def context(self, tokens: Tensor) -> StructureContext:
+        """(B, S, cond) condition tokens to what every step needs of them."""
+        tokens = tokens.to(self.dtype)
+        return StructureContext(tokens, tuple(b.branches(SHAPE).keys_values(tokens) for b in self.blocks))
+
+    def empty_context(self) -> Tensor:
+        """(blocks, 2, C) float32: what a context of zeros adds to shape and to pose tokens."""
+        streams = (SHAPE, self.config.pose_stream)
+        rows = [torch.stack([block.branches(s).without_context() for s in streams]) for block in self.blocks]
+        return torch.stack(rows)
+
+    def modulations(self, times: Tensor, sizes: Tensor) -> Tensor:
+        """(S,) times and (S,) step sizes, both times 1000, to (S, blocks, 6, C) float32."""
+        emb = self.t_embedder(times).float() + self.d_embedder(sizes).float()
+        return modulations(emb, [block.adaLN_modulation[1] for block in self.blocks])
+
+    def velocity(
+        self,
+        latents: Mapping[str, Tensor],
+        modulation: Tensor,
+        context: StructureContext | None,
+        empty: Tensor,
+        groups: Groups,
+    ) -> Latents:
+        """One call of the network.
+
+        Args:
+            latents: name -> (B, tokens, channels) float32.
+            modulation: (blocks, 6, C), one step of `modulations`.
+            context: of the same B objects; None when no group sees it.
+            empty: from `empty_context`.
+            groups: who sees the context.
+
+        Returns:
+            name -> (groups * B, tokens, channels) float32, the conditional objects first.
+        """
+        config, dtype = self.config, self.dtype
+        mapping, order = self.latent_mapping, config.pose_order
+        batch = len(latents[SHAPE])
+        x = mapping[SHAPE].into(latents[SHAPE]).flatten(0, 1)
+        p = torch.cat([mapping[name].into(latents[name]) for name in order], dim=1).flatten(0, 1)
+
+        first = attention_norm(modulation[0], dtype)
+        h, hp = first(x), first(p)
+        for i, block in enumerate(self.blocks):
+            split = i == 0 and len(groups) == 2
+            then = attention_norm(modulation[i + 1], dtype) if i + 1 < len(self.blocks) else OUTPUT_NORM
+            shape, pose = block.branches(SHAPE), block.branches(config.pose_stream)
+            objects = batch if i == 0 else batch * len(groups)
+
+            qkv = shape.queries_keys_values(h).unflatten(0, (objects, -1))
+            qkv_pose = pose.queries_keys_values(hp).unflatten(0, (objects, -1))
+            k = torch.cat([qkv_pose[:, :, 1], qkv[:, :, 1]], dim=1)
+            v = torch.cat([qkv_pose[:, :, 2], qkv[:, :, 2]], dim=1)
+            attended_pose = ops.attention(qkv_pose[:, :, 0], k, v).flatten(0, 1)
+            attended = ops.attention(*qkv.unbind(2)).flatten(0, 1)
+
+            def cross(rows: Tensor, i: int = i, shape: Branches = shape) -> Tensor:
+                assert context is not None
+                q = shape.cross_q(rows).unflatten(0, (batch, -1)).unflatten(-1, (shape.heads, -1))
+                return ops.attention(q, *context.shape_kv[i].unbind(2)).flatten(0, 1)
+
+            def cross_pose(rows: Tensor, pose: Branches = pose) -> Tensor:
+                assert context is not None
+                return folded_cross_attention(rows.unflatten(0, (batch, -1)), context.tokens, pose).flatten(0, 1)
+
+            x, h = finish_block(x, attended, shape, modulation[i], groups, cross, empty[i, 0], then, split=split)
+            p, hp = finish_block(
+                p, attended_pose, pose, modulation[i], groups, cross_pose, empty[i, 1], then, split=split
+            )
+
+        rows = batch * len(groups)
+        out = {SHAPE: mapping[SHAPE].out(h.unflatten(0, (rows, -1)))}
+        lengths = [config.latents[name].tokens for name in order]
+        for name, part in zip(order, hp.unflatten(0, (rows, -1)).split(lengths, dim=1), strict=True):
+            out[name] = mapping[name].out(part)
+        return out
+
+
+def folded_cross_attention(rows: Tensor, tokens: Tensor, branches: Branches) -> Tensor:
+    """Cross-attention of a handful of queries without keys or values for the context.
+
+    ``q . (W_k c + b_k)`` is ``(W_k^T q) . c`` plus a number that is the same for every token and leaves the softmax
+    as it is; the values' layer is applied after the weighted sum of the tokens instead of before it.
+
+    Args:
+        rows: (B, L, C) normalised queries' input, L small.
+        tokens: (B, S, cond).
+        branches: weights.
+
+    Returns:
+        (B, L, C), before the output projection.
+    """
+    heads = branches.heads
+    q = branches.cross_q(rows).unflatten(-1, (heads, -1))
+    width = q.shape[2] * q.shape[3]
+    w_k = branches.cross_kv.weight[:width].unflatten(0, (heads, -1))  # (H, D, cond)
+    w_v = branches.cross_kv.weight[width:].unflatten(0, (heads, -1))
+    b_v = branches.cross_kv.bias[width:].unflatten(0, (heads, -1))
+    folded = torch.einsum("blhd,hdc->bhlc", q * q.shape[-1] ** -0.5, w_k).flatten(1, 2)
+    weights = (folded @ tokens.transpose(1, 2)).float().softmax(-1).to(tokens.dtype)
+    mixed = (weights @ tokens).unflatten(1, (heads, -1))
+    return (torch.einsum("bhlc,hdc->blhd", mixed, w_v) + b_v).flatten(2)
