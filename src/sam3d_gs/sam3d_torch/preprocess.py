@@ -150,18 +150,24 @@ def _scale_and_shift(
     if not inside.any():
         raise ObjectInputError("its mask is nowhere above 0.5")
     height, width = inside.shape
-    chosen, bands = torch.from_numpy(inside), _bands(pointmap, height, width)
-    points = torch.cat([band[chosen[rows].to(band.device)] for rows, band in bands])
-    if not bool(torch.isfinite(points).any()):
+    chosen, filled = torch.from_numpy(inside), 0
+    points = pointmap.new_empty((3, int(np.count_nonzero(inside))))
+    for rows, band in _bands(pointmap, height, width):
+        some = band[chosen[rows].to(band.device)]
+        points[:, filled : filled + len(some)] = some.T
+        filled += len(some)
+    if bool(torch.isnan(points).all()):
         if need_depth:
             raise ObjectInputError("there is no valid depth inside its mask")
         return points.new_ones(3), points.new_zeros(3)
-    shift = torch.stack([axis.nanmedian() for axis in points.unbind(-1)])
+    shift = torch.stack([axis.nanmedian() for axis in points])
     if scene_scale:
-        bands = _bands(pointmap, height, width)
-        scale = torch.cat([(band - shift).abs().amax(-1).flatten() for _, band in bands]).nanmedian()
+        distance = pointmap.new_empty((height, width))
+        for rows, band in _bands(pointmap, height, width):
+            torch.amax((band - shift).abs_(), dim=-1, out=distance[rows])
+        scale = distance.nanmedian()
     else:
-        distance = (points - shift).norm(dim=-1)
+        distance = (points - shift[:, None]).norm(dim=0)
         distance = distance[~distance.isnan()].sort().values
         scale = 2 * (_quantile(distance, 0.9) - _quantile(distance, 0.1))
     if not bool(torch.isfinite(shift).all() & torch.isfinite(scale) & (scale > 0)):
@@ -201,8 +207,8 @@ def _colours(rgb: np.ndarray, view: _View, size: int, device: torch.device | str
     step = max(1, _BAND_PX // view.side)
     for start in range(y1, y2, step):
         stop = min(start + step, y2)
-        band = torch.tensor(rgb[start:stop, x1:x2], device=device).permute(2, 0, 1)[None].float() / 255
-        band = F.pad(band, (left, view.side - left - (x2 - x1)))
+        cut = torch.from_numpy(np.array(rgb[start:stop, x1:x2])).to(device)
+        band = F.pad(cut.permute(2, 0, 1)[None].float() / 255, (left, view.side - left - (x2 - x1)))
         narrow[:, :, top + start - y1 : top + stop - y1] = _resized(band, stop - start, size)
     return _resized(narrow, size, size)
 
