@@ -101,12 +101,6 @@ class Geometry:
     focal: float  # in half diagonals
     shift: float  # what the fit added to z
 
-    @property
-    def K(self) -> np.ndarray:
-        """(3, 3) float64, pixels of the photo."""
-        height, width = self.mask.shape
-        return np.diag([width, height, 1.0]) @ self.intrinsics.double().cpu().numpy()
-
 
 class GroupNorm(nn.GroupNorm):
     """Statistics and parameters in float32, the result in the dtype of the input."""
