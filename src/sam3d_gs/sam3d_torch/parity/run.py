@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sam3d_gs.sam3d_torch import pose
+from sam3d_gs.errors import BadInputError
+from sam3d_gs.gaussians.pose import matrix_to_quat, quat_to_matrix
 from sam3d_gs.sam3d_torch.checkpoint import Checkpoint
-from sam3d_gs.sam3d_torch.condition import ConditionEmbedder, DinoEmbedder, raw_tokens
+from sam3d_gs.sam3d_torch.condition import raw_tokens
 from sam3d_gs.sam3d_torch.config import (
     ConditionConfig,
     DinoConfig,
@@ -26,15 +28,23 @@ from sam3d_gs.sam3d_torch.config import (
     StructureFlowConfig,
     VitConfig,
 )
-from sam3d_gs.sam3d_torch.dino import DinoVit
-from sam3d_gs.sam3d_torch.gaussian_decoder import GaussianDecoder
-from sam3d_gs.sam3d_torch.latent_flow import LatentFlow
+from sam3d_gs.sam3d_torch.network_source import (
+    GAUSSIAN_DECODER,
+    LATENT_CONDITION,
+    LATENT_FLOW,
+    STRUCTURE_CONDITION,
+    STRUCTURE_DECODER,
+    STRUCTURE_FLOW,
+    NetworkSource,
+    Part,
+    Reader,
+    decoder_name,
+    network_parts,
+)
 from sam3d_gs.sam3d_torch.parity.case import Case
 from sam3d_gs.sam3d_torch.parity.voxels import gaussian_decoder_config, structure_decoder_config
 from sam3d_gs.sam3d_torch.preprocess import object_inputs
 from sam3d_gs.sam3d_torch.runtime import SHAPE, Failure, PhotoGeometry, Request, RuntimeOptions, Sam3dRuntime
-from sam3d_gs.sam3d_torch.structure_decoder import StructureDecoder
-from sam3d_gs.sam3d_torch.structure_flow import StructureFlow
 from sam3d_gs.sam3d_torch.voxels import occupied
 
 POSE_STREAM = "6drotation_normalized"
@@ -42,58 +52,36 @@ POSE_ORDER = ("6drotation_normalized", "translation", "scale", "translation_scal
 NOISE = "noise."
 LATENT_NOISE = "slat"  # beside the names of the structure latents
 
-Network = TypeVar("Network", bound=nn.Module)
+PREFIXES = {
+    STRUCTURE_CONDITION: "ss_condition_embedder.",
+    STRUCTURE_FLOW: "ss_generator.reverse_fn.backbone.",
+    STRUCTURE_DECODER: "ss_decoder.",
+    LATENT_CONDITION: "slat_condition_embedder.",
+    LATENT_FLOW: "slat_generator.reverse_fn.backbone.",
+    GAUSSIAN_DECODER: "slat_decoder_gs.",
+}
 
 
-@dataclass(frozen=True)
-class RecordedCheckpoint:
-    """The weights of a case, as the runtime asks a checkpoint folder for them."""
+class RecordedNetworks(NetworkSource):
+    """The networks of a case, given as a checkpoint folder gives them. There is none for depth."""
 
-    case: Case
-    config: Sam3dConfig
-    folder: str = "recorded"
-    dinos: list[DinoVit] = field(default_factory=list)  # one of each: equal copies are one object, as in a checkpoint
+    def __init__(self, state: Mapping[str, Tensor], config: Sam3dConfig) -> None:
+        (count,) = config.gaussian_decoders
+        self._state = state
+        self._prefixes = {decoder_name(count) if name == GAUSSIAN_DECODER else name: p for name, p in PREFIXES.items()}
+        nowhere = Path("recorded")
+        super().__init__(config, network_parts(config, dict.fromkeys(self._prefixes, nowhere)), nowhere)
 
-    def structure_condition(self, device: torch.device, dtype: torch.dtype) -> ConditionEmbedder:
-        return self._load_condition(self.config.structure_condition, "ss_condition_embedder.")
+    @contextmanager
+    def reader(self, part: Part) -> Iterator[Reader]:
+        prefix = self._prefixes[part.name]
+        state = {key.removeprefix(prefix): tensor for key, tensor in self._state.items() if key.startswith(prefix)}
+        # Keys and shapes that differ raise here.
+        part.on_meta(nn.Module).load_state_dict(state, strict=True, assign=True)
+        yield state.__getitem__
 
-    def latent_condition(self, device: torch.device, dtype: torch.dtype) -> ConditionEmbedder:
-        return self._load_condition(self.config.latent_condition, "slat_condition_embedder.")
-
-    def structure_flow(self, device: torch.device, dtype: torch.dtype) -> StructureFlow:
-        return self._load(lambda: StructureFlow(self.config.structure_flow), "ss_generator.reverse_fn.backbone.")
-
-    def structure_decoder(self, device: torch.device, dtype: torch.dtype) -> StructureDecoder:
-        return self._load(lambda: StructureDecoder(self.config.structure_decoder), "ss_decoder.")
-
-    def latent_flow(self, device: torch.device, dtype: torch.dtype) -> LatentFlow:
-        return self._load(lambda: LatentFlow(self.config.latent_flow), "slat_generator.reverse_fn.backbone.")
-
-    def gaussian_decoder(self, per_voxel: int, device: torch.device, dtype: torch.dtype) -> GaussianDecoder:
-        return self._load(lambda: GaussianDecoder(self.config.gaussian_decoders[per_voxel]), "slat_decoder_gs.")
-
-    def moge(self, device: torch.device, dtype: torch.dtype) -> nn.Module:
-        raise NotImplementedError("recorded runs have their pointmap as an input")
-
-    def weight_bytes(self, dtype: torch.dtype, per_voxel: int) -> dict[str, int]:
-        return {}  # small enough to be left out of a memory plan
-
-    def _load(self, build: Callable[[], Network], prefix: str) -> Network:
-        """float32 on the case's device, whatever is asked for: that is how the case was recorded."""
-        with torch.device("meta"):
-            network = build()
-        state = {k.removeprefix(prefix): v for k, v in self.case.state.items() if k.startswith(prefix)}
-        network.load_state_dict(state, strict=True, assign=True)
-        return network.eval().requires_grad_(False)
-
-    def _load_condition(self, config: ConditionConfig, prefix: str) -> ConditionEmbedder:
-        condition = self._load(lambda: ConditionEmbedder(config), prefix)
-        for embedder, _ in condition.embedders():
-            if isinstance(embedder, DinoEmbedder):
-                equal = (dino for dino in self.dinos if _equal(dino, embedder.backbone))
-                embedder.backbone = next(equal, embedder.backbone)
-                self.dinos.append(embedder.backbone)
-        return condition
+    def moge_part(self) -> Part:
+        raise BadInputError("A recorded run has its pointmap as an input and no depth network.")
 
 
 def run_whole(case: Case) -> dict[str, Tensor]:
@@ -102,8 +90,8 @@ def run_whole(case: Case) -> dict[str, Tensor]:
     rgba = case.inputs["rgba"].cpu().numpy()
     rgb, alpha = np.ascontiguousarray(rgba[..., :3]), rgba[..., 3].astype(np.float32) / 255
     noise = {k.removeprefix(NOISE): v for k, v in case.inputs.items() if k.startswith(NOISE)}
-    checkpoint = RecordedCheckpoint(case, whole_config(case.config, noise))
-    runtime = Sam3dRuntime(cast(Checkpoint, checkpoint), RuntimeOptions(device=str(pointmap.device), dtype="fp32"))
+    networks = RecordedNetworks(case.state, whole_config(case.config, noise))
+    runtime = Sam3dRuntime(cast(Checkpoint, networks), RuntimeOptions(device=str(pointmap.device), dtype="fp32"))
     request = Request(
         "recorded",
         alpha,
@@ -114,14 +102,15 @@ def run_whole(case: Case) -> dict[str, Tensor]:
     if isinstance(result, Failure):
         raise ValueError(result.reason)
 
-    inputs = object_inputs(rgb, alpha, pointmap, checkpoint.config.preprocess)
+    inputs = object_inputs(rgb, alpha, pointmap, networks.config.preprocess)
     where = (pointmap.device, torch.float32)
-    stages = [checkpoint.structure_condition(*where), checkpoint.latent_condition(*where)]
+    stages = [networks.structure_condition(*where), networks.latent_condition(*where)]
     tokens = [stage.assemble(raw) for stage, raw in zip(stages, raw_tokens(stages, inputs.tensors), strict=True)]
-    placed = pose.decode(result.latents, inputs.scale, inputs.shift, result.downsample)
-    everything = occupied(checkpoint.structure_decoder(*where)(result.latents[SHAPE]))
-    mean = torch.tensor(checkpoint.config.latent_mean, device=pointmap.device)
-    std = torch.tensor(checkpoint.config.latent_std, device=pointmap.device)
+    flip = np.diag([-1.0, -1.0, 1.0])  # the runtime's pose is for OpenCV's camera and columns; upstream's is not
+    rotation = matrix_to_quat((flip @ quat_to_matrix(result.pose.quat_wxyz)).T)
+    everything = occupied(networks.structure_decoder(*where)(result.latents[SHAPE]))
+    mean = torch.tensor(networks.config.latent_mean, device=pointmap.device)
+    std = torch.tensor(networks.config.latent_std, device=pointmap.device)
     made = result.gaussians
     first, step = case.config["cond_token_stride"]
     return {
@@ -134,9 +123,9 @@ def run_whole(case: Case) -> dict[str, Tensor]:
         "translation_scale": result.latents["translation_scale"],
         "coords_original": F.pad(everything, (1, 0)),  # the batch column
         "coords": F.pad(result.coords, (1, 0)),
-        "rotation": torch.from_numpy(placed.quat_wxyz)[None],
-        "translation": torch.from_numpy(placed.translation)[None],
-        "scale": torch.full((1, 3), placed.scale),
+        "rotation": torch.from_numpy(rotation)[None],
+        "translation": torch.from_numpy(flip @ result.pose.translation)[None],
+        "scale": torch.full((1, 3), result.pose.scale),
         "slat_final": ((result.slat - mean) / std)[None],
         "slat": result.slat,
         "gaussian.means": made.means,
@@ -233,11 +222,6 @@ def _sampler(stage: Mapping[str, Any]) -> SamplerConfig:
         interval=(low, high),
         time_scale=stage.get("time_scale", 1000.0),
     )
-
-
-def _equal(first: nn.Module, second: nn.Module) -> bool:
-    other = second.state_dict()
-    return all(torch.equal(tensor, other[name]) for name, tensor in first.state_dict().items())
 
 
 RUNNERS: dict[str, Callable[[Case], dict[str, Tensor]]] = {"e2e_run": run_whole}
