@@ -39,6 +39,7 @@ _ROTATION_STD = np.array(
     ]
 )
 _LATENTS = {"6drotation_normalized": 6, "scale": 3, "translation": 3}  # name -> numbers
+_TINY = 1e-6  # of vectors whose length is about one: shorter ones have no direction
 _FLIP = np.diag([-1.0, -1.0, 1.0])  # PyTorch3D camera <-> OpenCV camera: half a turn about the optical axis
 
 
@@ -104,6 +105,6 @@ def _gram_schmidt(six: np.ndarray) -> np.ndarray:
         b1 = first / np.linalg.norm(first)
         across = second - (b1 @ second) * b1
         b2 = across / np.linalg.norm(across)
-    if not (np.isfinite(b1).all() and np.isfinite(b2).all()) or np.linalg.norm(across) < 1e-6 * np.linalg.norm(second):
+    if not (min(np.linalg.norm(first), np.linalg.norm(across)) > _TINY and np.isfinite(six).all()):  # NaN fails
         raise PoseError(f"the network gave no rotation (6-D vector {six.tolist()})")
     return np.stack([b1, b2, np.cross(b1, b2)], axis=1)
