@@ -18,11 +18,11 @@ LAYERS = [
     ("types", "options", "errors"),
     ("files", "manifest", "workspace", "photo"),
     ("phrase_files", "mask_files", "scene_files", "gaussians", "engines.api"),
-    ("embedded",),
+    ("embedded", "sam3d_torch"),
     ("engines", "overlay", "pictures", "report", "report_pictures", "viewer"),
     ("stages",),
     ("pipeline", "status", "clean", "console"),
-    ("cli",),
+    ("cli", "cli_objects"),
 ]
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sam3d_gs import __version__
+from sam3d_gs.cli_objects import object_options, takes_object_options
 from sam3d_gs.errors import EXIT_STOPPED, Sam3dGsError, UsageError
 from sam3d_gs.options import (
     PROFILES,
@@ -62,6 +63,9 @@ ProfileOption = Annotated[
 Force = Annotated[bool, typer.Option("--force", "-f", help="Do the work again even if it is up to date.")]
 MaxSide = Annotated[int, typer.Option(min=16, help="Work on larger photos at this size, in pixels.")]
 Engine = Annotated[str, typer.Option("--engine", help="Engine; the profile's when not given.", show_default=False)]
+ObjectsEngine = Annotated[
+    str, typer.Option(help="Engine of objects; the profile's when not given.", show_default=False)
+]
 
 Phrases = Annotated[
     list[str],
@@ -79,13 +83,6 @@ MaxPhrases = Annotated[int, typer.Option(min=1, help="At most this many phrases.
 ScoreThreshold = Annotated[float, typer.Option(min=0, max=1, help="Drop masks scored below.")]
 MinArea = Annotated[float, typer.Option(min=0, max=100, help="Drop masks smaller than this part of the photo, in %.")]
 MaxObjects = Annotated[int, typer.Option(min=1, help="Keep at most this many masks.")]
-Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
-Fov = Annotated[
-    float,
-    typer.Option(
-        "--fov", min=5, max=150, help="Field of view along the longer side, in degrees, when EXIF has no focal length."
-    ),
-]
 Turntable = Annotated[str, typer.Option(help="Turntables: webp, gif (of the scene) or none.", rich_help_panel=_RESULT)]
 Report = Annotated[bool, typer.Option(help="Write report.html.", rich_help_panel=_RESULT)]
 
@@ -121,11 +118,14 @@ def _global(
 
 
 @app.command()
+@takes_object_options
 def run(
     photos: Photos,
+    wish: ObjectOptions,
     phrases: Phrases = [],  # noqa: B006  Typer copies it
     phrases_file: PhrasesFile = None,
     masks: MasksDir = None,
+    objects_engine: ObjectsEngine = "",
     workspace: Root = Path(),
     profile: ProfileOption = "embedded",
     force: Force = False,
@@ -133,8 +133,6 @@ def run(
     score_threshold: ScoreThreshold = MaskOptions.score_threshold,
     min_area_percent: MinArea = MaskOptions.min_area_percent,
     max_phrases: MaxPhrases = PhraseOptions.max_phrases,
-    seed: Seed = ObjectOptions.seed,
-    fov: Fov = ObjectOptions.fov_deg,
     turntable: Turntable = SceneOptions.turntable,
     report: Report = SceneOptions.report,
     max_side_px: MaxSide = PhotoOptions.max_side_px,
@@ -148,7 +146,7 @@ def run(
         photo=PhotoOptions(max_side_px),
         phrases=_phrase_options("", profile, max_phrases, phrases, phrases_file),
         masks=_mask_options("", profile, score_threshold, min_area_percent, max_objects, masks),
-        objects=ObjectOptions(_engine("objects", "", profile), seed, fov),
+        objects=object_options(_engine("objects", objects_engine, profile), wish, photos, workspace),
         scene=_scene_options(turntable, report),
     )
     stages = ["masks", "objects", "scene"] if masks else ["phrases", "masks", "objects", "scene"]
@@ -205,20 +203,20 @@ def masks(
 
 
 @app.command()
+@takes_object_options
 def objects(
     photos: Photos,
+    wish: ObjectOptions,
     engine: Engine = "",
     workspace: Root = Path(),
     profile: ProfileOption = "embedded",
     force: Force = False,
-    seed: Seed = ObjectOptions.seed,
-    fov: Fov = ObjectOptions.fov_deg,
     max_side_px: MaxSide = PhotoOptions.max_side_px,
 ) -> None:
     """Lift every mask to 3D Gaussians: photo + masks -> one .pt per object."""
     from sam3d_gs.pipeline import Settings
 
-    options = ObjectOptions(_engine("objects", engine, profile), seed, fov)
+    options = object_options(_engine("objects", engine, profile), wish, photos, workspace)
     settings = Settings(workspace.absolute(), force, PhotoOptions(max_side_px), objects=options)
     _run(photos, ["objects"], settings)
 
@@ -240,15 +238,15 @@ def scene(
 
 
 @app.command()
+@takes_object_options
 def reconstruct(
     photos: Photos,
+    wish: ObjectOptions,
     masks: MasksDir = None,
     engine: Engine = "",
     workspace: Root = Path(),
     profile: ProfileOption = "embedded",
     force: Force = False,
-    seed: Seed = ObjectOptions.seed,
-    fov: Fov = ObjectOptions.fov_deg,
     turntable: Turntable = SceneOptions.turntable,
     report: Report = SceneOptions.report,
     max_side_px: MaxSide = PhotoOptions.max_side_px,
@@ -261,7 +259,7 @@ def reconstruct(
         force,
         PhotoOptions(max_side_px),
         masks=MaskOptions("given", masks_dir=masks.absolute()) if masks else MaskOptions(),
-        objects=ObjectOptions(_engine("objects", engine, profile), seed, fov),
+        objects=object_options(_engine("objects", engine, profile), wish, photos, workspace),
         scene=_scene_options(turntable, report),
     )
     _run(photos, [*(["masks"] if masks else []), "objects", "scene"], settings)

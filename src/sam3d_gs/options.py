@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 STAGES = ("phrases", "masks", "objects", "scene")
@@ -43,13 +43,35 @@ class MaskOptions:
     masks_dir: Path | None = None  # engine "given": a folder of masks or RGBA cut-outs
 
 
+# What each preset of engine "native" means is in engines/objects_native.py.
+PRESETS = ("normal", "draft", "quality")
+DTYPES = ("auto", "fp16", "bf16", "fp32")
+DEVICES = ("auto", "cuda", "cpu", "mps")
+GAUSSIANS_PER_VOXEL = (4, 32)
+
+# On fields that say how the work is done, not what comes out: a run goes on where it stopped when they change.
+SAME_RESULT = {"same_result": True}
+
+
 @dataclass(frozen=True)
 class ObjectOptions:
     """The objects stage."""
 
     engine: str = "embedded"
     seed: int = 0
-    fov_deg: float = 55.0  # along the photo's longer side, when EXIF gives no focal length
+    fov_deg: float = 55.0  # along the photo's longer side, when nothing else tells the focal length
+    # Engine "native" alone; None is the preset's or the checkpoint's own.
+    checkpoints: Path = Path("sam-3d-objects/checkpoints/hf")  # where the official package keeps them
+    moge: Path | None = None  # MoGe's model.pt, when it lies elsewhere
+    preset: str = "normal"
+    steps: int | None = None  # of the first stage (shape and pose)
+    slat_steps: int | None = None  # of the second (one latent per voxel)
+    gaussians_per_voxel: int | None = None
+    depth: Path | None = None  # metric depth of the photo, instead of MoGe
+    intrinsics: str | None = None  # "fx,fy,cx,cy" in pixels or a file; goes with depth
+    dtype: str = "auto"
+    device: str = field(default="auto", metadata=SAME_RESULT)
+    vram_gib: float | None = field(default=None, metadata=SAME_RESULT)
 
 
 @dataclass(frozen=True)

@@ -110,3 +110,13 @@ def focal_from_exif(image: Image.Image) -> float | None:
     if not 5 <= millimetres <= 2000:
         return None
     return millimetres / _FILM_DIAGONAL_MM * math.hypot(*image.size)
+
+
+def intrinsics(width_px: int, height_px: int, focal_px: float | None, fov_deg: float) -> np.ndarray:
+    """K (3, 3) float64 with the principal point at the photo's centre.
+
+    Without `focal_px` the focal length follows from `fov_deg`, the field of view along the longer side.
+    """
+    if focal_px is None or not math.isfinite(focal_px) or focal_px <= 0:
+        focal_px = max(width_px, height_px) / 2 / math.tan(math.radians(fov_deg) / 2)
+    return np.array([[focal_px, 0, width_px / 2], [0, focal_px, height_px / 2], [0, 0, 1]], np.float64)

@@ -151,7 +151,7 @@ class PlacedObject:
     scores: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     engine: str = ""
-    scale_source: str = "arbitrary"  # what one scene unit means: "arbitrary" or "metric: <how>"
+    scale_source: str = "arbitrary"  # what one scene unit means: "arbitrary", also with a "(why)", or "metric: <how>"
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

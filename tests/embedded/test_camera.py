@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam3d_gs.embedded.camera import intrinsics, turned_to_camera
+from sam3d_gs.embedded.camera import turned_to_camera
 from sam3d_gs.embedded.layers import relative_depth
 from sam3d_gs.embedded.object_net import Crop, TwoLayers
+from sam3d_gs.photo import intrinsics
 
 SIDE = 40
 

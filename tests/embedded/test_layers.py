@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from sam3d_gs.embedded.camera import intrinsics
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels
 from sam3d_gs.embedded.object_net import Crop, TwoLayers, crop_object
 from sam3d_gs.embedded.surfels import Surfels, matrices_to_quats, to_gaussians
 from sam3d_gs.gaussians.render import Camera, render_numba
+from sam3d_gs.photo import intrinsics
 from sam3d_gs.types import Gaussians
 
 SIZE = (160, 120)  # width, height

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam3d_gs.embedded.camera import intrinsics, plate_ellipse, view_below_deg
+from sam3d_gs.embedded.camera import plate_ellipse, view_below_deg
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.object_net import Crop, TwoLayers, crop_object
 from sam3d_gs.embedded.pitch import USUAL_PITCH_DEG, _log_likelihood, estimate_pitch_deg
+from sam3d_gs.photo import intrinsics
 
 WIDTH, HEIGHT = 320, 240
 K = intrinsics(WIDTH, HEIGHT, None, 55.0)

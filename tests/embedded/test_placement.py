@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam3d_gs.embedded.camera import Attitude, gravity_up, intrinsics, tilted
+from sam3d_gs.embedded.camera import Attitude, gravity_up, tilted
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.object_net import crop_object
 from sam3d_gs.embedded.placement import TYPICAL_DEPTH, ground_depth, place, silhouette
+from sam3d_gs.photo import intrinsics
 
 WIDTH, HEIGHT = 320, 240
 PITCH_DEG = 15.0

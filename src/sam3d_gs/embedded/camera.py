@@ -1,4 +1,4 @@
-"""The camera of one photo: pinhole intrinsics, up, and how each object is held against it; `pitch` finds the pitch."""
+"""The attitude of one photo: up, and how each object is held against it; `pitch` finds the pitch."""
 
 from __future__ import annotations
 
@@ -18,16 +18,6 @@ PLATE_IOU = 0.90  # how well an ellipse must cover the filled mask
 PLATE_VISIBLE = 0.5  # of the ellipse must be the plate itself
 PLATE_ASPECT = (0.15, 0.88)  # flatter is a slit, rounder may be a ball
 PLATE_RELIEF = 0.25  # of the relief the network sees in a plate: half covered, plates look like bowls to it
-
-
-def intrinsics(width_px: int, height_px: int, focal_px: float | None, fov_deg: float) -> np.ndarray:
-    """K (3, 3) float64 with the principal point at the photo's centre.
-
-    Without `focal_px` the focal length follows from `fov_deg`, the field of view along the longer side.
-    """
-    if focal_px is None or not math.isfinite(focal_px) or focal_px <= 0:
-        focal_px = max(width_px, height_px) / 2 / math.tan(math.radians(fov_deg) / 2)
-    return np.array([[focal_px, 0, width_px / 2], [0, focal_px, height_px / 2], [0, 0, 1]], np.float64)
 
 
 def gravity_up(pitch_deg: float) -> np.ndarray:

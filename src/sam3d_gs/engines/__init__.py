@@ -21,6 +21,7 @@ ENGINES: dict[str, dict[str, str]] = {
     },
     "objects": {
         "embedded": "sam3d_gs.engines.objects_embedded:EmbeddedObjects",
+        "native": "sam3d_gs.engines.objects_native:NativeObjects",
     },
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sam3d_gs import __version__
-from sam3d_gs.embedded.camera import attitude, gravity_up, intrinsics, tilted, turned_to_camera
+from sam3d_gs.embedded.camera import attitude, gravity_up, tilted, turned_to_camera
 from sam3d_gs.embedded.complete import complete_plate, keep_hidden, without_specks
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels, relative_depth
@@ -30,6 +30,7 @@ from sam3d_gs.embedded.surfels import to_gaussians
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.gaussians.pose import matrix_to_quat
 from sam3d_gs.options import ObjectOptions
+from sam3d_gs.photo import intrinsics
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject, Pose
 
 SHIPPED = "shipped"

@@ -240,3 +240,9 @@ def peak_memory_mb() -> float:
 def plain_options(options: Any) -> dict[str, Any]:
     """A stage's options for the manifest: everything but the engine, as plain JSON values."""
     return dict(manifests.plain({k: v for k, v in dataclasses.asdict(options).items() if k != "engine"}))
+
+
+def asked(options: Any) -> dict[str, Any]:
+    """`plain_options` less those that say how the work is done and not what comes out (see `options.SAME_RESULT`)."""
+    how = {f.name for f in dataclasses.fields(options) if f.metadata.get("same_result")}
+    return {name: value for name, value in plain_options(options).items() if name not in how}

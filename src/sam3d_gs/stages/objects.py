@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from sam3d_gs.engines.api import FailedObject, ObjectEngine
-from sam3d_gs.errors import ObjectError, Sam3dGsError
+from sam3d_gs.errors import BadInputError, ObjectError, Sam3dGsError
 from sam3d_gs.files import sha256_of
 from sam3d_gs.manifest import Item, fingerprint
 from sam3d_gs.mask_files import mask_path, read_masks
@@ -15,6 +16,7 @@ from sam3d_gs.options import ObjectOptions
 from sam3d_gs.stages.bookkeeping import (
     Context,
     StageResult,
+    asked,
     finished,
     item_intact,
     plain_options,
@@ -39,10 +41,11 @@ def run(context: Context, options: ObjectOptions, engine: Callable[[], ObjectEng
         raise Sam3dGsError(
             f"No kept masks for {photo.path.name} in {workspace.masks_json}. Run `sam3d-gs masks {photo.path} --force`."
         )
-    inputs = {"photo": photo.sha256, "masks": _masks_hash(context, masks)}
+    inputs = {"photo": photo.sha256, "masks": _masks_hash(context, masks), **_own_files(options)}
     plain = plain_options(options)
     # The question each object answers: everything the engine is given, since placement looks at the neighbours too.
-    question = {m.object_id: fingerprint([inputs, options.engine, plain, m.object_id, m.phrase]) for m in masks}
+    wish = asked(options)
+    question = {m.object_id: fingerprint([inputs, options.engine, wish, m.object_id, m.phrase]) for m in masks}
     former = recorded(workspace, "objects")
     reuse: dict[str, Item] = {}
     if former and not context.force:
@@ -89,3 +92,11 @@ def run(context: Context, options: ObjectOptions, engine: Callable[[], ObjectEng
 
 def _masks_hash(context: Context, masks: Sequence[InstanceMask]) -> str:
     return fingerprint([[m.object_id, m.score, sha256_of(mask_path(context.workspace, m))] for m in masks])
+
+
+def _own_files(options: ObjectOptions) -> dict[str, str]:
+    """Hashes of the files the user gave beside photo and masks. Raises BadInputError when the depth is not there."""
+    if options.depth and not options.depth.is_file():
+        raise BadInputError(f"No depth at {options.depth}. Give --depth a .npy, .png or .exr of the photo.")
+    given = {"depth": options.depth, "intrinsics": options.intrinsics and Path(options.intrinsics)}
+    return {name: sha256_of(path) for name, path in given.items() if path and path.is_file()}

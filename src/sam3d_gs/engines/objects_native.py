@@ -1,0 +1,133 @@
+"""SAM 3D Objects in plain PyTorch (`sam3d_torch`), from the official checkpoints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from sam3d_gs import __version__
+from sam3d_gs.engines.api import FailedObject
+from sam3d_gs.options import ObjectOptions
+from sam3d_gs.photo import intrinsics
+from sam3d_gs.sam3d_torch.checkpoint import Checkpoint
+from sam3d_gs.sam3d_torch.gaussian_decoder import GaussianFields
+from sam3d_gs.sam3d_torch.pointmap import from_depth, read_depth, read_intrinsics
+from sam3d_gs.sam3d_torch.runtime import (
+    Failure,
+    PhotoGeometry,
+    Request,
+    Result,
+    RuntimeOptions,
+    Sam3dRuntime,
+    object_seed,
+)
+from sam3d_gs.types import Gaussians, InstanceMask, Photo, PlacedObject
+
+log = logging.getLogger("sam3d_gs")
+
+
+class NativeObjects:
+    """Lifts masks with the checkpoints of SAM 3D Objects and, unless depth is given, MoGe."""
+
+    def __init__(self, options: ObjectOptions) -> None:
+        """Checks checkpoint and device; nothing is loaded onto the device yet. Raises Sam3dGsError."""
+        self.options = options
+        checkpoint = Checkpoint(options.checkpoints, moge=options.moge)
+        if options.depth is None:
+            with checkpoint.reader(checkpoint.moge_part()):
+                pass  # is there and fits
+        self._runtime = Sam3dRuntime(
+            checkpoint,
+            RuntimeOptions(
+                device=options.device,
+                dtype=options.dtype,
+                preset=options.preset,
+                steps=options.steps,
+                slat_steps=options.slat_steps,
+                gaussians_per_voxel=options.gaussians_per_voxel,
+                vram_gib=options.vram_gib,
+            ),
+        )
+        self.licences: Mapping[str, str] = {
+            "SAM 3D Objects weights": "SAM License",
+            **({"MoGe weights": "MIT"} if options.depth is None else {}),
+        }
+
+    def close(self) -> None:
+        """Give the device's memory back."""
+        self._runtime.close()
+
+    def objects(
+        self, photo: Photo, masks: Sequence[InstanceMask], wanted: Sequence[str]
+    ) -> Iterator[PlacedObject | FailedObject]:
+        """Yield the wanted objects, each as soon as it is finished; neighbours have no influence."""
+        asked = {mask.object_id: mask for mask in masks if mask.object_id in wanted}
+        if not asked:
+            return
+        geometry = self._geometry(photo)
+        requests = [
+            Request(object_id, mask.mask, object_seed(self.options.seed, object_id))
+            for object_id, mask in asked.items()
+        ]
+        seeds = {request.object_id: request.seed for request in requests}
+        for made in self._runtime.reconstruct(photo.rgb, geometry, requests):
+            if isinstance(made, Failure):
+                yield FailedObject(made.object_id, made.reason)
+            else:
+                yield self._placed(photo, asked[made.object_id], geometry, made, seeds[made.object_id])
+
+    def _geometry(self, photo: Photo) -> PhotoGeometry:
+        if self.options.depth is None:
+            return self._runtime.geometry(photo.rgb)
+        depth, size = read_depth(self.options.depth), (photo.width_px, photo.height_px)
+        if self.options.intrinsics:
+            K = read_intrinsics(self.options.intrinsics, size)
+        else:
+            K = intrinsics(photo.width_px, photo.height_px, photo.focal_px, self.options.fov_deg)
+            if photo.focal_px is None:
+                log.warning(
+                    "%s: no focal length in EXIF and no --intrinsics, so --fov %g it is; sizes across may be off.",
+                    photo.path.name,
+                    self.options.fov_deg,
+                )
+        return PhotoGeometry(from_depth(depth, K, size), K, f"metric: depth from {self.options.depth.name}")
+
+    def _placed(
+        self, photo: Photo, mask: InstanceMask, geometry: PhotoGeometry, made: Result, seed: int
+    ) -> PlacedObject:
+        return PlacedObject(
+            object_id=made.object_id,
+            phrase=mask.phrase,
+            gaussians=to_gaussians(made.gaussians),
+            pose=made.pose,
+            K=geometry.K,
+            image_size=(photo.width_px, photo.height_px),
+            scores={"mask": float(np.clip(mask.score, 0, 1))},
+            seed=seed,
+            engine="native",
+            scale_source=geometry.scale_source,
+            versions={
+                "sam3d_gs": __version__,
+                "torch": str(torch.__version__),
+                "dtype": str(self._runtime.dtype).removeprefix("torch."),
+                "preset": self.options.preset,
+            },
+        )
+
+
+def to_gaussians(fields: GaussianFields) -> Gaussians:
+    """Decoded Gaussians, activated tensors on any device, in the encodings of a .ply."""
+
+    def array(tensor: torch.Tensor) -> np.ndarray:
+        return tensor.float().cpu().numpy()
+
+    return Gaussians(
+        means=array(fields.means),
+        quats=array(fields.quats),
+        log_scales=array(fields.scales.log()),
+        opacity_logits=array(fields.opacity_logits),
+        sh0=array(fields.sh0),
+    )
