@@ -57,6 +57,7 @@ def test_invalid_depth_becomes_nan() -> None:
     points = pointmap.from_depth(depth, K, (3, 2))
     assert points.isnan().any(-1).tolist() == [[False, True, True], [True, True, False]]
     assert points.isnan().all(-1).tolist() == [[False, True, True], [True, True, False]]
+    assert torch.equal(pointmap.from_depth(depth[::-1], K, (3, 2))[..., 2].isnan(), points[..., 2].flip(0).isnan())
     with pytest.raises(BadInputError, match="no valid pixel"):
         pointmap.from_depth(np.zeros((2, 3)), K, (3, 2))
 

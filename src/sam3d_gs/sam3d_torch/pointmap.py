@@ -61,7 +61,7 @@ def from_depth(
     height, width = check_shape(depth, photo_size)
     x = ((np.arange(width) + 0.5) * (photo_size[0] / width) - K[0, 2]) / K[0, 0]
     y = ((np.arange(height) + 0.5) * (photo_size[1] / height) - K[1, 2]) / K[1, 1]
-    z = torch.tensor(depth, dtype=torch.float32, device=device)
+    z = torch.from_numpy(np.array(depth, dtype=np.float32)).to(device)
     z.masked_fill_(~(torch.isfinite(z) & (z > 0)), torch.nan)
     if bool(torch.isnan(z).all()):
         raise BadInputError("The depth map has no valid pixel: all are zero, negative or not finite. Give another one.")
