@@ -99,6 +99,9 @@ def test_legal_edits_are_honoured(edit: Edit) -> None:
     edit("pipeline.yaml", "slat_cfg_strength: 1", "slat_cfg_strength: 2.5")
     edit("pipeline.yaml", "pad_size: 1.0", "ss_inference_steps: 12\nslat_cfg_interval: [100, 6e+2]")
     edit("slat_decoder_gs.yaml", "voxel_size: 1.5", "voxel_size: 2.0")
+    for file in ("ss_generator.yaml", "slat_generator.yaml"):
+        edit(file, "input_size: 518", "input_size: 770")
+    edit("pipeline.yaml", "size: 518", "size: 770")
     folder = edit("pipeline.yaml", "box_size_factor: 1.2", "box_size_factor: 1.5")
 
     config = read_config(folder)
@@ -107,7 +110,8 @@ def test_legal_edits_are_honoured(edit: Edit) -> None:
     assert config.latent_sampler.interval == (100.0, 600.0)
     assert config.structure_sampler.steps == 12
     assert config.gaussian_decoders[32].voxel_size == 2.0
-    assert config.preprocess.box_factor == 1.5
+    assert (config.preprocess.box_factor, config.preprocess.size_px) == (1.5, 770)
+    assert {embedder.input_px for embedder, _ in config.latent_condition.embedders} == {770}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +129,7 @@ def test_legal_edits_are_honoured(edit: Edit) -> None:
         ("slat_generator.yaml", "patch_size: 2", "patch_size: 4", "io_block_channels"),
         ("slat_generator.yaml", "force_zeros_cond: true", "force_zeros_cond: false", "force_zeros_cond"),
         ("slat_generator.yaml", "unconditional_handling: add_flag", "unconditional_handling: zeros", "unconditional"),
-        ("slat_generator.yaml", "input_size: 518", "input_size: 770", "input_size"),
+        ("slat_generator.yaml", "input_size: 518", "input_size: 771", "input_size"),
         ("slat_generator.yaml", "          - 128", "          - -1", "io_block_channels"),
         ("slat_generator.yaml", "- rgb_image\n", "- normals\n", "embedder_list[0]"),
         ("slat_generator.yaml", "resolution: 64", "resolution: 32", "resolution 32"),

@@ -63,8 +63,8 @@ def _embedder(section: Section) -> DinoConfig | PointPatchConfig:
         if name not in VITS:
             raise section.fault("dino_model", "one of " + ", ".join(VITS))
         vit, size = VITS[name], section.integer("input_size", 224)
-        if size != vit.grid * vit.patch_px:
-            raise section.fault("input_size", str(vit.grid * vit.patch_px), "the size of the learned position table")
+        if size % vit.patch_px:
+            raise section.fault("input_size", f"a multiple of {vit.patch_px}, the size of a patch")
         section.fixed("normalize_images", True, True)
         prenorm = section.flag("prenorm_features", False)
         section.fixed("prune_network", False, False)

@@ -1,0 +1,117 @@
+"""Writes checkpoint folders with random weights in the official layout: tiny ones for tests, full-size ones for speed.
+
+    python -m sam3d_gs.sam3d_torch.synthetic FOLDER --size tiny
+
+See `random_networks.py` for what the weights do.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from sam3d_gs.files import atomic_path, write_text
+from sam3d_gs.sam3d_torch.config import Sam3dConfig
+from sam3d_gs.sam3d_torch.network_source import (
+    GAUSSIAN_DECODER,
+    LATENT_CONDITION,
+    LATENT_FLOW,
+    MOGE,
+    STRUCTURE_CONDITION,
+    STRUCTURE_DECODER,
+    STRUCTURE_FLOW,
+    stored_dtype,
+    tensors_of,
+)
+from sam3d_gs.sam3d_torch.random_networks import SIZES, RandomNetworks, file_stems
+from sam3d_gs.sam3d_torch.yaml_writing import yaml_files
+
+
+def make_checkpoints(
+    folder: Path, size: str = "tiny", seed: int = 0, *, safetensors: bool = False, identical_dino: bool = True
+) -> Path:
+    """Write a checkpoint folder in the official layout, MoGe included, and give it back.
+
+    Args:
+        folder: is made when missing; files of the same name are replaced.
+        size: "tiny" (a few MB) or "full" (14 GB).
+        seed: of the weights.
+        safetensors: write mirrors instead of the files of torch.save; MoGe's has no such form.
+        identical_dino: the four copies of DINO's weights are equal, as in the release.
+    """
+    made = SIZES[size]()
+    config, networks = made.config, RandomNetworks(made, seed, identical_dino=identical_dino)
+    suffix = ".safetensors" if safetensors else ".ckpt"
+    for name, content in yaml_files(config).items():
+        write_text(folder / name, yaml.safe_dump(content, sort_keys=False))
+    for stem in dict.fromkeys(file_stems(config).values()):
+        tensors: dict[str, Tensor] = {}
+        for part, prefix in _contents(config, stem).items():
+            tensors |= {prefix + name: value for name, value in _state(networks, part).items()}
+        _save(folder / (stem + suffix), tensors if prefix == "" else {"state_dict": tensors})
+    _save(folder / "moge-vitl" / "model.pt", {"model_config": dict(made.moge), "model": _state(networks, MOGE)})
+    return folder
+
+
+def _contents(config: Sam3dConfig, stem: str) -> dict[str, str]:
+    """The networks in a file, with the prefix of their keys."""
+    own = [part for part, home in file_stems(config).items() if home == stem]
+    if len(own) == 1:
+        return {own[0]: ""}
+    prefixes = {
+        STRUCTURE_FLOW: "_base_models.generator.reverse_fn.backbone.",
+        LATENT_FLOW: "_base_models.generator.reverse_fn.backbone.",
+        STRUCTURE_CONDITION: "_base_models.condition_embedder.",
+        LATENT_CONDITION: "_base_models.condition_embedder.",
+    }
+    contents = {part: prefixes[part] for part in own}
+    if STRUCTURE_FLOW in own:
+        contents[STRUCTURE_DECODER] = "_base_models.decoder."  # the release has it twice
+    return contents
+
+
+def _state(networks: RandomNetworks, name: str) -> dict[str, Tensor]:
+    """A network's tensors in the dtypes of the release: generators and MoGe float32, decoders mostly float16."""
+    part = networks.parts[name]
+    dtype = torch.float16 if name.startswith((STRUCTURE_DECODER, GAUSSIAN_DECODER)) else torch.float32
+    with networks.reader(part) as read:
+        return {
+            tensor_name: read(tensor_name).to(stored_dtype(owner, tensor_name, dtype)).contiguous()
+            for owner, _, tensor_name, _ in tensors_of(part.on_meta(nn.Module))
+        }
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import save_file
+
+            save_file(content.get("state_dict", content), temporary)
+        else:
+            torch.save(content, temporary)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m sam3d_gs.sam3d_torch.synthetic", description=__doc__)
+    parser.add_argument("folder", type=Path, help="where to write the checkpoints")
+    parser.add_argument("--size", choices=tuple(SIZES), default="tiny")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--safetensors", action="store_true", help="write .safetensors instead of .ckpt")
+    parser.add_argument("--different-dino", action="store_true", help="give the four DINO copies different weights")
+    options = parser.parse_args()
+    make_checkpoints(
+        options.folder,
+        options.size,
+        options.seed,
+        safetensors=options.safetensors,
+        identical_dino=not options.different_dino,
+    )
+
+
+if __name__ == "__main__":
+    main()
