@@ -11,6 +11,7 @@ import yaml
 from sam3d_gs.errors import BadInputError
 
 _ABSENT: Any = object()
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same language, ten times faster where it was built
 
 
 class Section:
@@ -26,7 +27,7 @@ class Section:
     def read(cls, file: Path, what: str) -> Section:
         """The top of a file. Raises BadInputError when it is missing, not YAML, or no mapping."""
         try:
-            value = yaml.safe_load(file.read_text(encoding="utf-8"))
+            value = yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER)
         except FileNotFoundError as error:
             raise BadInputError(f"No {what} at {file}. Give --checkpoints the folder that holds it.") from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
