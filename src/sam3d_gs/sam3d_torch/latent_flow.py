@@ -25,6 +25,8 @@ from sam3d_gs.sam3d_torch.layers import (
     TimeEmbedder,
     attention_norm,
     finish_block,
+    layer_dict,
+    layer_list,
     modulations,
     position_embedding,
 )
@@ -67,12 +69,17 @@ class Modulations:
         return StepModulation(self.blocks[k], tuple((m[k, 0], m[k, 1]) for m in self.res_blocks))
 
 
+class _Kernel(nn.Module):
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(out_channels, 3, 3, 3, channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+
 class _Conv(nn.Module):
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Module()
-        self.conv.weight = nn.Parameter(torch.zeros(out_channels, 3, 3, 3, channels))
-        self.conv.bias = nn.Parameter(torch.zeros(out_channels))
+        self.conv = _Kernel(channels, out_channels)
 
 
 class ResBlock(nn.Module):
@@ -84,12 +91,12 @@ class ResBlock(nn.Module):
         self.norm1 = nn.LayerNorm(channels, eps=1e-6)
         self.conv1 = _Conv(channels, out_channels)
         self.conv2 = _Conv(out_channels, out_channels)
-        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb_width, 2 * out_channels))
+        self.emb_layers = layer_dict({"1": nn.Linear(emb_width, 2 * out_channels)})  # 0 is a SiLU
         self.skip_connection = nn.Linear(channels, out_channels) if channels != out_channels else nn.Identity()
 
     def modulation(self, emb: Tensor) -> Tensor:
         """(S, C) time embedding to (S, 2, Cout) float32: scale plus one, shift."""
-        layer = self.emb_layers[1]
+        layer = self.emb_layers["1"]
         out = layer(F.silu(emb.float()).to(layer.weight.dtype)).float().unflatten(-1, (2, -1)).clone()
         out[:, 0] += 1.0
         return out
@@ -151,7 +158,8 @@ class _Block(nn.Module):
         self.self_attn = _SelfAttention(config.width, config.heads)
         self.cross_attn = _CrossAttention(config.width, config.cond_width)
         self.mlp = FeedForward(config.width, config.mlp_ratio)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(config.width, 6 * config.width))
+        # 0 is a SiLU, see `modulations`
+        self.adaLN_modulation = layer_dict({"1": nn.Linear(config.width, 6 * config.width)})
 
     def branches(self) -> Branches:
         """The block's weights."""
@@ -180,15 +188,15 @@ class LatentFlow(nn.Module):
         more = config.io_res_blocks - 1
         self.t_embedder = TimeEmbedder(width)
         self.input_layer = nn.Linear(config.in_channels, io[0])
-        self.input_blocks = nn.ModuleList()
+        down, up = [], []
         for channels, following in pairwise([*io, width]):
-            self.input_blocks.extend(ResBlock(channels, channels, width) for _ in range(more))
-            self.input_blocks.append(ResBlock(channels, following, width, change=-1))
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
-        self.out_blocks = nn.ModuleList()
+            down += [ResBlock(channels, channels, width) for _ in range(more)]
+            down.append(ResBlock(channels, following, width, change=-1))
         for previous, channels in pairwise([width, *reversed(io)]):
-            self.out_blocks.append(ResBlock(2 * previous, channels, width, change=1))
-            self.out_blocks.extend(ResBlock(2 * channels, channels, width) for _ in range(more))
+            up.append(ResBlock(2 * previous, channels, width, change=1))
+            up += [ResBlock(2 * channels, channels, width) for _ in range(more)]
+        self.input_blocks, self.out_blocks = layer_list(down), layer_list(up)
+        self.blocks = layer_list(_Block(config) for _ in range(config.blocks))
         self.out_layer = nn.Linear(io[0], config.out_channels)
 
     @property
@@ -217,7 +225,7 @@ class LatentFlow(nn.Module):
     def modulations(self, times: Tensor) -> Modulations:
         """(S,) times, times 1000, to the modulation of every step."""
         emb = self.t_embedder(times).float()
-        blocks = modulations(emb, [block.adaLN_modulation[1] for block in self.blocks])
+        blocks = modulations(emb, [block.adaLN_modulation["1"] for block in self.blocks])
         return Modulations(blocks, tuple(b.modulation(emb) for b in (*self.input_blocks, *self.out_blocks)))
 
     def velocity(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,19 @@ from sam3d_gs.sam3d_torch import ops
 
 FREQUENCIES = 256  # of the time embedding
 SHIFT_ATTN, SCALE_ATTN, GATE_ATTN, SHIFT_MLP, SCALE_MLP, GATE_MLP = range(6)  # order in the modulation layer
+
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+def layer_list(layers: Iterable[Layer]) -> Sequence[Layer]:
+    """A ModuleList that remembers what is in it, for the type checker."""
+    return cast(Any, nn.ModuleList(layers))
+
+
+def layer_dict(layers: Mapping[str, Layer]) -> Mapping[str, Layer]:
+    """A ModuleDict that remembers what is in it, for the type checker."""
+    return cast(Any, nn.ModuleDict(layers))
 
 
 class TimeEmbedder(nn.Module):
@@ -28,7 +42,7 @@ class TimeEmbedder(nn.Module):
         half = FREQUENCIES // 2
         steps = torch.arange(half, dtype=torch.float32, device=value.device)
         angles = value.float()[:, None] * torch.exp(-math.log(10000.0) * steps / half)
-        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.mlp[0].weight.dtype))
+        return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(next(self.parameters()).dtype))
 
 
 def position_embedding(coords: Tensor, width: int) -> Tensor:
@@ -65,7 +79,8 @@ class FeedForward(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.mlp[2](ops.linear_gelu(h, self.mlp[0]))
+        first, _, second = self.mlp
+        return second(ops.linear_gelu(h, cast(nn.Linear, first)))
 
 
 @dataclass(frozen=True)

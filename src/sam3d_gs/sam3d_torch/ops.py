@@ -138,5 +138,5 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Returns:
         (B, L, H * D).
     """
-    heads_first = (part.transpose(1, 2) for part in (q, k, v))
-    return F.scaled_dot_product_attention(*heads_first).transpose(1, 2).flatten(2)
+    mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+    return mixed.transpose(1, 2).flatten(2)

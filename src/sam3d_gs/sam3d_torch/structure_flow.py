@@ -24,6 +24,8 @@ from sam3d_gs.sam3d_torch.layers import (
     TimeEmbedder,
     attention_norm,
     finish_block,
+    layer_dict,
+    layer_list,
     modulations,
 )
 
@@ -65,10 +67,10 @@ class LatentLayers(nn.Module):
 class _SelfAttention(nn.Module):
     def __init__(self, streams: tuple[str, str], width: int, heads: int) -> None:
         super().__init__()
-        self.to_qkv = nn.ModuleDict({s: nn.Linear(width, 3 * width) for s in streams})
-        self.to_out = nn.ModuleDict({s: nn.Linear(width, width) for s in streams})
-        self.q_rms_norm = nn.ModuleDict({s: Gain(heads, width // heads) for s in streams})
-        self.k_rms_norm = nn.ModuleDict({s: Gain(heads, width // heads) for s in streams})
+        self.to_qkv = layer_dict({s: nn.Linear(width, 3 * width) for s in streams})
+        self.to_out = layer_dict({s: nn.Linear(width, width) for s in streams})
+        self.q_rms_norm = layer_dict({s: Gain(heads, width // heads) for s in streams})
+        self.k_rms_norm = layer_dict({s: Gain(heads, width // heads) for s in streams})
 
 
 class _CrossAttention(nn.Module):
@@ -84,11 +86,11 @@ class _Block(nn.Module):
         super().__init__()
         width, streams = config.width, (SHAPE, config.pose_stream)
         self.heads = config.heads
-        self.norm2 = nn.ModuleDict({s: nn.LayerNorm(width, eps=1e-6) for s in streams})
+        self.norm2 = layer_dict({s: nn.LayerNorm(width, eps=1e-6) for s in streams})
         self.self_attn = _SelfAttention(streams, width, config.heads)
-        self.cross_attn = nn.ModuleDict({s: _CrossAttention(width, config.cond_width) for s in streams})
-        self.mlp = nn.ModuleDict({s: FeedForward(width, config.mlp_ratio) for s in streams})
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
+        self.cross_attn = layer_dict({s: _CrossAttention(width, config.cond_width) for s in streams})
+        self.mlp = layer_dict({s: FeedForward(width, config.mlp_ratio) for s in streams})
+        self.adaLN_modulation = layer_dict({"1": nn.Linear(width, 6 * width)})  # 0 is a SiLU, see `modulations`
 
     def branches(self, stream: str) -> Branches:
         """The weights of one stream."""
@@ -115,10 +117,10 @@ class StructureFlow(nn.Module):
         self.config = config
         self.t_embedder = TimeEmbedder(config.width)
         self.d_embedder = TimeEmbedder(config.width)
-        self.latent_mapping = nn.ModuleDict(
+        self.latent_mapping = layer_dict(
             {name: LatentLayers(latent, config.width, name != SHAPE) for name, latent in config.latents.items()}
         )
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
+        self.blocks = layer_list(_Block(config) for _ in range(config.blocks))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -139,7 +141,7 @@ class StructureFlow(nn.Module):
     def modulations(self, times: Tensor, sizes: Tensor) -> Tensor:
         """(S,) times and (S,) step sizes, both times 1000, to (S, blocks, 6, C) float32."""
         emb = self.t_embedder(times).float() + self.d_embedder(sizes).float()
-        return modulations(emb, [block.adaLN_modulation[1] for block in self.blocks])
+        return modulations(emb, [block.adaLN_modulation["1"] for block in self.blocks])
 
     def velocity(
         self,
@@ -197,7 +199,7 @@ class StructureFlow(nn.Module):
             )
 
         rows = batch * len(groups)
-        out = {SHAPE: mapping[SHAPE].out(h.unflatten(0, (rows, -1)))}
+        out: Latents = {SHAPE: mapping[SHAPE].out(h.unflatten(0, (rows, -1)))}
         lengths = [config.latents[name].tokens for name in order]
         for name, part in zip(order, hp.unflatten(0, (rows, -1)).split(lengths, dim=1), strict=True):
             out[name] = mapping[name].out(part)

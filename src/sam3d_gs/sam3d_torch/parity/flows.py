@@ -97,7 +97,7 @@ def run_structure_velocity(case: Case) -> dict[str, Tensor]:
     flow = _structure_flow(case)
     latents = _named(case.inputs, "latent.")
     context, empty = flow.context(case.inputs["cond"]), flow.empty_context()
-    out = {}
+    out: dict[str, Tensor] = {}
     for call, settings in case.config["calls"].items():
         modulation = flow.modulations(case.inputs[f"{call}.t"], case.inputs[f"{call}.d"])[0]
         groups = UNCONDITIONAL if settings["unconditional"] else CONDITIONAL

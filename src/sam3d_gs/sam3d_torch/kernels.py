@@ -1,0 +1,168 @@
+"""Triton kernels of the operations in `ops.py` that are bound by memory: one read and one write instead of several.
+
+Each function has the signature, and gives the numbers, of the one of the same name there.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_TILE = 2048  # elements a program holds, so that narrow rows share one
+
+
+@triton.jit
+def _norm_kernel(
+    x_ptr,
+    y_ptr,
+    gate_ptr,
+    weight_ptr,
+    bias_ptr,
+    out_ptr,
+    rows,
+    y_stride,
+    eps,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+    ROWS: tl.constexpr,
+    ADD: tl.constexpr,
+    GATE: tl.constexpr,
+    WEIGHT: tl.constexpr,
+    BIAS: tl.constexpr,
+    SILU: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.arange(0, BLOCK)[None, :]
+    inside = (row < rows) & (column < WIDTH)
+    x = tl.load(x_ptr + row * WIDTH + column, mask=inside, other=0.0).to(tl.float32)
+    if ADD:
+        y = tl.load(y_ptr + row * y_stride + column, mask=inside, other=0.0).to(tl.float32)
+        if GATE:
+            y *= tl.load(gate_ptr + column, mask=column < WIDTH, other=0.0)
+        x += y
+        tl.store(x_ptr + row * WIDTH + column, x.to(x_ptr.dtype.element_ty), mask=inside)
+    mean = tl.sum(x, axis=1)[:, None] / WIDTH
+    centred = tl.where(inside, x - mean, 0.0)
+    h = centred * tl.rsqrt(tl.sum(centred * centred, axis=1)[:, None] / WIDTH + eps)
+    if WEIGHT:
+        h *= tl.load(weight_ptr + column, mask=column < WIDTH, other=0.0).to(tl.float32)
+    if BIAS:
+        h += tl.load(bias_ptr + column, mask=column < WIDTH, other=0.0).to(tl.float32)
+    if SILU:
+        h *= tl.sigmoid(h)
+    tl.store(out_ptr + row * WIDTH + column, h.to(out_ptr.dtype.element_ty), mask=inside)
+
+
+def _norm(
+    x: Tensor,
+    y: Tensor | None,
+    gate: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    out: Tensor,
+    silu: bool,
+) -> None:
+    width = x.shape[-1]
+    rows = x.numel() // width
+    if not rows:
+        return
+    block = triton.next_power_of_2(width)
+    tall = max(1, _TILE // block)
+    _norm_kernel[(triton.cdiv(rows, tall),)](
+        x,
+        y,
+        gate,
+        weight,
+        bias,
+        out,
+        rows,
+        0 if y is None or y.dim() == 1 else width,
+        eps,
+        WIDTH=width,
+        BLOCK=block,
+        ROWS=tall,
+        ADD=y is not None,
+        GATE=gate is not None,
+        WEIGHT=weight is not None,
+        BIAS=bias is not None,
+        SILU=silu,
+        num_warps=4,
+    )
+
+
+def residual_norm(
+    x: Tensor,
+    y: Tensor | None,
+    gate: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    dtype: torch.dtype,
+    out: Tensor | None,
+) -> Tensor:
+    """See `ops.residual_norm`."""
+    out = torch.empty_like(x, dtype=dtype) if out is None else out
+    _norm(x, None if y is None else y.contiguous(), gate, weight, bias, eps, out, silu=False)
+    return out
+
+
+def norm_silu(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, dtype: torch.dtype, pad: bool
+) -> Tensor:
+    """See `ops.norm_silu`."""
+    x = x.contiguous()
+    out = torch.empty(len(x) + int(pad), x.shape[-1], dtype=dtype, device=x.device)
+    if pad:
+        out[-1].zero_()
+    _norm(x, None, None, weight, bias, eps, out, silu=True)
+    return out
+
+
+@triton.jit
+def _unit_heads_kernel(
+    qkv_ptr,
+    q_gamma_ptr,
+    k_gamma_ptr,
+    root,
+    HEADS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK_HEADS: tl.constexpr,
+    BLOCK_WIDTH: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    head = tl.arange(0, BLOCK_HEADS)[:, None]
+    column = tl.arange(0, BLOCK_WIDTH)[None, :]
+    inside = (head < HEADS) & (column < WIDTH)
+    offset = head * WIDTH + column
+    for part in tl.static_range(2):
+        place = qkv_ptr + row * (3 * HEADS * WIDTH) + part * (HEADS * WIDTH) + offset
+        value = tl.load(place, mask=inside, other=0.0).to(tl.float32)
+        if part == 0:
+            gamma = tl.load(q_gamma_ptr + offset, mask=inside, other=0.0).to(tl.float32)
+        else:
+            gamma = tl.load(k_gamma_ptr + offset, mask=inside, other=0.0).to(tl.float32)
+        length = tl.sqrt(tl.sum(value * value, axis=1)[:, None])
+        value = value / tl.maximum(length, 1e-12) * gamma * root
+        tl.store(place, value.to(qkv_ptr.dtype.element_ty), mask=inside)
+
+
+def unit_heads_(qkv: Tensor, q_gamma: Tensor, k_gamma: Tensor) -> Tensor:
+    """See `ops.unit_heads_`."""
+    heads, width = qkv.shape[-2:]
+    rows = qkv.numel() // (3 * heads * width)
+    if rows:
+        _unit_heads_kernel[(rows,)](
+            qkv,
+            q_gamma,
+            k_gamma,
+            width**0.5,
+            HEADS=heads,
+            WIDTH=width,
+            BLOCK_HEADS=triton.next_power_of_2(heads),
+            BLOCK_WIDTH=triton.next_power_of_2(width),
+            num_warps=4,
+        )
+    return qkv
