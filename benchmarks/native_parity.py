@@ -163,7 +163,7 @@ class Official:
                 )
 
         make()
-        made, seconds, peak_gib = _measured(make, torch.device("cuda"))
+        made, seconds, peak_gib = _measured(make, torch.device(self._pipeline.device))
         rotation, translation, scale = (
             made[key][0].double().cpu().numpy() for key in ("rotation", "translation", "scale")
         )
@@ -242,6 +242,7 @@ class Difference:
 def difference(
     reference: SubjectResult, other: SubjectResult, views: int = VIEWS, side_px: int = SIDE_PX
 ) -> Difference:
+    """`other` measured against `reference`; pictures are of `side_px` x `side_px` pixels."""
     first, second = reference.pose, other.pose
     turned = quat_to_matrix(first.quat_wxyz).T @ quat_to_matrix(second.quat_wxyz)
     moved = np.linalg.norm(second.translation - first.translation) / np.linalg.norm(first.translation)
@@ -274,7 +275,13 @@ def psnr_db(reference: Gaussians, other: Gaussians, views: int, side_px: int) ->
     return tuple(found)
 
 
-def report(reference: SubjectResult, rows: Sequence[tuple[str, SubjectResult]], name: str) -> str:
+def report(
+    reference: SubjectResult,
+    rows: Sequence[tuple[str, SubjectResult]],
+    name: str,
+    views: int = VIEWS,
+    side_px: int = SIDE_PX,
+) -> str:
     """Two Markdown tables: costs side by side, and differences from the reference."""
     lines = ["| | voxels | Gaussians | seconds | GPU memory, GiB |", "|---|---|---|---|---|"]
     for who, result in ((name, reference), *rows):
@@ -286,14 +293,14 @@ def report(reference: SubjectResult, rows: Sequence[tuple[str, SubjectResult]], 
         "|---|---|---|---|---|---|",
     ]
     for who, result in rows:
-        d = difference(reference, result)
+        d = difference(reference, result, views, side_px)
         psnr = f"{sum(d.psnr_db) / len(d.psnr_db):.1f} / {min(d.psnr_db):.1f}"
         pose = f"{d.rotation_deg:.3f} | {d.translation_percent:.3f} | {d.scale_percent:.3f}"
         lines.append(f"| {who} | {d.occupancy_iou:.4f} | {psnr} | {pose} |")
     return "\n".join(lines)
 
 
-def compare(reference: Subject, subject: Subject, inputs: Inputs) -> str:
+def compare(reference: Subject, subject: Subject, inputs: Inputs, views: int = VIEWS, side_px: int = SIDE_PX) -> str:
     """Both on the same inputs; the subject also with the reference's voxels, so that stage 2 is compared alone."""
     first = reference.run(inputs)
     reference.close()
@@ -302,10 +309,10 @@ def compare(reference: Subject, subject: Subject, inputs: Inputs) -> str:
     subject.close()
     same_pose = replace(given, pose=own.pose)  # given voxels do not say whether they were shrunk; the pose must
     rows = [(subject.name, own), (f"{subject.name}, voxels of {reference.name}", same_pose)]
-    return report(first, rows, reference.name)
+    return report(first, rows, reference.name, views, side_px)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photo", type=Path)
     parser.add_argument("mask", type=Path, help="of the photo's size, light on the object")
@@ -318,7 +325,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--slat-steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    parser.add_argument("--views", type=int, default=VIEWS, help="pictures for the PSNR")
+    parser.add_argument("--side-px", type=int, default=SIDE_PX, help="their width and height")
+    options = parser.parse_args(argv)
 
     rgb = load_photo(options.photo).rgb
     mask = np.asarray(Image.open(options.mask).convert("L")) > 127
@@ -340,7 +349,7 @@ def main() -> None:
     card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     size = f"{rgb.shape[1]} x {rgb.shape[0]} px"
     print(f"{machine_line()}, {card}, torch {torch.__version__}; {size}, seed {options.seed}\n")
-    print(compare(reference, subject, inputs))
+    print(compare(reference, subject, inputs, options.views, options.side_px))
 
 
 if __name__ == "__main__":

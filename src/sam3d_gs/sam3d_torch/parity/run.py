@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.gaussians.pose import matrix_to_quat, quat_to_matrix
-from sam3d_gs.sam3d_torch.checkpoint import Checkpoint
 from sam3d_gs.sam3d_torch.condition import raw_tokens
 from sam3d_gs.sam3d_torch.config import (
     ConditionConfig,
@@ -91,7 +90,7 @@ def run_whole(case: Case) -> dict[str, Tensor]:
     rgb, alpha = np.ascontiguousarray(rgba[..., :3]), rgba[..., 3].astype(np.float32) / 255
     noise = {k.removeprefix(NOISE): v for k, v in case.inputs.items() if k.startswith(NOISE)}
     networks = RecordedNetworks(case.state, whole_config(case.config, noise))
-    runtime = Sam3dRuntime(cast(Checkpoint, networks), RuntimeOptions(device=str(pointmap.device), dtype="fp32"))
+    runtime = Sam3dRuntime(networks, RuntimeOptions(device=str(pointmap.device), dtype="fp32"))
     request = Request(
         "recorded",
         alpha,
