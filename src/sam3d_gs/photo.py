@@ -89,14 +89,14 @@ def load_photo(path: Path, options: PhotoOptions = PhotoOptions()) -> Photo:
     """
     image = open_image(path)
     focal_px = focal_from_exif(image)
-    longest = max(image.size)
+    longest, file_size = max(image.size), image.size
     if longest > options.max_side_px:
         ratio = options.max_side_px / longest
         size = (max(1, round(image.width * ratio)), max(1, round(image.height * ratio)))
         image = to_rgb(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
         focal_px = focal_px and focal_px * ratio
     rgb = np.asarray(to_rgb(image), dtype=np.uint8)
-    return Photo(path=path, name=path.stem, rgb=rgb, sha256=sha256_of(path), focal_px=focal_px)
+    return Photo(path=path, name=path.stem, rgb=rgb, sha256=sha256_of(path), focal_px=focal_px, file_size=file_size)
 
 
 def focal_from_exif(image: Image.Image) -> float | None:

@@ -36,6 +36,7 @@ class Photo:
     rgb: np.ndarray  # (H, W, 3) uint8 RGB
     sha256: str  # of the file's bytes
     focal_px: float | None = None  # from EXIF, at this size; None when the file does not say
+    file_size: tuple[int, int] | None = None  # (width, height) px of the upright file; None: as here
 
     def __post_init__(self) -> None:
         _check(self.rgb, (None, None, 3), "Photo.rgb")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,19 @@ def test_own_depth_makes_the_scene_metric(
     for object_id, made in objects_of(tmp_path).items():
         assert made.K[0, 0] == pytest.approx(32)
         assert made.pose.translation[2] > first[object_id].pose.translation[2]
+
+
+def test_intrinsics_speak_of_the_photos_file(checkpoints: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "depth.npy", np.ones((48, 64), np.float32))
+    options = ObjectOptions(
+        "native", checkpoints=checkpoints, depth=tmp_path / "depth.npy", intrinsics="500,600,310,250"
+    )
+    scaled = Photo(Path("large.jpg"), "large", np.zeros((48, 64, 3), np.uint8), "0", file_size=(640, 480))
+    geometry = NativeObjects(options)._geometry(scaled)
+    np.testing.assert_allclose(geometry.K, [[50, 0, 31], [0, 60, 25], [0, 0, 1]])
+    small = replace(scaled, file_size=None)
+    with pytest.raises(BadInputError, match=r"principal point \(310, 250\) lies outside large.jpg, 64 x 48 px"):
+        NativeObjects(options)._geometry(small)
 
 
 @pytest.mark.parametrize(

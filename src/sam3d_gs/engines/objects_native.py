@@ -10,6 +10,7 @@ import torch
 
 from sam3d_gs import __version__
 from sam3d_gs.engines.api import FailedObject
+from sam3d_gs.errors import BadInputError
 from sam3d_gs.options import ObjectOptions
 from sam3d_gs.photo import intrinsics
 from sam3d_gs.sam3d_torch.checkpoint import Checkpoint
@@ -84,7 +85,7 @@ class NativeObjects:
             return self._runtime.geometry(photo.rgb)
         depth, size = read_depth(self.options.depth), (photo.width_px, photo.height_px)
         if self.options.intrinsics:
-            K = read_intrinsics(self.options.intrinsics, size)
+            K = self._intrinsics(self.options.intrinsics, photo)
         else:
             K = intrinsics(photo.width_px, photo.height_px, photo.focal_px, self.options.fov_deg)
             if photo.focal_px is None:
@@ -94,6 +95,17 @@ class NativeObjects:
                     self.options.fov_deg,
                 )
         return PhotoGeometry(from_depth(depth, K, size), K, f"metric: depth from {self.options.depth.name}")
+
+    def _intrinsics(self, source: str, photo: Photo) -> np.ndarray:
+        """K as the user gave it, for the photo's file, at the size we work on."""
+        file_size = photo.file_size or (photo.width_px, photo.height_px)
+        K = read_intrinsics(source, file_size)
+        if not (0 < K[0, 2] < file_size[0] and 0 < K[1, 2] < file_size[1]):
+            raise BadInputError(
+                f"--intrinsics {source}: the principal point ({K[0, 2]:g}, {K[1, 2]:g}) lies outside "
+                f"{photo.path.name}, {file_size[0]} x {file_size[1]} px. Give them in pixels of that photo."
+            )
+        return K * np.array([photo.width_px / file_size[0], photo.height_px / file_size[1], 1.0])[:, None]
 
     def _placed(
         self, photo: Photo, mask: InstanceMask, geometry: PhotoGeometry, made: Result, seed: int

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -178,13 +179,16 @@ class Sam3dRuntime:
 
     def plan(self, pixels: int) -> memory.Plan:
         """How the stages share the memory for a photo of `pixels` pixels."""
-        weights = self._checkpoint.weight_bytes(self.dtype, self.effort.gaussians_per_voxel)
-        if not self._finds_depth:
-            weights.pop("moge", None)
+        needed = {part: size for part, size in self._weights.items() if part != "moge" or self._finds_depth}
         work = memory.working_bytes(self.config, self.dtype, self.options.batch, pixels)
         if self.options.vram_gib is not None:
             memory.set_limit(self.device, self.options.vram_gib)
-        return memory.plan(weights, work, memory.budget_bytes(self.device, self.options.vram_gib))
+        return memory.plan(needed, work, memory.budget_bytes(self.device, self.options.vram_gib))
+
+    @cached_property
+    def _weights(self) -> Mapping[str, int]:
+        """Bytes by network."""
+        return self._checkpoint.weight_bytes(self.dtype, self.effort.gaussians_per_voxel)
 
     def close(self) -> None:
         """Give the device's memory back."""
