@@ -102,7 +102,9 @@ class NetworkSource(ABC):
 
     def structure_decoder(self, device: torch.device, dtype: torch.dtype) -> StructureDecoder:
         decoder = self._load(self.parts[STRUCTURE_DECODER], StructureDecoder, device, dtype)
-        return decoder.to(memory_format=torch.channels_last_3d) if device.type == "cuda" else decoder
+        if device.type == "cuda":  # the layout its convolutions read
+            decoder.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        return decoder
 
     def gaussian_decoder(self, gaussians_per_voxel: int, device: torch.device, dtype: torch.dtype) -> GaussianDecoder:
         """Raises BadInputError when there is none for that number."""

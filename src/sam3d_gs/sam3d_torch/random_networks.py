@@ -207,7 +207,7 @@ class Size:
 
 
 SIZES: Mapping[str, Callable[[], Size]] = {
-    "tiny": lambda: Size(tiny_config(), TINY_MOGE, 0.03),
+    "tiny": lambda: Size(tiny_config(), TINY_MOGE, 0.01),
     "full": lambda: Size(full_config(), FULL_MOGE, 0.12),
 }
 
@@ -298,10 +298,7 @@ class RandomNetworks(NetworkSource):
         dino = ".backbone." in name and self._identical_dino
         label = name.partition(".backbone.")[2] if dino and part != MOGE else f"{part}.{name}"
         start = crc32(f"{self._seed}:{label}".encode()) % POOL
-        count = math.prod(shape)
-        tiles = -(-(start + count) // POOL)
-        numbers = self._pool.repeat(tiles)[start : start + count] if tiles > 1 else self._pool[start : start + count]
-        values = numbers.clone().view(shape)
+        values = self._numbers(start, math.prod(shape)).view(shape)
         leaf = name.rpartition(".")[2]
         if leaf == "gamma":
             return values.mul_(0.1).add_(1.0 if "rms_norm" in name else BRANCH_GAIN)
@@ -313,13 +310,21 @@ class RandomNetworks(NetworkSource):
             return _smooth(values, upsampling=".conv." in name, first=name.startswith("input_layer"))
         if "upsample_blocks" in name and ".0.0." in name:  # a transposed convolution: inputs come first
             return values.mul_(shape[0] ** -0.5)
-        fan_in = count // shape[0]
+        fan_in = math.prod(shape[1:])
         gain = 1.0
         if "out_layer" in name:
             gain = OUTPUT_GAIN if part in (STRUCTURE_FLOW, LATENT_FLOW) else DECODER_GAIN
         elif any(word in name for word in BRANCHES):
             gain = BRANCH_GAIN
         return values.mul_(gain * fan_in**-0.5)
+
+    def _numbers(self, start: int, count: int) -> Tensor:
+        """`count` numbers of the pool from `start` on, going round as often as it takes; a copy."""
+        pieces = []
+        while count > 0:
+            pieces.append(self._pool[start : start + count])
+            count, start = count - len(pieces[-1]), 0
+        return torch.cat(pieces)
 
 
 def _smooth(values: Tensor, *, upsampling: bool, first: bool) -> Tensor:
