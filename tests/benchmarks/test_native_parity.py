@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,15 @@ from sam3d_gs.types import Gaussians, Pose
 
 VIEWS, SIDE_PX = 2, 64
 EQUAL_DB = 100  # equal up to the rounding of sums, whose order the place of arrays in memory may change
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Rendering leaves torch with as many threads as numba has, which on busy cores wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +99,11 @@ def test_equal_runtimes_give_equal_objects(checkpoint: Checkpoint, inputs: Input
 def test_another_dtype_is_near_and_another_noise_is_not(
     checkpoint: Checkpoint, inputs: Inputs, subject: Native, result: SubjectResult
 ) -> None:
-    near = difference(result, native(checkpoint, "bf16").run(inputs), VIEWS, SIDE_PX)
-    far = difference(result, subject.run(replace(inputs, noise=draw_noise(checkpoint.config, 1))), VIEWS, SIDE_PX)
+    others = (
+        native(checkpoint, "bf16").run(inputs),
+        subject.run(replace(inputs, noise=draw_noise(checkpoint.config, 1))),
+    )
+    near, far = (difference(result, other, VIEWS, SIDE_PX) for other in others)
     assert 0.8 < near.occupancy_iou < 1
     assert far.occupancy_iou < 0.8
     assert 20 < min(near.psnr_db) < EQUAL_DB
