@@ -38,7 +38,8 @@ GUIDED = 2  # conditional and unconditional rows side by side
 POOLED_SHARE = 0.4  # tokens per voxel after pooling; a surface keeps a quarter, ragged ones more
 TAPS = 27  # neighbours that a sparse 3x3x3 convolution gathers
 MOGE_BYTES = GIB // 2  # of its encoder and head at the largest of its token numbers
-PIXEL_BYTES = 96  # per pixel of the photo: MoGe's maps at full size, the pointmap, and its medians
+PIXEL_BYTES = 96  # per pixel of the photo: MoGe's maps at full size
+POINTMAP_BYTES = 16  # per pixel of the photo, from then on: the pointmap, and the bands in which it is read
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,12 @@ def working_bytes(config: Sam3dConfig, dtype: torch.dtype, batch: int, pixels: i
     """Working memory of every stage, from above: `batch` objects at a time, of a photo with `pixels` pixels."""
     size = dtype.itemsize
     per_value = STREAM_BYTES + HALF_TENSORS * size
+    pointmap = POINTMAP_BYTES * pixels
     return {
         "geometry": MOGE_BYTES + PIXEL_BYTES * pixels,
-        "condition": _condition(config, per_value) + PIXEL_BYTES * pixels,
-        "structure": batch * max(_structure_flow(config, size, per_value), _structure_decoder(config, size)),
-        "latent": batch * max(_latent_flow(config, size, per_value), _gaussian_decoder(config, per_value)),
+        "condition": pointmap + _condition(config, per_value),
+        "structure": pointmap + batch * max(_structure_flow(config, size, per_value), _structure_decoder(config, size)),
+        "latent": pointmap + batch * max(_latent_flow(config, size, per_value), _gaussian_decoder(config, per_value)),
     }
 
 
