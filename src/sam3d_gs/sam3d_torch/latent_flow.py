@@ -6,9 +6,9 @@ with the features of the way down joined on the way up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import torch
 import torch.nn.functional as F
@@ -33,12 +33,22 @@ from sam3d_gs.sam3d_torch.layers import (
 
 
 @dataclass(frozen=True)
+class Indices:
+    """Rows to gather at one level, for all groups: the rows of one group follow those of the other."""
+
+    neighbours: Tensor  # (N, 27) of this level
+    children: Tensor | None  # (n, 8) of this level, for the next coarser one
+    parent: Tensor | None  # (N,) of the next coarser level
+    parents: Tensor | None  # (N, 27) of the next coarser level: the parent of each neighbour
+
+
+@dataclass(frozen=True)
 class Voxels:
     """The voxels of a batch of objects at every resolution of the network, finest first."""
 
     levels: tuple[sparse.Level, ...]
-    halvings: tuple[sparse.Halving, ...]  # between one level and the next
     position: Tensor  # (n, C) float32, of the coarsest level
+    indices: Mapping[int, tuple[Indices, ...]]  # number of groups -> a level
 
 
 @dataclass(frozen=True)
@@ -101,36 +111,33 @@ class ResBlock(nn.Module):
         out[:, 0] += 1.0
         return out
 
-    def forward(self, h: Tensor, voxels: Voxels, depth: int, copies: int, modulation: tuple[Tensor, Tensor]) -> Tensor:
-        """Features of `copies` groups at level `depth` to features at level ``depth - change``.
+    def forward(self, h: Tensor, levels: Sequence[Indices], depth: int, modulation: tuple[Tensor, Tensor]) -> Tensor:
+        """Features at level `depth` to features at level ``depth - change``.
 
         Args:
-            h: (copies * N, C).
-            voxels: of one group.
+            h: (N, C), all groups.
+            levels: what to gather, for as many groups.
             depth: level of h, 0 the finest.
-            copies: groups in h.
             modulation: scale plus one and shift, (Cout,) each.
         """
-        dtype = h.dtype
+        dtype, here = h.dtype, levels[depth - self.change]
+        conv1, conv2 = self.conv1.conv, self.conv2.conv
         if self.change < 0:
-            fine, depth = len(voxels.levels[depth]), depth + 1
-            h = sparse.pool(h, sparse.repeated(voxels.halvings[depth - 1].children, fine, copies))
+            h = sparse.pool(h, _there(levels[depth].children))
         first = ops.norm_silu(h, self.norm1.weight, self.norm1.bias, eps=self.norm1.eps, dtype=dtype, pad=True)
         skip = self.skip_connection(h)
-        conv1, conv2 = self.conv1.conv, self.conv2.conv
         if self.change > 0:
-            coarse, depth = len(voxels.levels[depth]), depth - 1
-            parent = voxels.halvings[depth].parent
-            missing = parent.new_full((1,), coarse)
-            parents = torch.cat([parent, missing])[voxels.levels[depth].neighbours]
-            h = sparse.convolve_spread(first, sparse.repeated(parents, coarse, copies), conv1.weight, conv1.bias)
-            skip = skip[sparse.repeated(parent, coarse, copies)]
-        rows = len(voxels.levels[depth])
-        neighbours = sparse.repeated(voxels.levels[depth].neighbours, rows, copies)
-        if self.change <= 0:
-            h = sparse.convolve(first, neighbours, conv1.weight, conv1.bias)
+            h = sparse.convolve_spread(first, _there(here.parents), conv1.weight, conv1.bias)
+            skip = skip[_there(here.parent)]
+        else:
+            h = sparse.convolve(first, here.neighbours, conv1.weight, conv1.bias)
         second = ops.norm_silu(h, *modulation, dtype=dtype, pad=True)
-        return sparse.convolve(second, neighbours, conv2.weight, conv2.bias) + skip
+        return sparse.convolve(second, here.neighbours, conv2.weight, conv2.bias) + skip
+
+
+def _there(index: Tensor | None) -> Tensor:
+    assert index is not None
+    return index
 
 
 class _SelfAttention(nn.Module):
@@ -212,7 +219,8 @@ class LatentFlow(nn.Module):
             coarse, halving = sparse.halve(levels[-1], resolution >> i)
             levels.append(coarse)
             halvings.append(halving)
-        return Voxels(tuple(levels), tuple(halvings), position_embedding(levels[-1].coords, self.config.width))
+        position = position_embedding(levels[-1].coords, self.config.width)
+        return Voxels(tuple(levels), position, {groups: _indices(levels, halvings, groups) for groups in (1, 2)})
 
     def context(self, tokens: Tensor) -> LatentContext:
         """(B, S, cond) condition tokens to what every step needs of them."""
@@ -250,13 +258,13 @@ class LatentFlow(nn.Module):
         skips, depth = [], 0
         step = iter(modulation.res_blocks)
         for block in self.input_blocks:
-            h = block(h, voxels, depth, 1, next(step))
+            h = block(h, voxels.indices[1], depth, next(step))
             depth -= min(block.change, 0)
             skips.append(h)
         h = self._transformer(h, voxels, modulation.blocks, context, groups).to(dtype)
         for block in self.out_blocks:
             joined = torch.cat([h, skips.pop().repeat(copies, 1)], dim=1)
-            h = block(joined, voxels, depth, copies, next(step))
+            h = block(joined, voxels.indices[copies], depth, next(step))
             depth -= max(block.change, 0)
         h = OUTPUT_NORM(h)
         return F.linear(h, self.out_layer.weight.float(), self.out_layer.bias.float())
@@ -289,3 +297,23 @@ class LatentFlow(nn.Module):
                 x, attended, branches, modulation[i], groups, cross, context.empty[i], then, split=split
             )
         return x
+
+
+def _indices(levels: Sequence[sparse.Level], halvings: Sequence[sparse.Halving], groups: int) -> tuple[Indices, ...]:
+    made = []
+    for level, halving, coarse in zip_longest(levels, halvings, levels[1:]):
+        neighbours = sparse.repeated(level.neighbours, len(level), groups)
+        if halving is None:  # the coarsest level
+            made.append(Indices(neighbours, None, None, None))
+            continue
+        missing = halving.parent.new_full((1,), len(coarse))
+        parents = torch.cat([halving.parent, missing])[level.neighbours]
+        made.append(
+            Indices(
+                neighbours,
+                sparse.repeated(halving.children, len(level), groups),
+                sparse.repeated(halving.parent, len(coarse), groups),
+                sparse.repeated(parents, len(coarse), groups),
+            )
+        )
+    return tuple(made)

@@ -7,6 +7,7 @@ tokens, the four pose tokens to both. The shape therefore never depends on the p
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -227,6 +228,14 @@ def folded_cross_attention(rows: Tensor, tokens: Tensor, branches: Branches) -> 
     w_v = branches.cross_kv.weight[width:].unflatten(0, (heads, -1))
     b_v = branches.cross_kv.bias[width:].unflatten(0, (heads, -1))
     folded = torch.einsum("blhd,hdc->bhlc", q * q.shape[-1] ** -0.5, w_k).flatten(1, 2)
-    weights = (folded @ tokens.transpose(1, 2)).float().softmax(-1).to(tokens.dtype)
+    weights = _scores(folded, tokens.transpose(1, 2)).softmax(-1).to(tokens.dtype)
     mixed = (weights @ tokens).unflatten(1, (heads, -1))
     return (torch.einsum("bhlc,hdc->blhd", mixed, w_v) + b_v).flatten(2)
+
+
+def _scores(folded: Tensor, tokens: Tensor) -> Tensor:
+    """A batched product whose result is float32: scores rounded to 16 bits would move the softmax by a percent."""
+    if folded.is_cuda and folded.dtype != torch.float32:
+        with suppress(TypeError):  # PyTorch before 2.8 has no `out_dtype`
+            return torch.bmm(folded, tokens, out_dtype=torch.float32)
+    return folded.float() @ tokens.float()
