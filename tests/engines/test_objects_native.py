@@ -129,13 +129,9 @@ def test_a_stopped_run_goes_on_with_the_missing_objects(
     assert code == 0
     assert "objects: 2 objects" in out
     assert written[0].stat().st_mtime_ns == stamp
-    resumed = objects_of(tmp_path)
-    assert len(resumed) == 2
+    assert len(objects_of(tmp_path)) == 2
     code, out, _ = lift(picture, masks)
     assert "objects: up to date" in out
-    lift(picture, masks, "--force")
-    for object_id, made in objects_of(tmp_path).items():
-        np.testing.assert_array_equal(made.gaussians.means, resumed[object_id].gaussians.means)
 
 
 def test_a_bad_mask_fails_alone(lift: Run, picture: Path, masks: Path, tmp_path: Path) -> None:
