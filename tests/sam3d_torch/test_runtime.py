@@ -192,6 +192,16 @@ def test_injected_noise_and_voxels_are_taken(
     assert not torch.equal(again.slat, reference.slat)
 
 
+def test_the_latent_is_brought_back_to_its_own_scale(
+    runtime: Sam3dRuntime, rgb: np.ndarray, geometry: PhotoGeometry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "sample_latent_batch", lambda flow, coords, *_: [torch.full((len(coords[0]), 8), 2.0)])
+    (result,) = runtime.reconstruct(rgb, geometry, requests(1))
+    assert isinstance(result, Result)
+    expected = torch.tensor(runtime.config.latent_mean) + 2 * torch.tensor(runtime.config.latent_std)
+    torch.testing.assert_close(result.slat, expected.expand_as(result.slat))
+
+
 def failing(times: int, when: Callable[[Any], bool], original: Callable[..., Any]) -> Callable[..., Any]:
     left = [times]
 
