@@ -214,6 +214,16 @@ def test_a_camera_inside_the_cloud_stays_finite() -> None:
     assert picture.alpha.max() <= 1.0
 
 
+def test_splats_far_larger_than_the_picture_stay_finite() -> None:
+    """With an extreme zoom a splat is a billion pixels long, and its ellipse ill-conditioned."""
+    cloud = some_gaussians(2000, seed=1)
+    camera = Camera(np.array([[1e9, 0, -3e8], [0, 1e9, 2e8], [0, 0, 1]]), 400, 400, np.eye(4))
+    picture = render.render(cloud, camera, backend="numba")
+    for array in (picture.rgb, picture.alpha, picture.depth):
+        assert np.isfinite(array).all()
+    assert 0.0 <= picture.alpha.min() <= picture.alpha.max() <= 1.0
+
+
 @pytest.mark.parametrize("size", [(1, 1), (16, 1), (17, 33)])
 def test_any_size(size: tuple[int, int]) -> None:
     camera = Camera(np.diag([2.0, 2.0, 1.0]) * [[size[0]], [size[1]], [1]], *size, np.eye(4))

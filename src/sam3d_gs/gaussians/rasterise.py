@@ -33,9 +33,8 @@ SPLAT = np.dtype(
         ("x", np.float32),  # centre, px
         ("y", np.float32),
         ("depth", np.float32),  # camera z, scene units
-        ("a", np.float32),  # inverse covariance [[a, b], [b, c]], px^-2
+        ("a", np.float32),  # first row of the inverse covariance, px^-2
         ("b", np.float32),
-        ("c", np.float32),
         ("opacity", np.float32),
         ("reach2", np.float32),  # squared Mahalanobis radius at which the opacity falls below OPACITY_MIN
         ("half_width", np.float32),  # of the box around that ellipse, px
@@ -232,7 +231,7 @@ def _project(
         tiles_touched[i] = (last_column - first_column) * (last_row - first_row)
         splat = splats[i]
         splat.x, splat.y, splat.depth = centre_x, centre_y, z
-        splat.a, splat.b, splat.c = vv / det, -uv / det, uu / det
+        splat.a, splat.b = vv / det, -uv / det
         splat.opacity, splat.reach2 = opacity, reach2
         splat.half_width, splat.half_height = half_width, half_height
         splat.red, splat.green, splat.blue = rgb[i, 0], rgb[i, 1], rgb[i, 2]
@@ -279,14 +278,17 @@ def _blend_tile(splats: np.ndarray, members: np.ndarray, x0: int, x1: int, y0: i
         if open_pixels == 0:
             return
         splat = splats[member]
-        a, b, c = splat.a, splat.b, splat.c
+        a, b = splat.a, splat.b
+        # Along a row the exponent is least by dy^2 over the vertical variance. From the inverse covariance it would be
+        # a difference of two numbers that are huge for a splat beside the camera, and might come out negative.
+        fall = splat.reach2 / max(splat.half_height * splat.half_height, np.float32(1e-30))
         first_row = max(y0, math.floor(splat.y - splat.half_height))
         last_row = min(y1, math.ceil(splat.y + splat.half_height))
         for y in range(first_row, last_row):
             # Along one row the exponent is a (x - middle)^2 + rest, so the ellipse is an interval about the middle.
             dy = np.float32(y + 0.5) - splat.y
             shift = b * dy / a
-            rest = dy * dy * c - a * shift * shift
+            rest = dy * dy * fall
             width2 = (splat.reach2 - rest) / a
             if width2 <= 0.0:
                 continue
