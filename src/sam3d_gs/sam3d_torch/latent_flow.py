@@ -19,6 +19,7 @@ from sam3d_gs.sam3d_torch.config import LatentFlowConfig
 from sam3d_gs.sam3d_torch.layers import (
     OUTPUT_NORM,
     Branches,
+    CrossAttention,
     FeedForward,
     Gain,
     Groups,
@@ -149,21 +150,13 @@ class _SelfAttention(nn.Module):
         self.k_rms_norm = Gain(heads, width // heads)
 
 
-class _CrossAttention(nn.Module):
-    def __init__(self, width: int, cond_width: int) -> None:
-        super().__init__()
-        self.to_q = nn.Linear(width, width)
-        self.to_kv = nn.Linear(cond_width, 2 * width)
-        self.to_out = nn.Linear(width, width)
-
-
 class _Block(nn.Module):
     def __init__(self, config: LatentFlowConfig) -> None:
         super().__init__()
         self.heads = config.heads
         self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
         self.self_attn = _SelfAttention(config.width, config.heads)
-        self.cross_attn = _CrossAttention(config.width, config.cond_width)
+        self.cross_attn = CrossAttention(config.width, config.cond_width)
         self.mlp = FeedForward(config.width, config.mlp_ratio)
         # 0 is a SiLU, see `modulations`
         self.adaLN_modulation = layer_dict({"1": nn.Linear(config.width, 6 * config.width)})

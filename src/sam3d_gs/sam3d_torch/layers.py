@@ -83,6 +83,16 @@ class FeedForward(nn.Module):
         return second(ops.linear_gelu(h, cast(nn.Linear, first)))
 
 
+class CrossAttention(nn.Module):
+    """The weights of attention to the context; keys and values come from one layer."""
+
+    def __init__(self, width: int, cond_width: int) -> None:
+        super().__init__()
+        self.to_q = nn.Linear(width, width)
+        self.to_kv = nn.Linear(cond_width, 2 * width)
+        self.to_out = nn.Linear(width, width)
+
+
 @dataclass(frozen=True)
 class Branches:
     """The weights of one stream of one block, wherever the state dict keeps them."""

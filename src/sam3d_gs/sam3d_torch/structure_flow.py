@@ -19,6 +19,7 @@ from sam3d_gs.sam3d_torch.config import LatentConfig, StructureFlowConfig
 from sam3d_gs.sam3d_torch.layers import (
     OUTPUT_NORM,
     Branches,
+    CrossAttention,
     FeedForward,
     Gain,
     Groups,
@@ -74,14 +75,6 @@ class _SelfAttention(nn.Module):
         self.k_rms_norm = layer_dict({s: Gain(heads, width // heads) for s in streams})
 
 
-class _CrossAttention(nn.Module):
-    def __init__(self, width: int, cond_width: int) -> None:
-        super().__init__()
-        self.to_q = nn.Linear(width, width)
-        self.to_kv = nn.Linear(cond_width, 2 * width)
-        self.to_out = nn.Linear(width, width)
-
-
 class _Block(nn.Module):
     def __init__(self, config: StructureFlowConfig) -> None:
         super().__init__()
@@ -89,7 +82,7 @@ class _Block(nn.Module):
         self.heads = config.heads
         self.norm2 = layer_dict({s: nn.LayerNorm(width, eps=1e-6) for s in streams})
         self.self_attn = _SelfAttention(streams, width, config.heads)
-        self.cross_attn = layer_dict({s: _CrossAttention(width, config.cond_width) for s in streams})
+        self.cross_attn = layer_dict({s: CrossAttention(width, config.cond_width) for s in streams})
         self.mlp = layer_dict({s: FeedForward(width, config.mlp_ratio) for s in streams})
         self.adaLN_modulation = layer_dict({"1": nn.Linear(width, 6 * width)})  # 0 is a SiLU, see `modulations`
 
