@@ -113,3 +113,8 @@ def test_an_index_repeated_for_two_groups():
     index = torch.tensor([[0, 2], [1, 0]])  # of two rows; 2 is the row of zeros
     assert sparse.repeated(index, 2, 2).tolist() == [[0, 4], [1, 0], [2, 4], [3, 2]]
     assert sparse.repeated(index, 2, 1) is index
+
+
+def test_rows_summed_in_turn():
+    table, rows = features(9, 4), torch.randint(0, 9, (6, 5), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(sparse.sum_rows_in_turn(table, rows), sparse.sum_rows(table, rows))

@@ -43,7 +43,7 @@ def recover_focal_shift(points: Tensor, mask: Tensor) -> tuple[float, float]:
     xyz = points[rows][:, columns]
     used = mask[rows][:, columns] & xyz.isfinite().all(-1)
     uv = view_plane(height, width, device=points.device)[rows][:, columns]
-    return fit(uv[used].double().cpu(), xyz[used].double().cpu())
+    return fit(uv[used].cpu().double(), xyz[used].cpu().double())  # MPS has no float64
 
 
 def fit(uv: Tensor, xyz: Tensor) -> tuple[float, float]:

@@ -124,4 +124,14 @@ def pool(features: Tensor, children: Tensor) -> Tensor:
 
 def sum_rows(table: Tensor, rows: Tensor) -> Tensor:
     """(R, C) table and (M, K) row numbers to (M, C): the sum of each row's K rows of the table."""
-    return F.embedding_bag(rows, table, mode="sum")
+    if table.device.type in ("cpu", "cuda"):
+        return F.embedding_bag(rows, table, mode="sum")
+    return sum_rows_in_turn(table, rows)
+
+
+def sum_rows_in_turn(table: Tensor, rows: Tensor) -> Tensor:
+    """`sum_rows` for devices on which PyTorch may lack the fused form."""
+    total = table[rows[:, 0]]
+    for column in rows[:, 1:].unbind(1):
+        total = total + table[column]
+    return total
