@@ -12,13 +12,13 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "sam3d_gs"
 HEAVY = {"torch", "numba", "scipy", "skimage", "viser", "gsply", "gsplat", "safetensors", "transformers", "vllm", "cv2"}
 # Only these may import heavy packages at the top of the file; they are themselves imported late.
-HEAVY_PLACES = ("engines/", "embedded/", "sam3d_torch/", "viewer.py", "gaussians/rasterise")
+HEAVY_PLACES = ("engines/", "embedded/", "sam3d_torch/", "sam3_masks/", "viewer.py", "gaussians/rasterise")
 # Lower layers never import higher ones.
 LAYERS = [
     ("types", "options", "errors"),
-    ("files", "manifest", "workspace", "photo"),
-    ("phrase_files", "mask_files", "scene_files", "gaussians", "engines.api"),
-    ("embedded", "sam3d_torch"),
+    ("files", "manifest", "workspace", "photo", "png"),
+    ("phrase_files", "mask_files", "mask_rules", "scene_files", "gaussians", "engines.api"),
+    ("embedded", "sam3d_torch", "sam3_masks"),
     ("engines", "overlay", "pictures", "report", "report_pictures", "viewer"),
     ("stages",),
     ("pipeline", "status", "clean", "console"),

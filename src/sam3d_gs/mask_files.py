@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from sam3d_gs.errors import BadInputError
-from sam3d_gs.files import atomic_path, read_json, write_json
+from sam3d_gs.files import read_json, write_bytes, write_json
 from sam3d_gs.photo import open_image
+from sam3d_gs.png import mask_png
 from sam3d_gs.types import InstanceMask
 from sam3d_gs.workspace import Workspace
 
@@ -22,32 +24,31 @@ def write_masks(workspace: Workspace, masks: Sequence[InstanceMask], engine: str
 
     masks.json comes last, so that it never names a picture that is not there.
     """
-    written = []
-    rows = []
-    for mask in masks:
-        path = mask_path(workspace, mask)
-        with atomic_path(path) as temporary:
-            Image.fromarray(mask.mask).save(temporary, optimize=False, compress_level=4)
-        written.append(path)
-        rows.append(
-            {
-                "object_id": mask.object_id,
-                "phrase": mask.phrase,
-                "score": round(float(mask.score), 4),
-                "box_xyxy": list(mask.box_xyxy),
-                "area_px": mask.area_px,
-                "aliases": list(mask.aliases),
-                "kept": mask.dropped is None,
-                "dropped": mask.dropped,
-                "file": path.relative_to(workspace.masks_dir).as_posix(),
-            }
-        )
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
+        drawn = list(threads.map(lambda mask: (_row(workspace, mask), mask_png(mask.mask)), masks))
+    for mask, (_, png) in zip(masks, drawn, strict=True):
+        write_bytes(mask_path(workspace, mask), png)
+    rows = [row for row, _ in drawn]
     size = list(masks[0].mask.shape[::-1]) if masks else None
     write_json(
         workspace.masks_json,
         {"schema": SCHEMA, "photo": workspace.photo, "image_size": size, "engine": engine, "masks": rows},
     )
-    return [*written, workspace.masks_json]
+    return [*(mask_path(workspace, mask) for mask in masks), workspace.masks_json]
+
+
+def _row(workspace: Workspace, mask: InstanceMask) -> dict[str, object]:
+    return {
+        "object_id": mask.object_id,
+        "phrase": mask.phrase,
+        "score": round(float(mask.score), 4),
+        "box_xyxy": list(mask.box_xyxy),
+        "area_px": mask.area_px,
+        "aliases": list(mask.aliases),
+        "kept": mask.dropped is None,
+        "dropped": mask.dropped,
+        "file": mask_path(workspace, mask).relative_to(workspace.masks_dir).as_posix(),
+    }
 
 
 def mask_path(workspace: Workspace, mask: InstanceMask) -> Path:

@@ -40,8 +40,22 @@ class MaskOptions:
     min_area_percent: float = 0.15  # of the photo; smaller masks are dropped
     duplicate_iou: float = 0.6  # two kept masks never overlap more than this
     max_objects: int = 12
+    border_filter: bool = True  # drop background and what the photo's edge cuts off
     masks_dir: Path | None = None  # engine "given": a folder of masks or RGBA cut-outs
+    # Engines "sam3" and "sam3-official" alone.
+    phrase_thresholds: tuple[tuple[str, float], ...] = ()  # (phrase, score threshold) instead of score_threshold
+    boxes: tuple[tuple[float, ...], ...] = ()  # x0, y0, x1, y1 px of the photo's file: one object each, no phrases
+    points: tuple[tuple[float, ...], ...] = ()  # x, y px of the photo's file: one object each, no phrases
+    sam3: str = "facebook/sam3"  # folder or hub repository of the checkpoint
+    device: str = "auto"
+    precision: str = "auto"
+    acceleration: str = "auto"
 
+
+SAM3_ENGINES = ("sam3", "sam3-official")
+SAM3_SCORE_THRESHOLD = 0.5  # Meta's own
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")  # auto: bf16 on CUDA, else fp32
+ACCELERATIONS = ("auto", "graph", "compile", "plain")  # auto: a CUDA graph on CUDA, else plain
 
 # What each preset of engine "native" means is in engines/objects_native.py.
 PRESETS = ("normal", "draft", "quality")

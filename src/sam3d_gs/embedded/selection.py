@@ -15,9 +15,9 @@ import numpy as np
 from sam3d_gs.embedded.colours import colour_shares, likeness
 from sam3d_gs.embedded.edges import tidy
 from sam3d_gs.embedded.regions import Proposal
+from sam3d_gs.mask_rules import COMPARED_SIDE_PX, Overlaps, unfit
 from sam3d_gs.options import MaskOptions
 
-_COMPARED_SIDE_PX = 512  # overlaps are measured on masks thinned out to this size
 _INSIDE = 0.7  # share of a mask inside another from which it counts as its part
 _OVERLAP = 0.4  # share of the smaller of two masks that may be shared when neither is a part of the other
 _RIVAL_SCORE = 0.5  # a part that stands for itself scores at least this share of its whole
@@ -26,10 +26,6 @@ _RIVAL_AREA = 0.55  # and is at most this share of it: more is the whole again, 
 _RIVAL_EMBEDDED = 0.5  # and at least this share of its outline lies against it: a cup on a saucer, not a sleeve
 _REMAINDER = 0.4  # a whole that keeps less than this share of its area is left out in favour of its parts
 _UNLIKELY = 0.25  # proposals below this share of the best score are fragments, by experience on real photos
-_BACKGROUND_CONTACT = 0.25  # share of the photo's outline that only walls, floors and skies take up
-_BACKGROUND_AREA, _BACKGROUND_SIDES = 0.2, 3
-_CUT_OFF_CONTACT = 0.5  # length along the photo's outline over the square root of the area
-_CUT_OFF_AREA = 0.12
 _THIN = 0.12  # thickness over the square root of the area; a disc has 1.13
 
 
@@ -54,10 +50,8 @@ def select(proposals: Sequence[Proposal], rgb: np.ndarray, options: MaskOptions 
         return []
     masks = [proposal.mask for proposal in proposals]
     scores = [proposal.score for proposal in proposals]
-    step = max(1, round(max(rgb.shape[:2]) / _COMPARED_SIDE_PX))
-    thin = np.stack([mask[step // 2 :: step, step // 2 :: step].ravel() for mask in masks]).astype(np.float32)
-    shared = thin @ thin.T
-    area = np.maximum(thin.sum(1), 1)
+    overlaps = Overlaps.of(masks)
+    shared, area = overlaps.shared, overlaps.area
 
     choices: dict[int, Choice] = {}
     kept: list[int] = []
@@ -79,21 +73,9 @@ def select(proposals: Sequence[Proposal], rgb: np.ndarray, options: MaskOptions 
 def _unfit(proposal: Proposal, best_score: float, options: MaskOptions) -> str | None:
     """Why a proposal is no object by itself, whatever the others are; None when it may be one."""
     mask, score = proposal.mask, proposal.score
-    height, width = mask.shape
-    share = float(mask.mean())
-    if share * 100 < options.min_area_percent:
-        return f"tiny: {share:.2%} of the photo, limit {options.min_area_percent}%"
-    if score < options.score_threshold:
-        return f"score {score:.2f} below the threshold {options.score_threshold:.2f}"
-    sides = [int(side.sum()) for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1])]
-    contact = sum(sides)
-    touched = sum(length > 0.02 * max(height, width) for length in sides)
-    if contact > _BACKGROUND_CONTACT * 2 * (height + width) or (
-        touched >= _BACKGROUND_SIDES and share > _BACKGROUND_AREA
-    ):
-        return f"background: {share:.0%} of the photo along {touched} of its borders"
-    if share < _CUT_OFF_AREA and contact > _CUT_OFF_CONTACT * float(mask.sum()) ** 0.5:
-        return "border fragment: cut off by the edge of the photo"
+    reason = unfit(mask, score, options.score_threshold, options)
+    if reason is not None:
+        return reason
     if _thickness(mask) < _THIN:
         return "thin fragment"
     if score < _UNLIKELY * best_score:
@@ -158,7 +140,7 @@ def _embedded(part: np.ndarray, rest: np.ndarray) -> float:
     """Share of the outline of `part` that lies against `rest`."""
     from scipy.ndimage import binary_dilation
 
-    step = max(1, round(max(part.shape) / _COMPARED_SIDE_PX))
+    step = max(1, round(max(part.shape) / COMPARED_SIDE_PX))
     part, rest = part[::step, ::step], rest[::step, ::step]
     around = binary_dilation(part, iterations=3) & ~binary_dilation(part)
     return float((rest & around).sum() / max(around.sum(), 1))
