@@ -15,10 +15,7 @@ written from the package's source and has not been run by us: it needs the train
 from __future__ import annotations
 
 import argparse
-import importlib
 import math
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -32,6 +29,7 @@ from machine import machine_line
 from PIL import Image
 from torch import Tensor
 
+from sam3d_gs.engines import sam3d_official as official
 from sam3d_gs.engines.objects_native import to_gaussians
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.gaussians.orbit import object_cameras
@@ -40,7 +38,6 @@ from sam3d_gs.gaussians.render import render
 from sam3d_gs.photo import load_photo
 from sam3d_gs.sam3d_torch.checkpoint import Checkpoint
 from sam3d_gs.sam3d_torch.config import Sam3dConfig
-from sam3d_gs.sam3d_torch.pose import Sam3dPose, to_opencv
 from sam3d_gs.sam3d_torch.runtime import Failure, PhotoGeometry, Request, Result, RuntimeOptions, Sam3dRuntime
 from sam3d_gs.sam3d_torch.sampler import structure_noise
 from sam3d_gs.types import Gaussians, Pose
@@ -137,17 +134,13 @@ class Official:
     name = "official"
 
     def __init__(self, checkout: Path, pipeline_yaml: Path, steps: int | None, slat_steps: int | None) -> None:
-        os.environ.setdefault(
-            "CONDA_PREFIX", sys.prefix
-        )  # its notebook module reads it without looking whether it is there
-        sys.path[:0] = [str(checkout), str(checkout / "notebook")]
-        self._pipeline = importlib.import_module("inference").Inference(str(pipeline_yaml), compile=False)._pipeline
+        self._pipeline = official.load_pipeline(checkout, pipeline_yaml)
         self._steps = {"stage1_inference_steps": steps, "stage2_inference_steps": slat_steps}
 
     def run(self, inputs: Inputs) -> SubjectResult:
         if inputs.voxels is not None:
             raise BadInputError("The official package finds its voxels itself.")
-        rgba = np.dstack([inputs.rgb, np.where(inputs.mask, 255, 0).astype(np.uint8)])
+        rgba = official.rgba(inputs.rgb, inputs.mask)
 
         def make() -> dict[str, Any]:
             with _given_noise(self._pipeline, inputs.noise):
@@ -155,25 +148,18 @@ class Official:
                     rgba,
                     pointmap=inputs.pointmap.cpu(),
                     decode_formats=["gaussian"],
-                    with_mesh_postprocess=False,
-                    with_texture_baking=False,
-                    with_layout_postprocess=False,
-                    use_vertex_color=True,
+                    **official.GAUSSIANS_ONLY,
                     **self._steps,
                 )
 
         make()
         made, seconds, peak_gib = _measured(make, torch.device(self._pipeline.device))
-        rotation, translation, scale = (
-            made[key][0].double().cpu().numpy() for key in ("rotation", "translation", "scale")
-        )
-        placed = Sam3dPose(rotation, translation, float(scale[0]))  # three equal scales
-        gaussians = _from_official(made["gaussian"][0])
-        return SubjectResult(made["coords"][:, 1:].cpu().numpy(), gaussians, to_opencv(placed), seconds, peak_gib)
+        gaussians, pose = official.gaussians(made["gaussian"][0]), official.pose(made)
+        return SubjectResult(made["coords"][:, 1:].cpu().numpy(), gaussians, pose, seconds, peak_gib)
 
     def close(self) -> None:
         del self._pipeline
-        torch.cuda.empty_cache()
+        official.free()
 
 
 @contextmanager
@@ -197,21 +183,6 @@ def _given_noise(pipeline: Any, noise: Noise) -> Iterator[None]:
         yield
     finally:
         del pipeline.sample_slat, structure._generate_noise, latent._generate_noise
-
-
-def _from_official(gaussian: Any) -> Gaussians:
-    """The package's Gaussian representation, activated, in our encodings."""
-
-    def array(tensor: Tensor) -> np.ndarray:
-        return tensor.detach().float().cpu().numpy()
-
-    return Gaussians(
-        means=array(gaussian.get_xyz),
-        quats=array(gaussian.get_rotation),
-        log_scales=array(gaussian.get_scaling.log()),
-        opacity_logits=array(gaussian.get_opacity[:, 0].double().logit(eps=1e-7)),
-        sh0=array(gaussian.get_features[:, 0]),
-    )
 
 
 def _measured(make: Callable[[], Any], device: torch.device) -> tuple[Any, float, float | None]:

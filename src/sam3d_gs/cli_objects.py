@@ -14,11 +14,11 @@ import typer
 from sam3d_gs.errors import UsageError
 from sam3d_gs.options import DEVICES, DTYPES, GAUSSIANS_PER_VOXEL, PRESETS, ObjectOptions
 
-_NATIVE = "Engine native: SAM 3D Objects in plain PyTorch"
+_PANEL = "SAM 3D Objects: engines native and sam3d-objects"
 
 
-def _native(help: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, rich_help_panel=_NATIVE, **more)
+def _checkpoint(help: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, rich_help_panel=_PANEL, **more)
 
 
 # Field of ObjectOptions -> how it is typed. The defaults are those of ObjectOptions.
@@ -35,28 +35,37 @@ _FLAGS: dict[str, Any] = {
     ],
     "checkpoints": Annotated[
         Path,
-        _native("Folder of the checkpoints, with pipeline.yaml; below the workspace if not found from here."),
+        _checkpoint("Folder of the checkpoints, with pipeline.yaml; below the workspace if not found from here."),
     ],
-    "moge": Annotated[Path | None, _native("MoGe's model.pt, when it is not beside the checkpoints.", dir_okay=False)],
-    "preset": Annotated[str, _native("draft (few steps), normal (the checkpoint's own) or quality (twice as many).")],
-    "steps": Annotated[int | None, _native("Steps for shape and pose; the preset's when not given.", min=1)],
-    "slat_steps": Annotated[int | None, _native("Steps for the looks; the preset's when not given.", min=1)],
-    "gaussians_per_voxel": Annotated[int | None, _native("4 or 32; the preset's when not given.")],
+    "moge": Annotated[
+        Path | None, _checkpoint("MoGe's model.pt, when it is not beside the checkpoints.", dir_okay=False)
+    ],
+    "preset": Annotated[
+        str, _checkpoint("draft (few steps), normal (the checkpoint's own) or quality (twice as many).")
+    ],
+    "steps": Annotated[int | None, _checkpoint("Steps for shape and pose; the preset's when not given.", min=1)],
+    "slat_steps": Annotated[int | None, _checkpoint("Steps for the looks; the preset's when not given.", min=1)],
+    "gaussians_per_voxel": Annotated[int | None, _checkpoint("4 or 32; the preset's when not given.")],
     "depth": Annotated[
         Path | None,
-        _native("Your own depth instead of MoGe: .npy or .exr in metres, .png in millimetres.", dir_okay=False),
+        _checkpoint("Your own depth instead of MoGe: .npy or .exr in metres, .png in millimetres.", dir_okay=False),
     ],
     "intrinsics": Annotated[
-        str | None, _native("Camera for --depth: fx,fy,cx,cy in pixels, or a file with a 3 x 3 matrix.")
+        str | None, _checkpoint("Camera for --depth: fx,fy,cx,cy in pixels, or a file with a 3 x 3 matrix.")
     ],
-    "dtype": Annotated[str, _native("auto, fp16, bf16 or fp32.")],
-    "device": Annotated[str, _native("auto, cuda, cpu or mps.")],
+    "dtype": Annotated[str, _checkpoint("auto, fp16, bf16 or fp32.")],
+    "device": Annotated[str, _checkpoint("auto, cuda, cpu or mps.")],
     "vram_gib": Annotated[
         float | None,
-        _native("Stay within this much memory, in GiB, by loading the networks in turn.", "--vram", min=0.5),
+        _checkpoint("Stay within this much memory, in GiB, by loading the networks in turn.", "--vram", min=0.5),
     ],
 }
-_NATIVE_ONLY = tuple(name for name in _FLAGS if name not in ("seed", "fov_deg"))
+_CHECKPOINT_OPTIONS = tuple(name for name in _FLAGS if name not in ("seed", "fov_deg"))
+# What the engines with checkpoints take of them; the other engines take none.
+_TAKEN = {
+    "native": _CHECKPOINT_OPTIONS,
+    "sam3d-objects": ("checkpoints", "preset", "steps", "slat_steps", "gaussians_per_voxel"),
+}
 
 
 def takes_object_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -82,9 +91,10 @@ def takes_object_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def object_options(engine: str, wish: ObjectOptions, photos: Sequence[Path], workspace: Path) -> ObjectOptions:
     """The options with their engine, checked, paths absolute. Raises UsageError when they contradict each other."""
-    changed = [name for name in _NATIVE_ONLY if getattr(wish, name) != getattr(ObjectOptions, name)]
-    if changed and engine != "native":
-        raise UsageError(f"{_flag(changed[0])} is for engine 'native' of objects, not {engine!r}. Leave it out.")
+    for name in _CHECKPOINT_OPTIONS:
+        if getattr(wish, name) != getattr(ObjectOptions, name) and name not in _TAKEN.get(engine, ()):
+            fit = " or ".join(repr(other) for other, taken in _TAKEN.items() if name in taken)
+            raise UsageError(f"{_flag(name)} is for engine {fit} of objects, not {engine!r}. Leave it out.")
     for name, known in (("preset", PRESETS), ("dtype", DTYPES), ("device", DEVICES)):
         if getattr(wish, name) not in known:
             raise UsageError(f"Unknown {name} {getattr(wish, name)!r}. Expected {' or '.join(known)}.")
@@ -97,7 +107,7 @@ def object_options(engine: str, wish: ObjectOptions, photos: Sequence[Path], wor
         raise UsageError("--depth takes the place of MoGe. Leave --moge or --depth out.")
     if wish.depth and len(photos) > 1:
         raise UsageError(f"--depth is of one photo, {len(photos)} are given. Run them one by one.")
-    if engine != "native":
+    if engine not in _TAKEN:
         return replace(wish, engine=engine)
     checkpoints = wish.checkpoints
     if not checkpoints.exists():

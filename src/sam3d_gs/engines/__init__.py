@@ -22,11 +22,12 @@ ENGINES: dict[str, dict[str, str]] = {
     "objects": {
         "embedded": "sam3d_gs.engines.objects_embedded:EmbeddedObjects",
         "native": "sam3d_gs.engines.objects_native:NativeObjects",
+        "sam3d-objects": "sam3d_gs.engines.objects_sam3d:OfficialObjects",
     },
 }
 
 # Where an engine's packages are: the extra to install, named when an import fails.
-_EXTRAS = {"embedded": "embedded"}
+_EXTRAS = {"embedded": "embedded", "sam3d-objects": "native"}
 
 
 def load_engine(stage: str, name: str, options: Any) -> Any:
