@@ -174,6 +174,11 @@ def test_unusable_depth_files(tmp_path: Path) -> None:
     refused("empty.npy", "no readable .npy")
     np.save(tmp_path / "pickle.npy", np.array([{}], dtype=object), allow_pickle=True)
     refused("pickle.npy", "no readable .npy")
+    (tmp_path / "text.npy").write_text("hello")
+    refused("text.npy", "no readable .npy file: (?!.*pickle)")  # no advice to run what is in it
+    np.savez(tmp_path / "archive.npz", np.ones((4, 5)))
+    (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
+    refused("archive.npy", "no readable .npy")
     np.save(tmp_path / "rgb.npy", np.ones((4, 5, 3)))
     refused("rgb.npy", "one number per pixel")
     np.save(tmp_path / "bool.npy", np.ones((4, 5), bool))
@@ -235,8 +240,12 @@ def test_unusable_intrinsics(source: str) -> None:
 
 def test_unusable_intrinsics_files(tmp_path: Path) -> None:
     for name in ("k.json", "k.npy", "k.txt"):
-        with pytest.raises(BadInputError, match=name):
+        with pytest.raises(BadInputError, match=f"No file of camera intrinsics at .*{name}"):
             pointmap.read_intrinsics(str(tmp_path / name))
+    for matrix in (np.eye(3) * 1j, np.full((3, 3), "50"), np.eye(3) > 0):
+        np.save(tmp_path / "k.npy", matrix)
+        with pytest.raises(BadInputError, match=r"k\.npy.*no numbers"):
+            pointmap.read_intrinsics(str(tmp_path / "k.npy"))
     contents = [
         '{"fx": 50}',
         '{"K": "no"}',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -136,7 +137,7 @@ def test_a_small_budget_gives_the_same_objects_one_by_one(
     assert latent_calls["latent"] == 1
     assert all(same(a, b) for a, b in zip([first, *results], made, strict=True))
     assert together == [{"latent_flow", "gaussian_decoder"}] * 2
-    assert "more than there is" in caplog.text
+    assert "more than may be used" in caplog.text
 
 
 def test_dino_looks_once_at_the_photo_and_once_at_every_object(
@@ -303,6 +304,20 @@ def test_numbers_that_are_none_fail_their_object(
     monkeypatch.setattr(module, function, spoil)
     reason = reason_of(runtime, rgb, geometry, Request("bad", disc(50)))
     assert reason == f"The {stage} stage gave NaN or infinite values. Try another --seed."
+
+
+def test_logits_that_are_none_are_not_taken_for_emptiness(
+    runtime: Sam3dRuntime, rgb: np.ndarray, geometry: PhotoGeometry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = runtime._network("structure_decoder")
+    original, calls = decoder.forward, []
+
+    def spoilt(latent: Tensor) -> Tensor:
+        calls.append(1)
+        return original(latent) * (math.nan if len(calls) == 1 else 1)
+
+    monkeypatch.setattr(decoder, "forward", spoilt)
+    assert "The first stage gave NaN" in reason_of(runtime, rgb, geometry, Request("bad", disc(50)))
 
 
 def test_no_voxel_fails_the_object(

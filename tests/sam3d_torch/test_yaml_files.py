@@ -180,7 +180,7 @@ def test_another_crop_in_stage_two_is_refused(edit: Edit) -> None:
 
 
 def test_a_folder_without_files(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match=r"pipeline\.yaml"):
+    with pytest.raises(BadInputError, match=r"no pipeline\.yaml.*--checkpoints"):
         read_config(tmp_path)
 
 

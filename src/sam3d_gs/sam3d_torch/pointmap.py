@@ -152,7 +152,8 @@ def read_depth(path: Path, unit_m: float | None = None) -> np.ndarray:
 
 def _read_npy(path: Path) -> np.ndarray:
     try:
-        return np.asarray(np.load(path, allow_pickle=False))
+        with path.open("rb") as file:  # not numpy.load, which also opens archives and speaks of pickles
+            return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise BadInputError(
             f"{path} is no readable .npy file: {_first_line(error)}. Write it with numpy.save."
@@ -201,13 +202,16 @@ def read_intrinsics(source: str, photo_size: tuple[int, int] | None = None) -> n
     """
     path = Path(source)
     suffix = path.suffix.lower()
+    if suffix in (".json", ".npy", ".txt") and not path.is_file():
+        raise BadInputError(f"No file of camera intrinsics at {path}. Correct --intrinsics, or give fx,fy,cx,cy.")
     size = None
     if suffix == ".json":
         numbers, size = _from_json(read_json(path, "file of camera intrinsics"), source)
     elif suffix == ".npy":
-        if not path.is_file():
-            raise BadInputError(f"No file of camera intrinsics at {path}.")
-        numbers = _read_npy(path).ravel().tolist()
+        matrix = _read_npy(path)
+        if matrix.dtype.kind not in "iuf":
+            raise _no_camera(source, f"it holds {matrix.dtype}, no numbers")
+        numbers = matrix.ravel().tolist()
     else:
         numbers = _numbers(_text(path) if suffix == ".txt" else source, source)
     K = _matrix(numbers, source)

@@ -237,7 +237,10 @@ class Sam3dRuntime:
         plan = self.plan(rgb.shape[0] * rgb.shape[1])
         log.debug("Stages by pass: %s; at most %.1f GiB.", plan.passes, plan.peak_bytes / memory.GIB)
         if not plan.fits:
-            log.warning("This may need %.1f GiB, more than there is.", plan.peak_bytes / memory.GIB)
+            log.warning(
+                "This may need %.1f GiB of memory, more than may be used; objects that do not fit are left out.",
+                plan.peak_bytes / memory.GIB,
+            )
         geometry = PhotoGeometry(geometry.pointmap.to(self.device), geometry.K, geometry.scale_source)
         photo = _Photo(rgb, geometry, full_image(rgb, self.config.preprocess, self.device))
         passes = [[s for s in stages if s != "geometry"] for stages in plan.passes if stages != ("geometry",)]
@@ -338,7 +341,11 @@ class Sam3dRuntime:
         coords = job.request.coords
         if coords is None:
             resolution = self.config.latent_flow.resolution
-            coords, factor = downsample(surface(decoder(latents[SHAPE])), resolution)
+            logits = decoder(latents[SHAPE])
+            if not _finite(logits):
+                job.failure = self._not_finite("first")
+                return
+            coords, factor = downsample(surface(logits), resolution)
         if not len(coords):
             job.failure = "The first stage left no voxel occupied. Try another --seed, or a cleaner mask."
             return

@@ -6,6 +6,7 @@ that package. A tensor is read from the disk when it is copied, so a file larger
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from sam3d_gs.errors import BadInputError, MissingPackageError
+
+_PYTHON_OBJECT = re.compile(r"unsupported global:? (?:GLOBAL )?([\w.]+)", re.IGNORECASE)  # what torch.load refused
 
 
 class WeightFile(Mapping[str, Tensor]):
@@ -110,12 +113,31 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _unreadable(path: Path, error: Exception) -> BadInputError:
-    with path.open("rb") as stream:
-        start = stream.read(64)
+    return BadInputError(f"{path} is not a readable file of weights: {_reason(path, error)}. Download it again.")
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """What is wrong, in our words: torch's own advice is to load such a file without its safeguards."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(64)
+    except OSError as unopened:
+        return unopened.strerror or type(unopened).__name__
+    if not start:
+        return "it is empty"
     if start.startswith(b"version https://git-lfs"):
-        reason = "it is a Git LFS pointer, the weights themselves were not downloaded"
-    elif path.suffix != ".safetensors" and start.startswith(b"PK") and not zipfile.is_zipfile(path):
-        reason = f"it ends early, after {path.stat().st_size:,} bytes"
-    else:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return BadInputError(f"{path} is not a readable file of weights: {reason}. Download it again.")
+        return "it is a Git LFS pointer, the weights themselves were not downloaded"
+    if start.lstrip().startswith(b"<"):
+        return "it is a web page, the weights themselves were not downloaded"
+    if path.suffix == ".safetensors" or isinstance(error, OSError):
+        return _first_line(error)
+    if start.startswith(b"PK") and not zipfile.is_zipfile(path):
+        return f"it ends early, after {path.stat().st_size:,} bytes"
+    found = _PYTHON_OBJECT.search(str(error))
+    if found:
+        return f"it holds the Python object {found[1]}, and nothing but tensors is loaded"
+    return _first_line(error) if isinstance(error, RuntimeError) else "it was not written by torch.save"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -31,6 +31,7 @@ from sam3d_gs.sam3d_torch.yaml_networks import (
 )
 from sam3d_gs.sam3d_torch.yaml_section import Section
 
+REPOSITORY = "facebook/sam-3d-objects"  # where the weights are published, behind their licence
 DTYPES = ("float16", "bfloat16", "float32")
 
 
@@ -52,6 +53,11 @@ def read_config(folder: Path) -> Sam3dConfig:
 
 def read_folder(folder: Path) -> tuple[Sam3dConfig, CheckpointFiles]:
     """The configuration and the weight files of a checkpoint folder; the YAML files alone are opened."""
+    if not (folder / "pipeline.yaml").is_file():
+        raise BadInputError(
+            f"No checkpoints at {folder}: there is no pipeline.yaml. Download those of {REPOSITORY} from Hugging Face, "
+            "or give --checkpoints the folder that holds it."
+        )
     pipeline = Section.read(folder / "pipeline.yaml", "pipeline file")
     pipeline.target("InferencePipelinePointMap")
 

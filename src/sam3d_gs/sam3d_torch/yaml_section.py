@@ -26,10 +26,10 @@ class Section:
     @classmethod
     def read(cls, file: Path, what: str) -> Section:
         """The top of a file. Raises BadInputError when it is missing, not YAML, or no mapping."""
+        if not file.is_file():
+            raise BadInputError(f"No {what} at {file}. Download it, or correct the folder given to --checkpoints.")
         try:
             value = yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER)
-        except FileNotFoundError as error:
-            raise BadInputError(f"No {what} at {file}. Give --checkpoints the folder that holds it.") from error
         except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
             reason = " ".join(str(error).split())
             raise BadInputError(f"{file} is not a readable {what}: {reason}. Download it again.") from error
