@@ -75,8 +75,9 @@ class ObjectOptions:
     seed: int = 0
     fov_deg: float = 55.0  # along the photo's longer side, when nothing else tells the focal length
     # Engine "native" alone; None is the preset's or the checkpoint's own.
-    checkpoints: Path = Path("sam-3d-objects/checkpoints/hf")  # where the official package keeps them
-    moge: Path | None = None  # MoGe's model.pt, when it lies elsewhere
+    # What lies there counts, not where: where the official package keeps them; MoGe's model.pt when it is elsewhere.
+    checkpoints: Path = field(default=Path("sam-3d-objects/checkpoints/hf"), metadata=SAME_RESULT)
+    moge: Path | None = field(default=None, metadata=SAME_RESULT)
     preset: str = "normal"
     steps: int | None = None  # of the first stage (shape and pose)
     slat_steps: int | None = None  # of the second (one latent per voxel)

@@ -7,9 +7,11 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from sam3d_gs.cli import main
@@ -19,6 +21,7 @@ from sam3d_gs.errors import EXIT_FAILED, EXIT_PARTIAL, EXIT_STOPPED, EXIT_USAGE,
 from sam3d_gs.gaussians import pt
 from sam3d_gs.gaussians.pt import read_pt
 from sam3d_gs.options import ObjectOptions
+from sam3d_gs.sam3d_torch import pose
 from sam3d_gs.sam3d_torch.runtime import object_seed
 from sam3d_gs.sam3d_torch.synthetic import make_checkpoints
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject
@@ -132,6 +135,60 @@ def test_a_stopped_run_goes_on_with_the_missing_objects(
     assert len(objects_of(tmp_path)) == 2
     code, out, _ = lift(picture, masks)
     assert "objects: up to date" in out
+
+
+def test_other_checkpoints_make_the_objects_again(
+    lift: Run, picture: Path, masks: Path, checkpoints: Path, tmp_path: Path
+) -> None:
+    def summary(folder: Path) -> str:
+        code, out, err = lift(picture, masks, "--checkpoints", folder)
+        assert code == 0, err
+        return out.splitlines()[-1]
+
+    assert "objects: 2 objects" in summary(checkpoints)
+    moved = Path(shutil.copytree(checkpoints, tmp_path / "moved"))
+    assert "up to date" in summary(moved)
+    yaml = moved / "pipeline.yaml"
+    yaml.write_text(yaml.read_text().replace("ss_rescale_t: 3.0", "ss_rescale_t: 2.0"))
+    assert "objects: 2 objects" in summary(moved)
+    assert "up to date" in summary(moved)
+    # Other numbers in a file of the same size.
+    shutil.copy(make_checkpoints(tmp_path / "others", seed=1) / "ss_decoder.ckpt", moved)
+    assert "objects: 2 objects" in summary(moved)
+
+
+def test_the_object_stands_where_its_depth_is(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tilted plane, a camera whose centre is off: where the networks say "no offset", the object is on the mask."""
+    fx, fy, cx, cy = 95.0, 105.0, 42.0, 40.0
+    u_px, v_px = np.meshgrid(np.arange(100) + 0.5, np.arange(75) + 0.5)
+    depth_m = 1 / (0.3 + 0.0016 * (u_px - 50) - 0.0024 * (v_px - 37))
+    np.save(tmp_path / "depth.npy", depth_m)
+    mask = np.zeros((75, 100), bool)
+    mask[10:25, 62:83] = True
+    decoded = pose.decode
+
+    def centred(latents: dict[str, torch.Tensor], *normalisation: Any) -> pose.Sam3dPose:
+        still = torch.zeros_like(latents["translation"])
+        return decoded({**latents, "translation": still}, *normalisation)
+
+    monkeypatch.setattr(pose, "decode", centred)
+    options = ObjectOptions(
+        "native",
+        checkpoints=checkpoints,
+        depth=tmp_path / "depth.npy",
+        intrinsics=f"{fx},{fy},{cx},{cy}",
+        steps=1,
+        slat_steps=1,
+    )
+    photo = Photo(Path("plane.png"), "plane", np.full((75, 100, 3), 128, np.uint8), "0")
+    (made,) = NativeObjects(options).objects(photo, [InstanceMask("00-a-0", "a", mask, 1.0)], ["00-a-0"])
+    assert isinstance(made, PlacedObject)
+    x, y, z = made.pose.translation
+    assert z == pytest.approx(np.median(depth_m[mask]), rel=1e-3)
+    assert fx * x / z + cx == pytest.approx(u_px[mask].mean(), abs=0.5)
+    assert fy * y / z + cy == pytest.approx(v_px[mask].mean(), abs=0.5)
 
 
 def test_a_bad_mask_fails_alone(lift: Run, picture: Path, masks: Path, tmp_path: Path) -> None:

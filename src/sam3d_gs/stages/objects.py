@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ from sam3d_gs.stages.bookkeeping import (
 from sam3d_gs.types import InstanceMask
 
 log = logging.getLogger("sam3d_gs")
+
+_END_BYTES = 1 << 20  # of a weight file; the directories of the official ones are smaller
 
 
 def run(context: Context, options: ObjectOptions, engine: Callable[[], ObjectEngine]) -> StageResult:
@@ -95,8 +98,31 @@ def _masks_hash(context: Context, masks: Sequence[InstanceMask]) -> str:
 
 
 def _own_files(options: ObjectOptions) -> dict[str, str]:
-    """Hashes of the files the user gave beside photo and masks. Raises BadInputError when the depth is not there."""
+    """Hashes of the files that matter beside photo and masks. Raises BadInputError when the depth is not there."""
     if options.depth and not options.depth.is_file():
         raise BadInputError(f"No depth at {options.depth}. Give --depth a .npy, .png or .exr of the photo.")
     given = {"depth": options.depth, "intrinsics": options.intrinsics and Path(options.intrinsics)}
-    return {name: sha256_of(path) for name, path in given.items() if path and path.is_file()}
+    hashes = {name: sha256_of(path) for name, path in given.items() if path and path.is_file()}
+    if options.engine != "embedded":
+        hashes["checkpoints"] = _checkpoints_hash(options)
+    return hashes
+
+
+def _checkpoints_hash(options: ObjectOptions) -> str:
+    """Tells checkpoints apart without reading gigabytes: the YAML files, and of every weight file its size and end.
+
+    A file of torch.save ends with a directory that holds a checksum of every tensor.
+    """
+    folder = options.checkpoints
+    found = {path.name: path for path in (*folder.glob("*"), *folder.glob("checkpoints/*")) if path.is_file()}
+    if options.moge and options.moge.is_file():
+        found["moge"] = options.moge
+    return fingerprint([[name, *_outline(path)] for name, path in sorted(found.items())])
+
+
+def _outline(path: Path) -> tuple[int, str]:
+    """Size, and a hash of the last part."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - _END_BYTES))
+        return size, hashlib.sha256(file.read()).hexdigest()
