@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +11,7 @@ pytest.importorskip("torch")
 
 import torch
 
+from sam3d_gs import sam3d_torch
 from sam3d_gs.sam3d_torch import ops
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -90,6 +92,17 @@ def test_kernels_in_the_interpreter():
     env = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_where_triton_does_not_work_the_plain_operations_do(monkeypatch, caplog):
+    def no_compiler(device):
+        raise RuntimeError("Failed to find C compiler.\nPlease specify one.")
+
+    monkeypatch.setattr(sam3d_torch, "kernels", SimpleNamespace(try_out=no_compiler), raising=False)
+    ops._kernels.cache_clear()
+    assert ops._kernels(torch.device("cpu")) is None
+    ops._kernels.cache_clear()
+    assert "Triton does not work here (Failed to find C compiler.)" in caplog.text
 
 
 @pytest.mark.gpu

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
-from sam3d_gs.sam3d_torch.memory import GIB, STAGES, UNCOUNTED, Networks, budget_bytes, is_out_of_memory, plan
+from sam3d_gs.sam3d_torch.memory import (
+    GIB,
+    STAGES,
+    UNCOUNTED,
+    Networks,
+    budget_bytes,
+    is_out_of_memory,
+    plan,
+    set_limit,
+    working_bytes,
+)
+from sam3d_gs.sam3d_torch.random_networks import full_config
+from sam3d_gs.sam3d_torch.voxels import VOXEL_LIMIT
 
 # The released networks in 16 bits, DINO shared, and working memory of about the size that goes with them; MiB.
 WEIGHTS = {
@@ -80,6 +94,29 @@ def test_networks_are_loaded_once_and_let_go() -> None:
     assert not list(networks)
 
 
+def test_the_limit_takes_a_card_without_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[float, int]] = []
+    card = SimpleNamespace(total_memory=8 * GIB)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda share, device: limits.append((share, device))
+    )
+    set_limit(torch.device("cuda"), 2.0)
+    set_limit(torch.device("cuda:1"), None)
+    set_limit(torch.device("cpu"), 2.0)
+    assert limits == [(0.25, 2), (1.0, 1)]
+
+
+def test_the_latent_stage_counts_the_largest_gather() -> None:
+    work = working_bytes(full_config(), torch.float16, 1, 0)["latent"]
+    keys_values = 2 * 24 * 5496 * 1024 * 2
+    gathered = 2 * VOXEL_LIMIT * 27 * (128 + 128) * 2  # both groups, the way up joined with the way down
+    rows = 2 * VOXEL_LIMIT * 128 * 2
+    # Beside the gathered neighbours: what was joined, its norm, the skip connection and the result.
+    assert work >= keys_values + gathered + (2 + 2 + 1 + 1) * rows
+
+
 def test_budget_on_the_cpu_is_what_the_user_says() -> None:
     assert budget_bytes(torch.device("cpu"), None) is None
     assert budget_bytes(torch.device("cpu"), 1.5) == 1.5 * GIB
@@ -92,6 +129,7 @@ def test_budget_on_the_cpu_is_what_the_user_says() -> None:
         (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
         (MemoryError(), True),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("shape mismatch"), False),
     ],
 )

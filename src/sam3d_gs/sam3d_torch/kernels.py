@@ -71,26 +71,27 @@ def _norm(
         return
     block = triton.next_power_of_2(width)
     tall = max(1, _TILE // block)
-    _norm_kernel[(triton.cdiv(rows, tall),)](
-        x,
-        y,
-        gate,
-        weight,
-        bias,
-        out,
-        rows,
-        0 if y is None or y.dim() == 1 else width,
-        eps,
-        WIDTH=width,
-        BLOCK=block,
-        ROWS=tall,
-        ADD=y is not None,
-        GATE=gate is not None,
-        WEIGHT=weight is not None,
-        BIAS=bias is not None,
-        SILU=silu,
-        num_warps=4,
-    )
+    with torch.cuda.device_of(x):  # Triton launches on the current card, wherever the tensors are
+        _norm_kernel[(triton.cdiv(rows, tall),)](
+            x,
+            y,
+            gate,
+            weight,
+            bias,
+            out,
+            rows,
+            0 if y is None or y.dim() == 1 else width,
+            eps,
+            WIDTH=width,
+            BLOCK=block,
+            ROWS=tall,
+            ADD=y is not None,
+            GATE=gate is not None,
+            WEIGHT=weight is not None,
+            BIAS=bias is not None,
+            SILU=silu,
+            num_warps=4,
+        )
 
 
 def residual_norm(
@@ -154,15 +155,22 @@ def unit_heads_(qkv: Tensor, q_gamma: Tensor, k_gamma: Tensor) -> Tensor:
     heads, width = qkv.shape[-2:]
     rows = qkv.numel() // (3 * heads * width)
     if rows:
-        _unit_heads_kernel[(rows,)](
-            qkv,
-            q_gamma,
-            k_gamma,
-            width**0.5,
-            HEADS=heads,
-            WIDTH=width,
-            BLOCK_HEADS=triton.next_power_of_2(heads),
-            BLOCK_WIDTH=triton.next_power_of_2(width),
-            num_warps=4,
-        )
+        with torch.cuda.device_of(qkv):
+            _unit_heads_kernel[(rows,)](
+                qkv,
+                q_gamma,
+                k_gamma,
+                width**0.5,
+                HEADS=heads,
+                WIDTH=width,
+                BLOCK_HEADS=triton.next_power_of_2(heads),
+                BLOCK_WIDTH=triton.next_power_of_2(width),
+                num_warps=4,
+            )
     return qkv
+
+
+def try_out(device: torch.device) -> None:
+    """Compile and run a kernel; raises whatever stands in the way."""
+    gamma = torch.ones(1, 16, device=device)
+    unit_heads_(torch.ones(1, 3, 1, 16, device=device), gamma, gamma)

@@ -124,7 +124,9 @@ def _latent_flow(config: Sam3dConfig, size: int, per_value: int) -> int:
     pooled = int(VOXEL_LIMIT * POOLED_SHARE)
     keys_values = 2 * flow.blocks * context_tokens(config.latent_condition) * flow.width * size
     blocks = GUIDED * pooled * flow.width * per_value
-    convolutions = TAPS * size * max(VOXEL_LIMIT * flow.io_channels[0], pooled * flow.width)
+    # The last blocks gather the features of the way up beside those of the way down, for both groups at once.
+    joined = GUIDED * VOXEL_LIMIT * 2 * flow.io_channels[0]
+    convolutions = TAPS * size * max(joined, pooled * flow.width)
     skips = GUIDED * VOXEL_LIMIT * flow.io_channels[0] * per_value
     return keys_values + max(blocks, convolutions + skips)
 
@@ -183,7 +185,7 @@ def budget_bytes(device: torch.device, vram_gib: float | None) -> int | None:
     asked = None if vram_gib is None else int(vram_gib * GIB)
     if device.type != "cuda":
         return asked
-    free, _ = torch.cuda.mem_get_info(device)
+    free, _ = torch.cuda.mem_get_info(_index(device))
     free += torch.cuda.memory_reserved(device)  # what this process holds already it may use
     return free if asked is None else min(asked, free)
 
@@ -193,10 +195,16 @@ def set_limit(device: torch.device, vram_gib: float | None) -> None:
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         share = 1.0 if vram_gib is None else min(1.0, vram_gib * GIB / total)
-        torch.cuda.set_per_process_memory_fraction(share, device)
+        torch.cuda.set_per_process_memory_fraction(share, _index(device))
 
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # MPS, CPU: plain RuntimeErrors
+def _index(device: torch.device) -> int:
+    """The number of a card: not all of PyTorch's functions take "cuda" for the current one."""
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
+# MPS, CPU, and the libraries that allocate beside PyTorch (cuBLAS, cuDNN): plain RuntimeErrors.
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

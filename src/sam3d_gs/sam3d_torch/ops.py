@@ -6,25 +6,39 @@ give the same numbers up to rounding. Statistics are always computed in float32.
 
 from __future__ import annotations
 
+import logging
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+log = logging.getLogger("sam3d_gs")
+
 
 @cache
-def _kernels():  # type: ignore[no-untyped-def]
-    """The Triton kernels, or None where Triton is not installed."""
+def _kernels(device: torch.device):  # type: ignore[no-untyped-def]
+    """The Triton kernels, or None where Triton is not installed or does not work.
+
+    It needs a C compiler and Python's headers on the machine, and a card that it still supports.
+    """
     try:
         from sam3d_gs.sam3d_torch import kernels
     except ImportError:
+        return None
+    try:
+        kernels.try_out(device)
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a compiler, a linker or a driver may raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        log.warning("Triton does not work here (%s): going on without its kernels, somewhat slower.", reason)
         return None
     return kernels
 
 
 def _fused(x: Tensor):  # type: ignore[no-untyped-def]
-    return _kernels() if x.is_cuda else None
+    return _kernels(x.device) if x.is_cuda else None
 
 
 def residual_norm(
