@@ -10,13 +10,26 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "sam3d_gs"
-HEAVY = {"torch", "numba", "scipy", "skimage", "viser", "gsply", "gsplat", "safetensors", "transformers", "vllm", "cv2"}
+HEAVY = {
+    "torch",
+    "numba",
+    "scipy",
+    "skimage",
+    "viser",
+    "gsply",
+    "gsplat",
+    "safetensors",
+    "transformers",
+    "vllm",
+    "cv2",
+    "huggingface_hub",
+}
 # Only these may import heavy packages at the top of the file; they are themselves imported late.
 HEAVY_PLACES = ("engines/", "embedded/", "sam3d_torch/", "sam3_masks/", "viewer.py", "gaussians/rasterise")
 # Lower layers never import higher ones.
 LAYERS = [
     ("types", "options", "errors"),
-    ("files", "manifest", "workspace", "photo", "png"),
+    ("files", "manifest", "workspace", "photo", "png", "repositories", "hub", "transfer"),
     ("phrase_files", "mask_files", "mask_rules", "scene_files", "gaussians", "engines.api"),
     ("embedded", "sam3d_torch", "sam3_masks"),
     ("engines", "overlay", "pictures", "report", "report_pictures", "viewer"),

@@ -1,0 +1,120 @@
+"""The weights of the full profile: which repositories of the hub, what of them is needed, and where it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+from sam3d_gs.errors import UsageError
+from sam3d_gs.options import ObjectOptions
+
+# No engine reads these.
+_NEVER = (".git*", "*.md", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.mp4", "*.pdf")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One repository of models. File names here are the hub's, `prefix` included."""
+
+    name: str  # what a user types
+    id: str  # owner/name on the hub
+    what: str
+    licence: str = "see its page"
+    gated: bool = False  # somebody must grant access first
+    gib: float | None = None  # of what is wanted, about
+    essential: tuple[str, ...] = ("config.json",)  # without these it is not there; the first one is asked for access
+    extra: tuple[str, ...] = ()  # patterns: no Gaussian needs these, so only `--all` takes them
+    prefix: str = ""  # only files below; it is left away in a folder
+    folder: Path | None = None  # where the files go; None: the hub's cache
+    sizes: Mapping[str, int] = field(default_factory=dict)  # bytes, of the release we know, when nobody can be asked
+
+    def wants(self, name: str, everything: bool = False) -> bool:
+        """Whether a file of the repository is to be downloaded."""
+        if not name.startswith(self.prefix) or any(fnmatch(name.rsplit("/", 1)[-1], pattern) for pattern in _NEVER):
+            return False
+        return everything or not any(fnmatch(name, pattern) for pattern in self.extra)
+
+
+_SAM3D_SIZES = {
+    "pipeline.yaml": 3_548,
+    "ss_generator.yaml": 5_076,
+    "ss_generator.ckpt": 6_690_136_964,
+    "slat_generator.yaml": 1_986,
+    "slat_generator.ckpt": 4_906_537_684,
+    "ss_decoder.yaml": 244,
+    "ss_decoder.ckpt": 147_609_242,
+    "slat_decoder_gs.yaml": 576,
+    "slat_decoder_gs.ckpt": 171_476_155,
+    "slat_decoder_gs_4.yaml": 575,
+    "slat_decoder_gs_4.ckpt": 170_269_801,
+}
+
+REPOSITORIES = (
+    Repository(
+        "qwen3-vl",
+        "Qwen/Qwen3-VL-8B-Thinking",
+        what="phrases: names the objects",
+        licence="Apache-2.0",
+        gib=16.4,
+    ),
+    Repository(
+        "sam3",
+        "facebook/sam3",
+        what="masks: finds their pixels",
+        licence="SAM License",
+        gated=True,
+        gib=3.2,
+        essential=("config.json", "model.safetensors"),
+        extra=("sam3.pt",),  # engine `sam3-official` reads this one instead of model.safetensors
+    ),
+    Repository(
+        "sam-3d-objects",
+        "facebook/sam-3d-objects",
+        what="objects: lifts masks to Gaussians",
+        licence="SAM License",
+        gated=True,
+        gib=11.3,
+        essential=tuple(f"checkpoints/{name}" for name in _SAM3D_SIZES),
+        extra=("checkpoints/*mesh*", "checkpoints/*encoder*"),
+        prefix="checkpoints/",
+        folder=ObjectOptions.checkpoints,
+        sizes={f"checkpoints/{name}": size for name, size in _SAM3D_SIZES.items()},
+    ),
+    Repository(
+        "moge",
+        "Ruicheng/moge-vitl",
+        what="objects: depth of the photo",
+        licence="MIT",
+        gib=1.2,
+        essential=("model.pt",),
+        sizes={"model.pt": 1_256_823_446},
+    ),
+)
+
+# Engine -> the repositories it reads. Engines that are not named need none.
+ENGINE_REPOSITORIES: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("phrases", "vllm"): ("qwen3-vl",),
+    ("masks", "sam3"): ("sam3",),
+    ("masks", "sam3-official"): ("sam3",),
+    ("objects", "sam3d-objects"): ("sam-3d-objects", "moge"),
+    ("objects", "native"): ("sam-3d-objects", "moge"),
+}
+
+
+def find_repository(name: str) -> Repository:
+    """By its short name or its id; any other owner/name is taken whole, into the hub's cache."""
+    for repository in REPOSITORIES:
+        if name in (repository.name, repository.id):
+            return repository
+    owner, slash, rest = name.partition("/")
+    if owner and slash and rest and "/" not in rest:
+        return Repository(name, name, what="a model of your own choice")
+    known = ", ".join(repository.name for repository in REPOSITORIES)
+    raise UsageError(f"Unknown checkpoints {name!r}. Expected {known}, or owner/name of any repository on the hub.")
+
+
+def in_folder(repository: Repository, folder: Path | None) -> Repository:
+    """The same repository, its files in a folder of the user's."""
+    return replace(repository, folder=folder) if folder else repository

@@ -1,0 +1,80 @@
+"""What the hub says of access, in every way it can say no."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from sam3d_gs.errors import Sam3dGsError
+from sam3d_gs.hub import Hub
+from tests.hub import COMMIT, GATES, GOOD_TOKEN, FakeHub, serving
+
+pytest.importorskip("huggingface_hub")
+
+FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 20}
+
+
+def _ask(tmp_path: Path, fake: FakeHub, token: str | None, repository: str = "a/model") -> str:
+    with serving(fake):
+        return Hub(fake.endpoint, tmp_path, token).access(repository, "config.json").state
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_each_answer_of_a_gated_repository(tmp_path: Path, gate: str) -> None:
+    fake = FakeHub({"a/model": FILES}, gates={"a/model": gate})
+    assert _ask(tmp_path, fake, GOOD_TOKEN) == gate
+
+
+def test_tokens(tmp_path: Path) -> None:
+    fake = FakeHub({"a/model": FILES}, gates={"a/model": "granted"})
+    assert _ask(tmp_path, fake, None) == "no token"
+    assert _ask(tmp_path, fake, "hf_old") == "bad token"
+    assert _ask(tmp_path, FakeHub({"a/model": FILES}), None) == "granted"
+
+
+def test_no_such_repository(tmp_path: Path) -> None:
+    assert _ask(tmp_path, FakeHub({}), None) == "not found"
+    assert _ask(tmp_path, FakeHub({}), GOOD_TOKEN) == "not found"
+
+
+def test_nobody_there_and_offline(tmp_path: Path) -> None:
+    with socket.socket() as taken:  # bound, not listening: refused at once
+        taken.bind(("127.0.0.1", 0))
+        access = Hub(f"http://127.0.0.1:{taken.getsockname()[1]}", tmp_path).access("a/model", "config.json")
+    assert access.state == "unreachable"
+    assert "HF_ENDPOINT" in access.advice
+    assert Hub("http://127.0.0.1:1", tmp_path, offline=True).access("a/model", "config.json").state == "offline"
+
+
+def test_the_advice_names_the_page_and_never_the_token(tmp_path: Path) -> None:
+    fake = FakeHub({"a/model": FILES}, gates={"a/model": "not asked for"})
+    with serving(fake):
+        hub = Hub(fake.endpoint, tmp_path, GOOD_TOKEN)
+        access = hub.access("a/model", "config.json")
+    assert "https://huggingface.co/a/model" in access.advice
+    assert GOOD_TOKEN not in repr(hub) + access.advice
+
+
+def test_files_come_with_size_and_digest(tmp_path: Path) -> None:
+    with serving(FakeHub({"a/model": FILES})) as fake:
+        commit, files = Hub(fake.endpoint, tmp_path).files("a/model")
+        assert commit == COMMIT
+        assert {f.name: f.size for f in files} == {name: len(data) for name, data in FILES.items()}
+        assert [len(f.digest or "") for f in files] == [40, 64]
+        with pytest.raises(Sam3dGsError, match="a/nothing: not found"):
+            Hub(fake.endpoint, tmp_path).files("a/nothing")
+
+
+def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert Hub.from_environment() == Hub("https://mirror.example", tmp_path / "hub", None, offline=True)
+    (tmp_path / "token").write_text("hf_file\n")
+    assert Hub.from_environment().token == "hf_file"
+    monkeypatch.setenv("HF_TOKEN", "hf_variable")
+    assert Hub.from_environment().token == "hf_variable"
