@@ -18,10 +18,10 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 
-def compare(kernels, device):
+def compare(kernels, device, widths=(8, 48, 129, 1024)):
     """Every combination of arguments; rows and widths that fill no tile."""
     torch.manual_seed(0)
-    for width in (8, 48, 129, 1024):
+    for width in widths:
         gate, weight, bias = torch.randn(3, width, device=device)
         for dtype in DTYPES:
             y = torch.randn(13, width, device=device).to(dtype)
@@ -38,7 +38,7 @@ def compare(kernels, device):
             close(padded, torch.nn.functional.pad(silu(y, weight, bias, dtype), (0, 0, 0, 1)), dtype)
             assert not padded[-1].any()
             close(kernels.norm_silu(y, None, None, 1e-6, dtype, False), silu(y, None, None, dtype), dtype)
-    for heads, width in ((3, 12), (16, 64)):
+    for heads, width in ((3, 12),) if len(widths) == 1 else ((3, 12), (16, 64)):
         gammas = torch.rand(2, heads, width, device=device) + 0.5
         for dtype in DTYPES:
             qkv = torch.randn(5, 3, heads, width, device=device).to(dtype)
@@ -87,7 +87,7 @@ def test_kernels_in_the_interpreter():
     pytest.importorskip("triton")
     code = (
         "from sam3d_gs.sam3d_torch import kernels; from tests.sam3d_torch.test_kernels import compare; "
-        "compare(kernels, 'cpu')"
+        "compare(kernels, 'cpu', widths=(129,))"
     )
     env = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
