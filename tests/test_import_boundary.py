@@ -31,7 +31,7 @@ LAYERS = [
     ("types", "options", "errors"),
     ("files", "manifest", "workspace", "photo", "png", "repositories", "hub", "transfer"),
     ("phrase_files", "mask_files", "mask_rules", "scene_files", "gaussians", "engines.api"),
-    ("embedded", "sam3d_torch", "sam3_masks"),
+    ("embedded", "sam3d_torch", "sam3_masks", "vlm"),
     ("engines", "overlay", "pictures", "report", "report_pictures", "viewer"),
     ("stages",),
     ("pipeline", "status", "clean", "console"),

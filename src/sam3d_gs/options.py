@@ -7,6 +7,9 @@ from pathlib import Path
 
 STAGES = ("phrases", "masks", "objects", "scene")
 
+# On fields that say how the work is done, not what comes out: a run goes on where it stopped when they change.
+SAME_RESULT = {"same_result": True}
+
 # What each profile uses for the stages that have engines.
 PROFILES = {
     "full": {"phrases": "vllm", "masks": "sam3", "objects": "sam3d-objects"},
@@ -29,6 +32,26 @@ class PhraseOptions:
     max_phrases: int = 12
     phrases: tuple[str, ...] = ()  # engine "given": the user's own list
     phrases_file: Path | None = None  # engine "given": .txt with one phrase a line, or .json
+    # Engines "vllm" and "openai": a vision-language model.
+    model: str = "Qwen/Qwen3-VL-8B-Thinking"  # hub id or folder
+    system_prompt: Path | None = None  # a file instead of vlm/prompt.md
+    include_surfaces: bool = False  # walls, floors and the scene count as objects
+    sent_side_px: int = 1280  # longer side of the photo as the model sees it
+    thinking_tokens: int = 2048  # budget; 0 asks for no thinking
+    max_tokens: int = 4096  # of a whole answer, thinking included
+    request_timeout_s: float = field(default=180.0, metadata=SAME_RESULT)  # each of the two tries
+    # Engine "openai" alone.
+    base_url: str = ""
+    api_key_env: str = field(default="OPENAI_API_KEY", metadata=SAME_RESULT)  # variable that holds the key
+    # Engine "vllm" alone.
+    gpus: str = field(default="", metadata=SAME_RESULT)  # ids, separated by commas; "": what is there
+    tensor_parallel: int | None = field(default=None, metadata=SAME_RESULT)  # None: as few cards as hold the model
+    port: int = field(default=0, metadata=SAME_RESULT)  # 0: a free one
+    start_timeout_s: float = field(default=1800.0, metadata=SAME_RESULT)  # a first start also downloads the model
+    keep_server: bool = field(default=False, metadata=SAME_RESULT)
+    vllm_command: str = field(default="vllm", metadata=SAME_RESULT)  # on PATH, or a path
+    vllm_args: str = ""  # for `vllm serve`, quoted as in a shell; they win over ours
+    server_log: Path = field(default=Path("vllm.log"), metadata=SAME_RESULT)
 
 
 @dataclass(frozen=True)
@@ -62,9 +85,6 @@ PRESETS = ("normal", "draft", "quality")
 DTYPES = ("auto", "fp16", "bf16", "fp32")
 DEVICES = ("auto", "cuda", "cpu", "mps")
 GAUSSIANS_PER_VOXEL = (4, 32)
-
-# On fields that say how the work is done, not what comes out: a run goes on where it stopped when they change.
-SAME_RESULT = {"same_result": True}
 
 
 @dataclass(frozen=True)

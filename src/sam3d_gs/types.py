@@ -58,6 +58,7 @@ class Phrase:
     text: str
     score: float | None = None  # the engine's own confidence, 0..1
     box_xyxy: tuple[float, float, float, float] | None = None  # pixels, when the engine knows where
+    count: int | None = None  # how many of them, when the engine says so
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,78 @@
+"""Phrases by a vision-language model on a vLLM server of our own, which lives as long as this stage."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from collections.abc import Mapping
+
+from sam3d_gs.errors import UsageError
+from sam3d_gs.options import PhraseOptions
+from sam3d_gs.types import Photo, Phrase
+from sam3d_gs.vlm.ask import Asker, Transcript, context_tokens, system_prompt
+from sam3d_gs.vlm.client import Client, ServerError
+from sam3d_gs.vlm.gpus import choose, list_gpus
+from sam3d_gs.vlm.model import licences, needed_mib, thinks
+from sam3d_gs.vlm.server import Launch, Server, find_program
+
+log = logging.getLogger("sam3d_gs")
+
+
+class VllmPhrases:
+    """Starts `vllm serve` for the first photo, asks it about each, and stops it in `close`."""
+
+    def __init__(self, options: PhraseOptions) -> None:
+        """Checks what can be checked before anything is started. Raises Sam3dGsError."""
+        self._options = options
+        self.licences: Mapping[str, str] = licences(options.model)
+        self._server: Server | None = None
+        self._asker: Asker | None = None
+        find_program(options.vllm_command)
+        system_prompt(options)
+        self._extra_arguments = _split(options.vllm_args)
+
+    @property
+    def transcript(self) -> Transcript | None:
+        """What was said about the latest photo."""
+        return self._asker.transcript if self._asker else None
+
+    def phrases(self, photo: Photo) -> list[Phrase]:
+        """Raises Sam3dGsError when the server does not start, dies, or gives no list."""
+        if self._server is None or self._asker is None:
+            self._server = Server.start(self._launch())
+            # The environment's key is for another server.
+            self._asker = Asker(Client(self._server.base_url), self._options, thinks(self._options.model))
+        try:
+            return self._asker.ask(photo)
+        except ServerError:
+            self._server.check_alive()  # its death explains more than a broken connection
+            raise
+
+    def close(self) -> None:
+        """Stop the server, or leave it and say how to stop it."""
+        server, self._server = self._server, None
+        if server is not None and self._options.keep_server:
+            log.warning("%s", server.leave_running())
+        elif server is not None:
+            server.stop()
+
+    def _launch(self) -> Launch:
+        options = self._options
+        return Launch(
+            command=options.vllm_command,
+            model=options.model,
+            log_file=options.server_log,
+            context_tokens=context_tokens(options),
+            thinking=thinks(options.model),
+            gpus=choose(list_gpus(), options.gpus, options.tensor_parallel, needed_mib(options.model)),
+            port=options.port,
+            start_timeout_s=options.start_timeout_s,
+            extra_arguments=self._extra_arguments,
+        )
+
+
+def _split(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise UsageError(f"--vllm-args has a quote without its partner: {text}") from error

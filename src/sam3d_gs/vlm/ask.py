@@ -1,0 +1,210 @@
+"""Ask a vision-language model for the objects in one photo: the request, one second try, the answer as phrases."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import math
+import time
+from dataclasses import asdict, dataclass, field
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sam3d_gs.errors import BadInputError, Sam3dGsError
+from sam3d_gs.options import PhraseOptions
+from sam3d_gs.types import Photo, Phrase
+from sam3d_gs.vlm.answer import Named, read_answer
+from sam3d_gs.vlm.client import Client, Reply, ServerError, ServerTimeoutError
+from sam3d_gs.vlm.tidy import tidy
+
+log = logging.getLogger("sam3d_gs")
+
+QUESTION = "List the objects in this photo."
+MAX_PROMPT_BYTES = 32_768
+_SPARE_ROWS = 4  # asked for beyond max_phrases, since duplicates and surfaces fall away
+_ANSWER_TOKENS = 1024  # room for the list itself when the thinking is cut short
+_PROMPT_TOKENS = 2048  # room for the system prompt and the frame of the chat
+_IMAGE_TOKEN_PX = 28  # side of the square that costs one token: 32 for Qwen3-VL, 28 for its forerunners
+_TEMPERATURE, _TOP_P = 0.6, 0.95  # what Qwen advises for thinking; greedy decoding tends to loop
+# Fields that not every server knows, in the order in which they are given up when it answers with HTTP 400.
+_OPTIONAL = (
+    ("thinking_token_budget", "chat_template_kwargs"),
+    ("response_format", "max_tokens", "temperature", "top_p", "seed"),
+)
+
+
+@dataclass
+class Transcript:
+    """What was asked and answered about one photo, for the file beside phrases.json; grows while it happens."""
+
+    model: str
+    system_prompt: str
+    attempts: list[dict[str, Any]] = field(default_factory=list)
+    dropped: list[dict[str, str]] = field(default_factory=list)
+
+
+def context_tokens(options: PhraseOptions) -> int:
+    """How many tokens the server must keep in mind for one photo, rounded up to whole thousands (of 1024)."""
+    image = math.ceil(options.sent_side_px / _IMAGE_TOKEN_PX) ** 2
+    return math.ceil((image + _PROMPT_TOKENS + options.max_tokens) / 1024) * 1024
+
+
+def system_prompt(options: PhraseOptions) -> str:
+    """Ours, or the user's file. Raises BadInputError."""
+    path = options.system_prompt
+    try:
+        text = path.read_text(encoding="utf-8-sig") if path else _own_prompt()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path} is not a readable text file for --system-prompt: {error}.") from error
+    if not text.strip() or len(text.encode()) > MAX_PROMPT_BYTES:
+        raise BadInputError(f"{path} is empty or larger than {MAX_PROMPT_BYTES} bytes. Give another --system-prompt.")
+    return text.strip().replace("{max_phrases}", str(options.max_phrases))
+
+
+def _own_prompt() -> str:
+    return (files("sam3d_gs.vlm") / "prompt.md").read_text(encoding="utf-8")
+
+
+class Asker:
+    """Asks one server about photos."""
+
+    def __init__(self, client: Client, options: PhraseOptions, thinking: bool = True) -> None:
+        """`thinking`: the model may think, so that its thinking is to be bounded. Raises BadInputError."""
+        self._client, self._options = client, options
+        self._prompt = system_prompt(options)
+        self._left_out = 0 if thinking else 1  # how many of _OPTIONAL are not sent
+        self.transcript: Transcript | None = None  # of the latest photo, also when it failed
+
+    def ask(self, photo: Photo) -> list[Phrase]:
+        """Phrases, best first. A first try that leads to nothing is repeated, without thinking.
+
+        Raises Sam3dGsError when no try gives a phrase.
+        """
+        options = self._options
+        transcript = self.transcript = Transcript(options.model, self._prompt)
+        named = self._named(photo, transcript)
+        size_px = (photo.width_px, photo.height_px)
+        phrases, dropped = tidy(named, size_px, options.max_phrases, options.include_surfaces)
+        transcript.dropped = [asdict(row) for row in dropped]
+        if not phrases:
+            said = "; ".join(f"{row.text!r:.60}: {row.reason}" for row in dropped[:3]) or "an empty list"
+            raise Sam3dGsError(
+                f"{options.model} named nothing usable in {photo.path.name} ({said}). Name the objects yourself with "
+                '--phrases "red cup", or allow walls and floors with --include-surfaces.'
+            )
+        return phrases
+
+    def _named(self, photo: Photo, transcript: Transcript) -> list[Named]:
+        url = data_url(photo.rgb, self._options.sent_side_px)
+        for thinking_tokens, last in ((self._options.thinking_tokens, False), (0, True)):
+            try:
+                named, problem = self._try(url, thinking_tokens, transcript)
+            except ServerError as error:
+                if last or not _may_pass(error):
+                    raise
+                problem = str(error)
+            else:
+                if named or not problem:
+                    return named
+            if not last:
+                log.warning("%s: %s Trying once more, without thinking.", photo.name, problem)
+        raise Sam3dGsError(
+            f"{self._options.model} gave no list of objects for {photo.path.name}, not even without thinking: "
+            f"{problem} "
+            'Its words are in answer.json. Name the objects yourself with --phrases "red cup", or try another --model.'
+        )
+
+    def _try(self, url: str, thinking_tokens: int, transcript: Transcript) -> tuple[list[Named], str]:
+        """What the answer names, and what was wrong with it ("" for a list that is empty in good order)."""
+        attempt: dict[str, Any] = {"thinking_tokens": thinking_tokens}
+        transcript.attempts.append(attempt)
+        started_s = time.perf_counter()
+        try:
+            reply = self._chat(url, thinking_tokens)
+        except ServerError as error:
+            attempt |= {"error": str(error)}
+            raise
+        finally:
+            attempt["seconds"] = round(time.perf_counter() - started_s, 2)
+        attempt |= asdict(reply)
+        named = read_answer(reply.content)
+        if named:
+            if reply.finish_reason == "length":
+                log.warning("The model's list was cut off at --max-tokens; its %d whole phrases are kept.", len(named))
+            return named, ""
+        if reply.finish_reason == "length":
+            return [], "The model was still thinking or talking at --max-tokens."
+        if '"objects"' in reply.content and reply.content.rstrip().endswith("}"):
+            return [], ""
+        return [], "The model's answer holds no list." if reply.content.strip() else "The model's answer is empty."
+
+    def _chat(self, url: str, thinking_tokens: int) -> Reply:
+        """The richest request that this server takes; which one that is, is remembered."""
+        while True:
+            try:
+                return self._client.chat(self._request(url, thinking_tokens), self._options.request_timeout_s)
+            except ServerError as error:
+                if error.status not in (400, 422) or self._left_out == len(_OPTIONAL):
+                    raise
+                log.info("%s Asking again with fewer wishes.", error)
+                self._left_out += 1
+
+    def _request(self, url: str, thinking_tokens: int) -> dict[str, Any]:
+        think = thinking_tokens > 0
+        max_tokens = self._options.max_tokens if think else min(self._options.max_tokens, _ANSWER_TOKENS)
+        photo = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": QUESTION}]
+        schema = {"name": "objects", "schema": answer_schema(self._options.max_phrases)}
+        fields: dict[str, Any] = {
+            "model": self._options.model,
+            "messages": [{"role": "system", "content": self._prompt}, {"role": "user", "content": photo}],
+            "max_tokens": max_tokens,
+            "temperature": _TEMPERATURE,
+            "top_p": _TOP_P,
+            "seed": int(not think),  # so that a second try is another one also where nobody thinks
+            "response_format": {"type": "json_schema", "json_schema": schema},
+            # vLLM: a budget closes the thinking of models that always think; the switch is for those that may.
+            "thinking_token_budget": min(thinking_tokens, max(0, max_tokens - _ANSWER_TOKENS)),
+            "chat_template_kwargs": {"enable_thinking": think},
+        }
+        left_out = {name for names in _OPTIONAL[: self._left_out] for name in names}
+        return {name: value for name, value in fields.items() if name not in left_out}
+
+
+def _may_pass(error: ServerError) -> bool:
+    """Worth a second try: slow, overloaded or broken answers, not a refusal."""
+    return isinstance(error, ServerTimeoutError) or error.status == 0 or error.status >= 500
+
+
+def answer_schema(max_phrases: int) -> dict[str, Any]:
+    """JSON schema of the answer; everything in it is bounded, or a model could fill it for ever."""
+    side = {"type": "integer", "minimum": 0, "maximum": 1000}
+    row = {
+        "type": "object",
+        "properties": {
+            "phrase": {"type": "string", "minLength": 1, "maxLength": 80},
+            "count": {"type": "integer", "minimum": 1, "maximum": 99},
+            "box": {"type": "array", "items": side, "minItems": 4, "maxItems": 4},
+        },
+        "required": ["phrase"],
+        "additionalProperties": False,
+    }
+    rows = {"type": "array", "items": row, "maxItems": max_phrases + _SPARE_ROWS}
+    return {
+        "type": "object",
+        "properties": {"objects": rows},
+        "required": ["objects"],
+        "additionalProperties": False,
+    }
+
+
+def data_url(rgb: np.ndarray, longest_px: int) -> str:
+    """The photo, (H, W, 3) uint8 RGB, as a JPEG data URL whose longer side is at most `longest_px`."""
+    image = Image.fromarray(rgb)
+    image.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,318 @@
+"""`vllm serve` as our child: started on loopback, waited for, and stopped so that nothing of it stays behind.
+
+The child leads a session of its own, so that Ctrl-C reaches us first and the whole process group can be ended: a killed
+vLLM leaves its engine and worker processes alive. A guard process holds the other end of a pipe of ours; should we die
+without a word (kill -9, a closed terminal), the pipe closes and the guard ends the group.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from sam3d_gs.errors import MissingPackageError, Sam3dGsError
+from sam3d_gs.files import cannot_write
+from sam3d_gs.vlm.client import Client, ServerError
+from sam3d_gs.vlm.gpus import Share, wait_until_free
+
+log = logging.getLogger("sam3d_gs")
+
+HOST = "127.0.0.1"
+_STOP_S = 10.0  # after SIGTERM; vLLM needs under one second when idle, and sometimes never ends when it is not
+_STOP_STARTING_S = 2.0  # SIGTERM does not reach a vLLM that is loading
+_KILL_S = 10.0
+_GPU_FREE_S = 30.0
+_POLL_S = 0.25
+_SAY_S = 30.0
+_GUARD = 'read -r _; kill -TERM -- "-$0" && sleep 10; kill -KILL -- "-$0"'
+
+# What vLLM's log says -> what to do about it.
+_CURES = (
+    (
+        r"gated repo|401 Client Error|403 Client Error",
+        "Ask for access on the model's page, then run `hf auth login`.",
+    ),
+    (
+        r"desired GPU memory utilization|out of memory|OutOfMemoryError",
+        "Free the GPU, name others with --gpus, or spread the model with --tensor-parallel.",
+    ),
+    (
+        r"No available memory for the cache|max seq len|KV cache",
+        "Use more GPUs (--tensor-parallel), a smaller --model, or lower --max-tokens and --sent-side-px.",
+    ),
+    (
+        r"address already in use|Errno 98",
+        "Another program took the port: try again, or choose one with --port.",
+    ),
+    (
+        r"not a valid model identifier|not a local folder|Repository Not Found|not a valid repo|Invalid repository ID",
+        "Check --model.",
+    ),
+    (
+        r"offline mode|LocalEntryNotFound|couldn't connect|ConnectionError|Name or service not known",
+        "The model is not on this machine and cannot be fetched: connect, or give --model a folder.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the server is to be started."""
+
+    command: str  # a program on PATH, or the path of one
+    model: str  # hub id or folder
+    log_file: Path
+    context_tokens: int
+    thinking: bool  # the model thinks first, and vLLM must tell that from the answer
+    gpus: Share = field(default_factory=Share)
+    port: int = 0  # 0: a free one
+    start_timeout_s: float = 1800.0
+    extra_arguments: tuple[str, ...] = ()  # for vLLM, after ours, so that they win
+
+    def arguments(self, program: str, port: int, names: Sequence[str]) -> list[str]:
+        arguments = [program, "serve", self.model, "--host", HOST, "--port", str(port)]
+        arguments += ["--served-model-name", *names]
+        arguments += ["--max-model-len", str(self.context_tokens)]
+        arguments += ["--limit-mm-per-prompt", '{"image":1,"video":0}']
+        arguments += ["--structured-outputs-config", '{"backend":"xgrammar","disable_any_whitespace":true}']
+        arguments += ["--reasoning-parser", "qwen3"] if self.thinking else []
+        if self.gpus.memory_share:
+            arguments += ["--gpu-memory-utilization", f"{self.gpus.memory_share:.2f}"]
+        if self.gpus.cards:
+            arguments += ["--tensor-parallel-size", str(self.gpus.cards)]
+        return [*arguments, *self.extra_arguments]
+
+
+class Server:
+    """A running vLLM. Use as a context, or call `stop`."""
+
+    def __init__(self, launch: Launch, process: subprocess.Popen[bytes], guard: subprocess.Popen[bytes], port: int):
+        self._launch, self._process, self._guard = launch, process, guard
+        self._ready = False
+        self.base_url = f"http://{HOST}:{port}/v1"
+
+    @classmethod
+    def start(cls, launch: Launch) -> Server:
+        """Start vLLM and wait until it answers for this model. Raises Sam3dGsError; nothing is left running then."""
+        program = find_program(launch.command)
+        port = _free_port(launch.port)
+        token = f"sam3d-gs-{secrets.token_hex(8)}"  # a name that no other server on this port can know
+        environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+        environment.pop("VLLM_API_KEY", None)  # it would shut us out
+        if launch.gpus.ids:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(launch.gpus.ids)
+            environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order of nvidia-smi
+        where = f" on GPU {', '.join(launch.gpus.ids)}" if launch.gpus.ids else ""
+        log.info("Starting vLLM with %s%s (log: %s) ...", launch.model, where, launch.log_file)
+        command = launch.arguments(program, port, (launch.model, token))
+        process = _spawn(command, environment, launch.log_file)
+        server = cls(launch, process, _spawn_guard(process.pid), port)
+        try:
+            server._wait_until_ready(token)
+        except BaseException:
+            server.stop()
+            raise
+        return server
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def check_alive(self) -> None:
+        """Raises Sam3dGsError with the end of the log when the server has died, or does so in this second."""
+        if _wait_for(lambda: self._process.poll() is not None, 1.0):
+            raise self._died("vLLM ended by itself")
+
+    def stop(self) -> None:
+        """End the whole process group and wait until its GPU memory is free. Again: nothing happens."""
+        group = self._process.pid
+        try:
+            if self._process.poll() is None:
+                _signal_group(group, signal.SIGTERM, only_leader=True)
+                _wait_for(lambda: not _alive(group), _STOP_S if self._ready else _STOP_STARTING_S)
+        finally:  # also on a second Ctrl-C
+            if _alive(group):
+                _signal_group(group, signal.SIGKILL)
+            self._process.wait()
+            self._dismiss_guard()
+        if not _wait_for(lambda: not _alive(group), _KILL_S):
+            log.warning("Processes of vLLM do not end (process group %d).", group)
+        if not wait_until_free(self._launch.gpus, _GPU_FREE_S):
+            log.warning("GPU %s has less free memory than before vLLM ran.", ", ".join(self._launch.gpus.ids))
+
+    def leave_running(self) -> str:
+        """Let the server live on after us; how to use and stop it."""
+        self._dismiss_guard()
+        model = shlex.quote(self._launch.model)
+        return (
+            f"vLLM keeps running. Use it: sam3d-gs phrases PHOTO --engine openai --base-url {self.base_url} "
+            f"--model {model}. Stop it: kill -TERM {self._process.pid}; sleep 10; kill -KILL -- -{self._process.pid}"
+        )
+
+    def _wait_until_ready(self, token: str) -> None:
+        """Poll until the server answers to our secret name, the process dies, or the time is over."""
+        client, started_s = Client(self.base_url), time.monotonic()
+        say_s = _SAY_S
+        while True:
+            if self._process.poll() is not None:
+                raise self._died("vLLM did not start")
+            try:
+                if token in client.models(timeout_s=2.0):
+                    break
+            except ServerError as error:
+                if error.status == 401:
+                    raise self._died("vLLM wants a key: leave --api-key out of --vllm-args") from error
+            waited_s = time.monotonic() - started_s
+            if waited_s > self._launch.start_timeout_s:
+                raise self._died(f"vLLM was not ready after {waited_s:.0f} s (--start-timeout)")
+            if waited_s > say_s:
+                log.info("vLLM is still starting (%.0f s; a first start also downloads the model) ...", waited_s)
+                say_s += _SAY_S
+            time.sleep(_POLL_S)
+        self._ready = True
+        log.info("vLLM is ready after %.1f s.", time.monotonic() - started_s)
+
+    def _died(self, what: str) -> Sam3dGsError:
+        tail = _tail(self._launch.log_file)
+        cures = [cure for pattern, cure in _CURES if re.search(pattern, tail, re.IGNORECASE)]
+        return Sam3dGsError(
+            f"{what}{_last_error(tail)}. {cures[0] + ' ' if cures else ''}Log: {self._launch.log_file}."
+        )
+
+    def _dismiss_guard(self) -> None:
+        """Killed before its pipe closes, so that it does nothing."""
+        self._guard.kill()
+        self._guard.wait()
+        if self._guard.stdin:
+            self._guard.stdin.close()
+
+
+def find_program(command: str) -> str:
+    """Path of vLLM's program: on PATH, or beside this Python. Raises MissingPackageError."""
+    beside = Path(sys.executable).parent / command
+    found = shutil.which(command) or (str(beside) if os.access(beside, os.X_OK) and beside.is_file() else None)
+    if found is None:
+        raise MissingPackageError(
+            f"Engine 'vllm' of phrases needs the program {command!r}, which is not in this environment. Use the "
+            "environment vllm (envs/vllm.yml), name the program with --vllm-command, or use a running server with "
+            "--engine openai --base-url URL."
+        )
+    return found
+
+
+def _free_port(wanted: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted))
+        except OSError as error:
+            raise Sam3dGsError(
+                f"Port {wanted} of this machine cannot be used ({error.strerror}). Choose another --port, or leave it "
+                f"out to take a free one; a server that runs there is used with --engine openai --base-url "
+                f"http://{HOST}:{wanted}/v1."
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+def _spawn(command: Sequence[str], environment: dict[str, str], log_file: Path) -> subprocess.Popen[bytes]:
+    try:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        log_file.unlink(missing_ok=True)  # a server left running keeps writing to the old one
+        output = log_file.open("wb")
+    except OSError as error:
+        raise cannot_write(log_file, error) from error
+    with output:
+        output.write(f"$ {shlex.join(command)}\n".encode())
+        output.flush()
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Sam3dGsError(f"Cannot run {command[0]}: {error.strerror or error}. Check --vllm-command.") from error
+
+
+def _spawn_guard(group: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        ["/bin/sh", "-c", _GUARD, str(group)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def _signal_group(group: int, number: int, only_leader: bool = False) -> None:
+    with suppress(ProcessLookupError, PermissionError):  # gone; macOS: only zombies are left
+        (os.kill if only_leader else os.killpg)(group, number)
+
+
+def _alive(group: int) -> bool:
+    """True while a process of the group lives; zombies, which a container's first process may never reap, are dead."""
+    proc = Path("/proc")
+    if not (proc / "self" / "stat").exists():
+        try:
+            os.killpg(group, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+    for entry in proc.iterdir():
+        if entry.name.isdigit():
+            try:
+                state, _, its_group = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[:3]
+            except (OSError, ValueError):
+                continue
+            if int(its_group) == group and state not in "ZX":
+                return True
+    return False
+
+
+def _wait_for(done: Callable[[], bool], timeout_s: float) -> bool:
+    end_s = time.monotonic() + timeout_s
+    while not done():
+        if time.monotonic() > end_s:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _tail(path: Path, size: int = 65536) -> str:
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - size))
+            return stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _last_error(tail: str) -> str:
+    """The last line of the log that reads like a reason, as `: reason`."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in tail.splitlines()]
+    reasons = [line for line in lines if re.search(r"\b\w*(?:Error|Exception)\b:|\berror:", line)]
+    if not reasons:
+        return ""
+    reason = "".join(c if c.isprintable() else " " for c in reasons[-1])
+    return f": {reason[-200:].rstrip('.')}"
