@@ -148,7 +148,7 @@ class Bench:
     def __init__(self, size: str, device: torch.device, dtype: str) -> None:
         made = SIZES[size]()
         self.tiny = size == "tiny"
-        self.source = RandomNetworks(made, seed=0)
+        self.source = RandomNetworks(made, seed=0, device=device)
         self.config = made.config
         self.device, self.dtype = device, dtype
         height, width = (120, 160) if self.tiny else PHOTO_PX
