@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from sam3d_gs import engines
 from sam3d_gs.cli import app, main
 from sam3d_gs.errors import EXIT_FAILED, EXIT_PARTIAL, EXIT_STOPPED, EXIT_USAGE
+from sam3d_gs.workspace import Workspace
 from tests import fakes
 
 Run = Callable[..., tuple[int, str, str]]
@@ -146,12 +147,39 @@ def test_stages_one_by_one(cli: Run, picture: Path) -> None:
     assert "up to date" in cli("reconstruct", picture)[1]
 
 
+def test_run_takes_some_stages_with_the_options_of_all(cli: Run, picture: Path, tmp_path: Path) -> None:
+    """As the scripts call it: one environment after the other, the same options each time."""
+    options = ["--phrases", "red box", "--max-objects", "1", "--seed", "4", "--turntable", "none"]
+    done: list[str] = []
+    for stages in (["phrases"], ["masks"], ["objects", "scene"]):
+        code, _, err = cli("run", picture, "--stages", ",".join(stages), *options)
+        assert code == 0, err
+        done += stages
+        assert sorted(json.loads(Workspace(tmp_path, "kitchen").manifest.read_text())["stages"]) == sorted(done)
+    manifest = json.loads(Workspace(tmp_path, "kitchen").manifest.read_text())["stages"]
+    assert manifest["phrases"]["engine"] == "given"
+    assert len(manifest["objects"]["items"]) == 1
+    code, out, _ = cli("run", picture, *options)
+    assert (code, out.count("up to date")) == (0, 4)
+
+
+def test_own_masks_are_read_before_the_objects(cli: Run, picture: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    Image.fromarray(np.pad(np.full((24, 24), 255, np.uint8), ((12, 12), (4, 36)))).save(folder / "box.png")
+    code, _, err = cli("run", picture, "--stages", "objects", "--masks", folder)
+    assert code == 0, err
+    assert list(json.loads(Workspace(tmp_path, "kitchen").manifest.read_text())["stages"]) == ["masks", "objects"]
+    assert cli("run", picture, "--stages", "phrases", "--masks", folder)[0] == 0  # nothing to look for
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         ["run"],
         ["fly", "x.png"],
         ["run", "x.png", "--profile", "huge"],
+        ["run", "x.png", "--stages", "masks,cooking"],
         ["masks", "x.png", "--engine", "nonsense"],
         ["masks", "x.png", "--engine", "given"],
         ["masks", "x.png", "--masks", "folder", "--engine", "embedded"],

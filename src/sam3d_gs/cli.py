@@ -19,6 +19,7 @@ from sam3d_gs.cli_objects import object_options, takes_object_options
 from sam3d_gs.errors import EXIT_STOPPED, Sam3dGsError, UsageError
 from sam3d_gs.options import (
     PROFILES,
+    STAGES,
     MaskOptions,
     ObjectOptions,
     PhotoOptions,
@@ -63,8 +64,16 @@ ProfileOption = Annotated[
 Force = Annotated[bool, typer.Option("--force", "-f", help="Do the work again even if it is up to date.")]
 MaxSide = Annotated[int, typer.Option(min=16, help="Work on larger photos at this size, in pixels.")]
 Engine = Annotated[str, typer.Option("--engine", help="Engine; the profile's when not given.", show_default=False)]
+PhrasesEngine = Annotated[
+    str, typer.Option(help="Engine of phrases; the profile's when not given.", show_default=False)
+]
+MasksEngine = Annotated[str, typer.Option(help="Engine of masks; the profile's when not given.", show_default=False)]
 ObjectsEngine = Annotated[
     str, typer.Option(help="Engine of objects; the profile's when not given.", show_default=False)
+]
+Stages = Annotated[
+    str,
+    typer.Option("--stages", help="Only these, e.g. objects,scene; what you enter from outside is read before them."),
 ]
 
 Phrases = Annotated[
@@ -125,6 +134,9 @@ def run(
     phrases: Phrases = [],  # noqa: B006  Typer copies it
     phrases_file: PhrasesFile = None,
     masks: MasksDir = None,
+    stages: Stages = ",".join(STAGES),
+    phrases_engine: PhrasesEngine = "",
+    masks_engine: MasksEngine = "",
     objects_engine: ObjectsEngine = "",
     workspace: Root = Path(),
     profile: ProfileOption = "embedded",
@@ -140,17 +152,18 @@ def run(
     """All four stages: photo -> phrases -> masks -> objects -> scene and report."""
     from sam3d_gs.pipeline import Settings
 
+    chosen = _stages(stages, bool(phrases or phrases_file), bool(masks))
+    # All options are checked, also those of stages that another environment will run: a slip shows before any work.
     settings = Settings(
         root=workspace.absolute(),
         force=force,
         photo=PhotoOptions(max_side_px),
-        phrases=_phrase_options("", profile, max_phrases, phrases, phrases_file),
-        masks=_mask_options("", profile, score_threshold, min_area_percent, max_objects, masks),
+        phrases=_phrase_options(phrases_engine, profile, max_phrases, phrases, phrases_file),
+        masks=_mask_options(masks_engine, profile, score_threshold, min_area_percent, max_objects, masks),
         objects=object_options(_engine("objects", objects_engine, profile), wish, photos, workspace),
         scene=_scene_options(turntable, report),
     )
-    stages = ["masks", "objects", "scene"] if masks else ["phrases", "masks", "objects", "scene"]
-    _run(photos, stages, settings)
+    _run(photos, chosen, settings)
 
 
 @app.command()
@@ -336,6 +349,24 @@ def clean(
     for found in [find_workspace(workspace.absolute(), path) for path in photos]:
         for path in remove(found, dry_run):
             print(path)
+
+
+def _stages(wish: str, own_phrases: bool, own_masks: bool) -> list[str]:
+    """The stages to run, in order. Own masks replace the search for phrases and masks.
+
+    Own phrases and masks are read whenever a stage that wants them is asked for; up to date, that takes no time.
+    """
+    names = [name.strip() for name in wish.split(",")]
+    for name in names:
+        if name not in STAGES:
+            raise UsageError(f"Unknown stage {name!r} in --stages. Expected some of {','.join(STAGES)}.")
+    chosen = set(names)
+    if own_masks:
+        chosen -= {"phrases"}
+        chosen |= {"masks"} if "objects" in chosen else set()
+    elif own_phrases and "masks" in chosen:
+        chosen |= {"phrases"}
+    return [stage for stage in STAGES if stage in chosen]
 
 
 def _engine(stage: str, engine: str, profile: str) -> str:
