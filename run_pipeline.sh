@@ -7,9 +7,8 @@
 #   full      Qwen3-VL on vLLM, SAM 3 and SAM 3D Objects, each in an environment of its own
 #   embedded  small models on the CPU, in .venv, which is made on the first run
 # --profile wins, then SAM3D_GS_PROFILE; otherwise full where all three environments are ready, else embedded.
-# Common options: --workspace DIR (default: SAM3D_GS_WORKSPACE, then this repository), --profile full|embedded, --force.
-# embedded: every option of `sam3d-gs run` fits. full: options of one stage stand in SAM3D_GS_PHRASES_OPTIONS,
-# SAM3D_GS_MASKS_OPTIONS and SAM3D_GS_OBJECTS_OPTIONS, quoted as in a shell (see run_agent_with_vllm.sh --help).
+# Options are those of `sam3d-gs run` (see its --help), the same in both profiles: in full, each of the three
+# environments gets all of them. --workspace is SAM3D_GS_WORKSPACE by default, or else this repository.
 # Other settings: SAM3D_GS_PHOTO (instead of the sample), SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D,
 # SAM3D_GS_VENVS, CONDA_SH. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 130 interrupted.
 
@@ -22,7 +21,7 @@ help_if_asked "$@"
 choose_profile "$SAM3D_GS_ENV_VLLM" "$SAM3D_GS_ENV_SAM3" "$SAM3D_GS_ENV_SAM3D" -- "$@"
 
 if [[ $profile == embedded ]]; then
-  stage .venv run "$@"
+  stage .venv phrases,masks,objects,scene "$@"
 else
   export SAM3D_GS_PROFILE=full
   keep_going_if_partial bash "$sam3d_gs_root/run_agent_with_vllm.sh" "$@"

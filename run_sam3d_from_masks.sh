@@ -3,10 +3,9 @@
 #
 # Usage: bash run_sam3d_from_masks.sh [PHOTO ...] [OPTIONS]
 #
-# Run after run_agent_with_vllm.sh, with the same photos. Without a photo the sample in assets/ is used. Options go to
-# `sam3d-gs reconstruct` (see its --help), e.g. --workspace DIR (default: this repository), --profile full|embedded,
-# --force; more of them may stand in SAM3D_GS_OBJECTS_OPTIONS, quoted as in a shell.
-# Other settings: SAM3D_GS_PROFILE, SAM3D_GS_PHOTO (instead of the sample), SAM3D_GS_ENV_SAM3D, SAM3D_GS_VENVS,
+# Run after run_agent_with_vllm.sh, with the same photos and options: those of `sam3d-gs run` (see its --help); each stage
+# takes what is its own. Without a photo the sample in assets/ is used; --workspace is this repository by default.
+# Settings: SAM3D_GS_PROFILE, SAM3D_GS_PHOTO (instead of the sample), SAM3D_GS_ENV_SAM3D, SAM3D_GS_VENVS,
 # CONDA_SH. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 130 interrupted.
 
 set -euo pipefail
@@ -15,9 +14,9 @@ trap 'exit 130' INT
 source "$(dirname -- "${BASH_SOURCE[0]}")/envs/stages.sh"
 
 help_if_asked "$@"
+refuse_stages_option "$@"
 choose_profile "$SAM3D_GS_ENV_SAM3D" -- "$@"
 
-split_options SAM3D_GS_OBJECTS_OPTIONS
-stage "$SAM3D_GS_ENV_SAM3D" reconstruct ${options[@]+"${options[@]}"} "$@"
+stage "$SAM3D_GS_ENV_SAM3D" objects,scene "$@"
 
 finish

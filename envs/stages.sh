@@ -68,11 +68,25 @@ environment_for() {
   fi
 }
 
-# stage ENVIRONMENT SUBCOMMAND ARGUMENTS...: run one stage; a failure ends the script with the same code, and a partial
-# result is remembered while the later stages work on what there is.
+# A script is a choice of stages by itself.
+refuse_stages_option() {
+  local argument
+  for argument in "$@"; do
+    case $argument in
+      --) return ;;
+      --stages | --stages=*)
+        say "--stages does not go with this script. Activate an environment and use \`sam3d-gs run --stages\`."
+        exit 2
+        ;;
+    esac
+  done
+}
+
+# stage ENVIRONMENT STAGES ARGUMENTS...: run stages in one environment; a failure ends the script with the same code, and
+# a partial result is remembered while the later stages work on what there is.
 stage() {
   environment_for "$1"
-  keep_going_if_partial run_in_env "$environment" sam3d-gs "$2" \
+  keep_going_if_partial run_in_env "$environment" sam3d-gs run --stages "$2" \
     --profile "$profile" --workspace "${SAM3D_GS_WORKSPACE:-$sam3d_gs_root}" "${@:3}"
 }
 
@@ -84,20 +98,6 @@ keep_going_if_partial() {
     "$partial") exit_code=$partial ;;
     *) exit "$code" ;;
   esac
-}
-
-# split_options VARIABLE: sets the array `options` to the words of the variable, quoted as in a shell; nothing is run.
-split_options() {
-  local words word
-  options=()
-  [[ ${!1:-} == *[![:space:]]* ]] || return 0
-  if ! words=$(printf '%s\n' "${!1}" | xargs printf '%s\n' 2>/dev/null); then
-    say "$1 has a quote without its partner: ${!1}"
-    exit 2
-  fi
-  while IFS= read -r word; do
-    options+=("$word")
-  done <<<"$words"
 }
 
 # Leave with what the stages said.

@@ -29,8 +29,16 @@ class Call:
     environment: dict[str, str]
 
     @property
-    def subcommand(self) -> str:
-        return self.argv[0]
+    def stages(self) -> str:
+        """Of `sam3d-gs run --stages STAGES --profile PROFILE --workspace DIR ...`."""
+        assert self.argv[:2] == ["run", "--stages"]
+        return self.argv[2]
+
+    @property
+    def options(self) -> list[str]:
+        """What the caller of the script gave."""
+        assert self.argv[3::2][:2] == ["--profile", "--workspace"]
+        return self.argv[7:]
 
 
 @dataclass

@@ -43,7 +43,7 @@ def test_every_setting_of_the_scripts_is_in_the_pipelines_help() -> None:
     lines = [line for path in files for line in path.read_text(encoding="utf-8").splitlines()]
     used = settings_in("\n".join(line for line in lines if not line.startswith("#")))
     head = (REPOSITORY / "run_pipeline.sh").read_text(encoding="utf-8").split("\n\nset ")[0]
-    assert "SAM3D_GS_MASKS_OPTIONS" in used
+    assert "SAM3D_GS_ENV_SAM3D" in used
     assert used - settings_in(head) == set()
 
 

@@ -14,11 +14,12 @@ from typer.testing import CliRunner
 from sam3d_gs.cli import app
 from tests.scripts.script_place import STAGE_ENVIRONMENTS, Place, process_is_there
 
+ALL = "phrases,masks,objects,scene"
 SCRIPTS = ("run_pipeline.sh", "run_agent_with_vllm.sh", "run_sam3d_from_masks.sh")
 
 
-def subcommands(place: Place) -> list[str]:
-    return [call.subcommand for call in place.calls()]
+def stages(place: Place) -> list[str]:
+    return [call.stages for call in place.calls()]
 
 
 # --- the full profile -------------------------------------------------------------------------------------------
@@ -28,16 +29,16 @@ def test_full_runs_each_stage_in_its_own_environment(full: Place) -> None:
     done = full.run("run_pipeline.sh", "photo.jpg")
     assert done.returncode == 0, done.stderr
     calls = full.calls()
-    assert [call.subcommand for call in calls] == ["phrases", "masks", "reconstruct"]
+    assert [call.stages for call in calls] == ["phrases", "masks", "objects,scene"]
     for call, name in zip(calls, STAGE_ENVIRONMENTS, strict=True):
         assert call.environment["CONDA_DEFAULT_ENV"] == name
         assert call.environment["program"] == str(full.conda_base / "envs" / name / "bin" / "sam3d-gs")
-        assert call.argv[1:] == ["--profile", "full", "--workspace", str(full.root), "photo.jpg"]
+        assert call.argv[3:] == ["--profile", "full", "--workspace", str(full.root), "photo.jpg"]
 
 
 def test_full_is_quiet_and_passes_the_programs_words_on(full: Place) -> None:
     done = full.run("run_pipeline.sh")
-    assert done.stdout.splitlines() == ["outputs of phrases", "outputs of masks", "outputs of reconstruct"]
+    assert done.stdout.splitlines() == ["outputs of phrases", "outputs of masks", "outputs of objects,scene"]
     assert done.stderr == ""
 
 
@@ -78,35 +79,23 @@ def test_venvs_of_the_repository_serve_as_stage_environments(place: Place) -> No
 def test_options_and_photos_reach_every_stage_unchanged(full: Place) -> None:
     given = ["grüne Küche.jpg", "my photos/a *.jpg", "--force", "--workspace", "other place", "--", "-odd.jpg", ""]
     assert full.run("run_pipeline.sh", *given).returncode == 0
-    assert [call.argv[5:] for call in full.calls()] == [given] * 3
+    assert [call.options for call in full.calls()] == [given] * 3
 
 
-def test_options_of_one_stage_come_from_its_variable(full: Place) -> None:
-    done = full.run(
-        "run_pipeline.sh",
-        "photo.jpg",
-        SAM3D_GS_PHRASES_OPTIONS='--phrases "red cup" --phrases it\\\'s',
-        SAM3D_GS_MASKS_OPTIONS="--max-objects 6 --masks '$(touch boom) *'",
-        SAM3D_GS_OBJECTS_OPTIONS=" ",
-    )
-    assert done.returncode == 0, done.stderr
-    assert [call.argv[5:] for call in full.calls()] == [
-        ["--phrases", "red cup", "--phrases", "it's", "photo.jpg"],
-        ["--max-objects", "6", "--masks", "$(touch boom) *", "photo.jpg"],
-        ["photo.jpg"],
-    ]
-
-
-def test_an_unmatched_quote_in_a_variable_is_wrong_usage(full: Place) -> None:
-    done = full.run("run_agent_with_vllm.sh", SAM3D_GS_PHRASES_OPTIONS='--phrases "red')
-    assert done.returncode == 2
-    assert "SAM3D_GS_PHRASES_OPTIONS has a quote without its partner" in done.stderr
+@pytest.mark.parametrize("option", ["--stages", "--stages=masks"])
+def test_a_choice_of_stages_is_refused_where_the_script_is_one(full: Place, option: str) -> None:
+    for script in SCRIPTS:
+        done = full.run(script, "a.jpg", option, "masks")
+        assert done.returncode == 2
+        assert "--stages does not go with this script" in done.stderr
     assert full.calls() == []
+    full.run("run_pipeline.sh", "--", "--stages")  # a photo of that name
+    assert len(full.calls()) == 3
 
 
 def test_the_workspace_may_come_from_a_variable(full: Place) -> None:
     full.run("run_pipeline.sh", SAM3D_GS_WORKSPACE="/some where")
-    assert {call.argv[4] for call in full.calls()} == {"/some where"}
+    assert {call.argv[6] for call in full.calls()} == {"/some where"}
 
 
 def test_a_call_without_a_photo_gets_the_sample(full: Place) -> None:
@@ -126,30 +115,30 @@ def test_the_real_program_takes_its_photo_from_the_same_variable(
     assert "no such.jpg" in done.output + caplog.text
 
 
-@pytest.mark.parametrize(("failing", "reached"), [("phrases", 1), ("masks", 2), ("reconstruct", 3)])
+@pytest.mark.parametrize(("failing", "reached"), [("phrases", 1), ("masks", 2), ("objects,scene", 3)])
 def test_a_failing_stage_ends_the_run_with_its_code(full: Place, failing: str, reached: int) -> None:
     full.make(f"exit-{failing}", "7")
     assert full.run("run_pipeline.sh", "photo.jpg").returncode == 7
     assert len(full.calls()) == reached
 
 
-@pytest.mark.parametrize("partial", ["phrases", "masks", "reconstruct"])
+@pytest.mark.parametrize("partial", ["phrases", "masks", "objects,scene"])
 def test_a_partial_stage_lets_the_others_run_and_is_told_at_the_end(full: Place, partial: str) -> None:
     full.make(f"exit-{partial}", "3")
     assert full.run("run_pipeline.sh", "photo.jpg").returncode == 3
-    assert subcommands(full) == ["phrases", "masks", "reconstruct"]
+    assert stages(full) == ["phrases", "masks", "objects,scene"]
 
 
 def test_a_failure_after_a_partial_stage_wins(full: Place) -> None:
     full.make("exit-phrases", "3")
-    full.make("exit-reconstruct", "1")
+    full.make("exit-objects,scene", "1")
     assert full.run("run_pipeline.sh", "photo.jpg").returncode == 1
 
 
 def test_each_half_runs_alone(full: Place) -> None:
     assert full.run("run_agent_with_vllm.sh", "a.jpg").returncode == 0
     assert full.run("run_sam3d_from_masks.sh", "a.jpg").returncode == 0
-    assert subcommands(full) == ["phrases", "masks", "reconstruct"]
+    assert stages(full) == ["phrases", "masks", "objects,scene"]
 
 
 # --- missing environments ---------------------------------------------------------------------------------------
@@ -205,7 +194,7 @@ def test_without_stage_environments_the_embedded_profile_runs_and_says_so(embedd
     assert done.returncode == 0, done.stderr
     [call] = embedded.calls()
     arguments = ["--profile", "embedded", "--workspace", str(embedded.root), "photo.jpg", "--phrases", "red cup"]
-    assert call.argv == ["run", *arguments]
+    assert call.argv == ["run", "--stages", ALL, *arguments]
     assert call.environment["VIRTUAL_ENV"] == str(embedded.root / ".venv")
     [line] = done.stderr.splitlines()
     assert "NOTE" in line
@@ -215,7 +204,7 @@ def test_without_stage_environments_the_embedded_profile_runs_and_says_so(embedd
 def test_two_of_three_environments_are_not_enough(embedded: Place) -> None:
     embedded.add_conda("vllm", "sam3")
     done = embedded.run("run_pipeline.sh", CONDA_SH=str(embedded.conda_sh))
-    assert subcommands(embedded) == ["run"]
+    assert stages(embedded) == [ALL]
     assert '"sam3d-objects"' in done.stderr
     embedded.run("run_agent_with_vllm.sh", CONDA_SH=str(embedded.conda_sh))  # has the two that it needs
     assert embedded.calls()[-1].environment["CONDA_DEFAULT_ENV"] == "sam3"
@@ -228,20 +217,20 @@ def test_an_explicit_embedded_profile_wins_over_conda_and_is_quiet(embedded: Pla
     profile = "full" if how == "option" else "embedded"
     done = embedded.run("run_pipeline.sh", *arguments, CONDA_SH=str(embedded.conda_sh), SAM3D_GS_PROFILE=profile)
     assert (done.returncode, done.stderr) == (0, "")
-    assert subcommands(embedded) == ["run"]
+    assert stages(embedded) == [ALL]
     assert "CONDA_DEFAULT_ENV" not in embedded.calls()[0].environment
 
 
 def test_the_stage_scripts_run_in_the_embedded_environment_too(embedded: Place) -> None:
     assert embedded.run("run_agent_with_vllm.sh", "a.jpg", "--profile", "embedded").returncode == 0
     assert embedded.run("run_sam3d_from_masks.sh", "a.jpg", "--profile", "embedded").returncode == 0
-    assert subcommands(embedded) == ["phrases", "masks", "reconstruct"]
+    assert stages(embedded) == ["phrases", "masks", "objects,scene"]
     assert {call.environment["VIRTUAL_ENV"] for call in embedded.calls()} == {str(embedded.root / ".venv")}
 
 
 @pytest.mark.parametrize("code", [1, 2, 3])
 def test_embedded_passes_the_exit_code(embedded: Place, code: int) -> None:
-    embedded.make("exit-run", str(code))
+    embedded.make("exit-" + ALL, str(code))
     assert embedded.run("run_pipeline.sh", "--profile", "embedded").returncode == code
 
 
@@ -275,14 +264,14 @@ def test_the_callers_folder_is_kept_and_the_workspace_is_the_repository(full: Pl
     assert done.returncode == 0
     for call in full.calls():
         assert call.cwd == elsewhere
-        assert call.argv[4] == str(full.root)
+        assert call.argv[6] == str(full.root)
 
 
 def test_cdpath_does_not_lead_astray(full: Place) -> None:
     command = [str(full.tools / "bash"), "my clone/run_pipeline.sh"]
     done = subprocess.run(command, cwd=full.base, env=full.environ(CDPATH=str(full.base)), timeout=30, check=False)
     assert done.returncode == 0
-    assert full.calls()[0].argv[4] == str(full.root)
+    assert full.calls()[0].argv[6] == str(full.root)
 
 
 def test_home_may_be_unset(full: Place) -> None:
