@@ -191,6 +191,19 @@ def test_the_object_stands_where_its_depth_is(
     assert fy * y / z + cy == pytest.approx(v_px[mask].mean(), abs=0.5)
 
 
+def test_a_missing_package_names_what_brings_it(
+    cli: Run, picture: Path, masks: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_yaml(module: str) -> None:
+        raise ModuleNotFoundError("No module named 'yaml'", name="yaml")
+
+    assert cli("masks", picture, "--masks", masks)[0] == 0
+    monkeypatch.setattr("sam3d_gs.engines.import_module", no_yaml)
+    code, _, err = cli("objects", picture, "--engine", "native", "--checkpoints", checkpoints)
+    assert code == EXIT_FAILED
+    assert "'yaml', which is not installed in this environment. Run `pip install 'sam3d_gs[native]'`.\n" in err
+
+
 def test_a_bad_mask_fails_alone(lift: Run, picture: Path, masks: Path, tmp_path: Path) -> None:
     save_mask(masks / "line.png", slice(2, 3), slice(2, 40))
     code, out, err = lift(picture, masks)

@@ -14,6 +14,8 @@ ENGINES: dict[str, dict[str, str]] = {
     "phrases": {
         "embedded": "sam3d_gs.engines.phrases_embedded:EmbeddedPhrases",
         "given": "sam3d_gs.engines.phrases_given:GivenPhrases",
+        "openai": "sam3d_gs.engines.phrases_openai:OpenAIPhrases",
+        "vllm": "sam3d_gs.engines.phrases_vllm:VllmPhrases",
     },
     "masks": {
         "embedded": "sam3d_gs.engines.masks_embedded:EmbeddedMasks",
@@ -46,6 +48,6 @@ def load_engine(stage: str, name: str, options: Any) -> Any:
         extra = _EXTRAS.get(name, name)
         raise MissingPackageError(
             f"Engine {name!r} of {stage} needs the package {error.name!r}, which is not installed in this environment. "
-            f"Run `pip install 'sam3d_gs[{extra}]'`, or use run_pipeline.sh, which sets everything up."
+            f"Run `pip install 'sam3d_gs[{extra}]'`{', or use run_pipeline.sh' * (extra == 'embedded')}."
         ) from error
     return engine(options)
