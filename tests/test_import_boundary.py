@@ -35,7 +35,7 @@ LAYERS = [
     ("engines", "overlay", "pictures", "report", "report_pictures", "viewer"),
     ("stages",),
     ("pipeline", "status", "clean", "console"),
-    ("cli", "cli_objects"),
+    ("cli", "cli_masks", "cli_objects", "cli_phrases"),
 ]
 
 

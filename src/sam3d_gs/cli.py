@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sam3d_gs import __version__
+from sam3d_gs.cli_masks import MaskWish, clicked, mask_options, takes_mask_options
 from sam3d_gs.cli_objects import object_options, takes_object_options
+from sam3d_gs.cli_phrases import phrase_options, takes_phrase_options
 from sam3d_gs.errors import EXIT_STOPPED, Sam3dGsError, UsageError
 from sam3d_gs.options import (
     PROFILES,
@@ -89,9 +91,6 @@ MasksDir = Annotated[
     typer.Option("--masks", help="Your own masks: a folder of PNG/JPG masks or RGBA cut-outs.", rich_help_panel=_INPUT),
 ]
 MaxPhrases = Annotated[int, typer.Option(min=1, help="At most this many phrases.")]
-ScoreThreshold = Annotated[float, typer.Option(min=0, max=1, help="Drop masks scored below.")]
-MinArea = Annotated[float, typer.Option(min=0, max=100, help="Drop masks smaller than this part of the photo, in %.")]
-MaxObjects = Annotated[int, typer.Option(min=1, help="Keep at most this many masks.")]
 Turntable = Annotated[str, typer.Option(help="Turntables: webp, gif (of the scene) or none.", rich_help_panel=_RESULT)]
 Report = Annotated[bool, typer.Option(help="Write report.html.", rich_help_panel=_RESULT)]
 
@@ -127,10 +126,14 @@ def _global(
 
 
 @app.command()
+@takes_mask_options
 @takes_object_options
+@takes_phrase_options
 def run(
     photos: Photos,
     wish: ObjectOptions,
+    asking: PhraseOptions,
+    mask_wish: MaskWish,
     phrases: Phrases = [],  # noqa: B006  Typer copies it
     phrases_file: PhrasesFile = None,
     masks: MasksDir = None,
@@ -141,9 +144,6 @@ def run(
     workspace: Root = Path(),
     profile: ProfileOption = "embedded",
     force: Force = False,
-    max_objects: MaxObjects = MaskOptions.max_objects,
-    score_threshold: ScoreThreshold = MaskOptions.score_threshold,
-    min_area_percent: MinArea = MaskOptions.min_area_percent,
     max_phrases: MaxPhrases = PhraseOptions.max_phrases,
     turntable: Turntable = SceneOptions.turntable,
     report: Report = SceneOptions.report,
@@ -152,14 +152,15 @@ def run(
     """All four stages: photo -> phrases -> masks -> objects -> scene and report."""
     from sam3d_gs.pipeline import Settings
 
-    chosen = _stages(stages, bool(phrases or phrases_file), bool(masks))
+    own_phrases = bool(phrases or phrases_file)
+    chosen = _stages(stages, own_phrases, bool(masks), clicked(mask_wish))
     # All options are checked, also those of stages that another environment will run: a slip shows before any work.
     settings = Settings(
         root=workspace.absolute(),
         force=force,
         photo=PhotoOptions(max_side_px),
-        phrases=_phrase_options(phrases_engine, profile, max_phrases, phrases, phrases_file),
-        masks=_mask_options(masks_engine, profile, score_threshold, min_area_percent, max_objects, masks),
+        phrases=_phrase_options(phrases_engine, profile, asking, max_phrases, phrases, phrases_file, workspace),
+        masks=_mask_options(masks_engine, profile, mask_wish, photos, masks, own_phrases),
         objects=object_options(_engine("objects", objects_engine, profile), wish, photos, workspace),
         scene=_scene_options(turntable, report),
     )
@@ -167,8 +168,10 @@ def run(
 
 
 @app.command()
+@takes_phrase_options
 def phrases(
     photos: Photos,
+    asking: PhraseOptions,
     phrases: Phrases = [],  # noqa: B006
     phrases_file: PhrasesFile = None,
     engine: Engine = "",
@@ -181,14 +184,16 @@ def phrases(
     """Name the objects: photo -> phrases.json."""
     from sam3d_gs.pipeline import Settings
 
-    options = _phrase_options(engine, profile, max_phrases, phrases, phrases_file)
+    options = _phrase_options(engine, profile, asking, max_phrases, phrases, phrases_file, workspace)
     settings = Settings(workspace.absolute(), force, PhotoOptions(max_side_px), phrases=options)
     _run(photos, ["phrases"], settings)
 
 
 @app.command()
+@takes_mask_options
 def masks(
     photos: Photos,
+    mask_wish: MaskWish,
     phrases: Phrases = [],  # noqa: B006
     phrases_file: PhrasesFile = None,
     masks: MasksDir = None,
@@ -196,9 +201,6 @@ def masks(
     workspace: Root = Path(),
     profile: ProfileOption = "embedded",
     force: Force = False,
-    max_objects: MaxObjects = MaskOptions.max_objects,
-    score_threshold: ScoreThreshold = MaskOptions.score_threshold,
-    min_area_percent: MinArea = MaskOptions.min_area_percent,
     max_side_px: MaxSide = PhotoOptions.max_side_px,
 ) -> None:
     """Mask each named object: photo + phrases -> PNG masks and masks.json."""
@@ -209,8 +211,10 @@ def masks(
         workspace.absolute(),
         force,
         PhotoOptions(max_side_px),
-        phrases=_phrase_options("", profile, PhraseOptions.max_phrases, phrases, phrases_file),
-        masks=_mask_options(engine, profile, score_threshold, min_area_percent, max_objects, masks),
+        phrases=_phrase_options(
+            "", profile, PhraseOptions(), PhraseOptions.max_phrases, phrases, phrases_file, workspace
+        ),
+        masks=_mask_options(engine, profile, mask_wish, photos, masks, own_phrases),
     )
     _run(photos, ["phrases", "masks"] if own_phrases else ["masks"], settings)
 
@@ -351,8 +355,8 @@ def clean(
             print(path)
 
 
-def _stages(wish: str, own_phrases: bool, own_masks: bool) -> list[str]:
-    """The stages to run, in order. Own masks replace the search for phrases and masks.
+def _stages(wish: str, own_phrases: bool, own_masks: bool, clicks: bool) -> list[str]:
+    """The stages to run, in order. Own masks replace the search for phrases and masks, boxes and points for phrases.
 
     Own phrases and masks are read whenever a stage that wants them is asked for; up to date, that takes no time.
     """
@@ -364,6 +368,8 @@ def _stages(wish: str, own_phrases: bool, own_masks: bool) -> list[str]:
     if own_masks:
         chosen -= {"phrases"}
         chosen |= {"masks"} if "objects" in chosen else set()
+    elif clicks:
+        chosen -= {"phrases"}
     elif own_phrases and "masks" in chosen:
         chosen |= {"phrases"}
     return [stage for stage in STAGES if stage in chosen]
@@ -386,19 +392,25 @@ def _engine(stage: str, engine: str, profile: str) -> str:
 
 
 def _phrase_options(
-    engine: str, profile: str, max_phrases: int, own: list[str], own_file: Path | None
+    engine: str,
+    profile: str,
+    asking: PhraseOptions,
+    max_phrases: int,
+    own: list[str],
+    own_file: Path | None,
+    workspace: Path,
 ) -> PhraseOptions:
+    from sam3d_gs.workspace import server_log
+
     name = _own("phrases", engine, profile, bool(own or own_file), "--phrases or --phrases-file")
-    return PhraseOptions(name, max_phrases, tuple(own), own_file and own_file.absolute())
+    return phrase_options(name, asking, max_phrases, own, own_file, server_log(workspace.absolute()))
 
 
 def _mask_options(
-    engine: str, profile: str, score_threshold: float, min_area: float, max_objects: int, own: Path | None
+    engine: str, profile: str, wish: MaskWish, photos: list[Path], own: Path | None, own_phrases: bool
 ) -> MaskOptions:
     name = _own("masks", engine, profile, own is not None, "--masks DIR")
-    return MaskOptions(
-        name, score_threshold, min_area, max_objects=max_objects, masks_dir=own.absolute() if own else None
-    )
+    return mask_options(name, wish, photos, own, own_phrases)
 
 
 def _own(stage: str, engine: str, profile: str, given: bool, option: str) -> str:

@@ -50,8 +50,9 @@ class StageRecord:
     tool_version: str = __version__
 
     def same_work(self, engine: str, options: Mapping[str, Any], inputs: Mapping[str, str]) -> bool:
-        """True when this record answers the same question."""
-        return self.engine == engine and self.options == plain(options) and self.inputs == dict(inputs)
+        """True when this record answers the same question. `options`: those that matter to the answer."""
+        same_options = all(self.options.get(name, options) == value for name, value in plain(options).items())
+        return self.engine == engine and same_options and self.inputs == dict(inputs)
 
 
 @dataclass(frozen=True)

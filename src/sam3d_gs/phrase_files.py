@@ -16,7 +16,13 @@ MAX_TEXT = 200  # characters; longer text is no phrase
 
 def write_phrases(path: Path, phrases: Sequence[Phrase], photo: str, engine: str) -> None:
     rows = [
-        {"number": p.number, "text": p.text, "score": p.score, "box_xyxy": p.box_xyxy and list(p.box_xyxy)}
+        {
+            "number": p.number,
+            "text": p.text,
+            "score": p.score,
+            "box_xyxy": p.box_xyxy and list(p.box_xyxy),
+            "count": p.count,
+        }
         for p in phrases
     ]
     write_json(path, {"schema": SCHEMA, "photo": photo, "engine": engine, "phrases": rows})
@@ -37,7 +43,8 @@ def read_phrases(path: Path) -> list[Phrase]:
         if text.casefold() in {p.text.casefold() for p in phrases}:
             continue
         values = row if isinstance(row, dict) else {}
-        phrases.append(Phrase(len(phrases), text, _score(values.get("score")), _box(values.get("box_xyxy"))))
+        score, box = _score(values.get("score")), _box(values.get("box_xyxy"))
+        phrases.append(Phrase(len(phrases), text, score, box, _count(values.get("count"))))
     if not phrases:
         raise BadInputError(f"{path} holds no phrases. Add one, or delete the file and run the phrases stage again.")
     return phrases
@@ -54,6 +61,10 @@ def _clean(text: Any, path: Path, position: int) -> str:
 
 def _score(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) and 0 <= value <= 1 else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else None
 
 
 def _box(value: Any) -> tuple[float, float, float, float] | None:

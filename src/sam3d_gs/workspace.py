@@ -13,7 +13,7 @@ SLUG_MAX = 40
 EXPORT_FORMATS = ("spz", "compressed.ply")
 _RUNS = Path("outputs", "master_with_vllm")
 _SAM3D = Path("sam-3d-objects")
-_RESERVED = {"masks"}  # _RUNS/masks is the folder of all masks, so no photo may be called that
+_RESERVED = {"masks", "logs"}  # folders of _RUNS that are not of one photo, so no photo may be called that
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Workspace:
     @property
     def phrases_json(self) -> Path:
         return self.run_dir / "phrases.json"
+
+    @property
+    def answer_json(self) -> Path:
+        """What a language model was asked and answered, word by word."""
+        return self.run_dir / "answer.json"
 
     @property
     def image_png(self) -> Path:
@@ -104,6 +109,11 @@ class Workspace:
     def relative(self, path: Path) -> str:
         """`path` below the root, with forward slashes, as the manifest and the scene JSON write it."""
         return path.relative_to(self.root).as_posix()
+
+
+def server_log(root: Path) -> Path:
+    """Where the vision-language model's server writes."""
+    return root / _RUNS / "logs" / "vllm.log"
 
 
 def folder_name(root: Path, stem: str, sha256: str) -> str:

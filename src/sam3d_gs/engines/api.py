@@ -14,7 +14,11 @@ from sam3d_gs.types import InstanceMask, Photo, Phrase, PlacedObject
 
 
 class PhraseEngine(Protocol):
-    """Names the objects in a photo."""
+    """Names the objects in a photo.
+
+    An engine that asks a language model has an attribute `transcript`, a dataclass with what was said about the latest
+    photo or None; the stage writes it beside the phrases.
+    """
 
     licences: Mapping[str, str]  # model or data used -> licence, shown in the report
 
