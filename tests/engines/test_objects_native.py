@@ -282,6 +282,7 @@ def test_unusable_depth_is_one_line(
     code, _, err = lift(picture, masks, "--depth", tmp_path / "depth.npy")
     assert code == EXIT_FAILED
     assert reason in err
+    assert str(tmp_path / "depth.npy") in err
     assert "Traceback" not in err
 
 

@@ -94,7 +94,11 @@ class NativeObjects:
                     photo.path.name,
                     self.options.fov_deg,
                 )
-        return PhotoGeometry(from_depth(depth, K, size), K, f"metric: depth from {self.options.depth.name}")
+        try:
+            pointmap = from_depth(depth, K, size)
+        except BadInputError as error:
+            raise BadInputError(f"{self.options.depth}: {error}") from error
+        return PhotoGeometry(pointmap, K, f"metric: depth from {self.options.depth.name}")
 
     def _intrinsics(self, source: str, photo: Photo) -> np.ndarray:
         """K as the user gave it, for the photo's file, at the size we work on."""

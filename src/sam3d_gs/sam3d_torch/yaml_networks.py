@@ -254,7 +254,7 @@ def read_gaussian_decoder(section: Section, flow: LatentFlowConfig) -> GaussianD
     form.fixed("scaling_activation", "softplus")
     voxel_size = form.number("voxel_size")
     if voxel_size <= 1:  # offsets are the atanh of up to 1 / voxel_size
-        raise form.fault("voxel_size", "more than 1 (officially 1.5)", "smaller ones have no finite offsets")
+        raise form.fault("voxel_size", "more than 1", "officially 1.5; smaller ones have no finite offsets")
     opacity_bias = form.number("opacity_bias")
     if not 0 < opacity_bias < 1:
         raise form.fault("opacity_bias", "between 0 and 1")
