@@ -106,6 +106,7 @@ def test_where_triton_does_not_work_the_plain_operations_do(monkeypatch, caplog)
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
 def test_kernels_on_the_card():
     from sam3d_gs.sam3d_torch import kernels
 
@@ -113,6 +114,7 @@ def test_kernels_on_the_card():
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_gelu_in_the_epilogue(dtype):
     layer = torch.nn.Linear(64, 256).cuda().to(dtype)

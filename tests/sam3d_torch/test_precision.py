@@ -65,6 +65,7 @@ def test_16_bits_on_the_cpu(reference: tuple[PhotoGeometry, Result], dtype: str)
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("vram_gib", [None, 1.0])
 def test_on_the_card(
@@ -75,6 +76,7 @@ def test_on_the_card(
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
 @pytest.mark.parametrize("index", [1])
 def test_on_another_card_than_the_current(reference: tuple[PhotoGeometry, Result], index: int) -> None:
     if torch.cuda.device_count() <= index:
@@ -83,6 +85,7 @@ def test_on_another_card_than_the_current(reference: tuple[PhotoGeometry, Result
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
 def test_the_steps_do_not_wait_for_the_card(
     reference: tuple[PhotoGeometry, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
