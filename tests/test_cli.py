@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from sam3d_gs import engines
 from sam3d_gs.cli import app, main
 from sam3d_gs.errors import EXIT_FAILED, EXIT_PARTIAL, EXIT_STOPPED, EXIT_USAGE
+from sam3d_gs.options import PROFILES
 from sam3d_gs.workspace import Workspace
 from tests import fakes
 
@@ -194,7 +195,8 @@ def test_usage_errors_exit_with_2(cli: Run, picture: Path, arguments: list[str])
     assert "Traceback" not in err
 
 
-def test_a_profile_whose_engines_are_not_here_says_so(cli: Run, picture: Path) -> None:
+def test_a_profile_whose_engines_are_not_here_says_so(cli: Run, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROFILES["full"], "masks", "crystal-ball")
     code, _, err = cli("run", picture, "--profile", "full")
     assert code == EXIT_USAGE
     assert "--profile embedded" in err

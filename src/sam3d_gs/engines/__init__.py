@@ -20,6 +20,8 @@ ENGINES: dict[str, dict[str, str]] = {
     "masks": {
         "embedded": "sam3d_gs.engines.masks_embedded:EmbeddedMasks",
         "given": "sam3d_gs.engines.masks_given:GivenMasks",
+        "sam3": "sam3d_gs.engines.masks_sam3:Sam3Masks",
+        "sam3-official": "sam3d_gs.engines.masks_sam3_official:OfficialSam3Masks",
     },
     "objects": {
         "embedded": "sam3d_gs.engines.objects_embedded:EmbeddedObjects",

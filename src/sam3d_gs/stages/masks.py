@@ -21,8 +21,8 @@ log = logging.getLogger("sam3d_gs")
 
 
 def needs_phrases(options: MaskOptions) -> bool:
-    """The user's own masks need no phrases."""
-    return options.engine != "given"
+    """The user's own masks, and what the user points at, need no phrases."""
+    return options.engine != "given" and not options.boxes and not options.points
 
 
 def run(context: Context, options: MaskOptions, engine: Callable[[], MaskEngine]) -> StageResult:
@@ -99,8 +99,15 @@ def _checked(found: Sequence[InstanceMask], shape: tuple[int, int]) -> list[Inst
 
 
 def _unmatched(found: Sequence[InstanceMask], phrases: Sequence[Phrase]) -> list[str]:
-    matched = {mask.phrase for mask in found} | {alias for mask in found for alias in mask.aliases}
-    return [f'No mask for "{phrase.text}".' for phrase in phrases if phrase.text not in matched]
+    kept = [mask for mask in found if mask.dropped is None]
+    matched = {mask.phrase for mask in kept} | {alias for mask in kept for alias in mask.aliases}
+    return [f'No mask for "{p.text}"{_why(p, found)}.' for p in phrases if p.text not in matched]
+
+
+def _why(phrase: Phrase, found: Sequence[InstanceMask]) -> str:
+    """The reason the phrase's best mask was dropped, in brackets; "" when it had none."""
+    own = [mask for mask in found if mask.phrase == phrase.text]
+    return f" ({max(own, key=lambda mask: mask.score).dropped})" if own else ""
 
 
 def _nothing(found: Sequence[InstanceMask], phrases: Sequence[Phrase], photo: Path, options: MaskOptions) -> str:

@@ -1,0 +1,43 @@
+"""SAM 3 in transformers: masks of all phrases of a photo at once, or of the user's boxes and points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sam3d_gs.options import MaskOptions
+from sam3d_gs.sam3_masks.device import choose_device, choose_precision, give_back, warn_of_the_cpu
+from sam3d_gs.sam3_masks.finding import Clicks, Concepts, masks_of_clicks, masks_of_phrases
+from sam3d_gs.sam3_masks.network import ConceptNetwork
+from sam3d_gs.sam3_masks.tracker import ClickNetwork
+from sam3d_gs.types import InstanceMask, Photo, Phrase
+
+
+class Sam3Masks:
+    """Masks by transformers' Sam3Model (phrases) or Sam3TrackerModel (boxes and points), both of one checkpoint."""
+
+    licences: Mapping[str, str] = {"SAM 3 weights": "SAM License"}
+
+    def __init__(self, options: MaskOptions) -> None:
+        """Loads the network that the options need. Raises Sam3dGsError."""
+        self._options = options
+        device = choose_device(options.device)
+        precision = choose_precision(options.precision, device)
+        warn_of_the_cpu(device)
+        self._concepts: Concepts | None = None
+        self._clicks: Clicks | None = None
+        if options.boxes or options.points:
+            self._clicks = ClickNetwork.load(options.sam3, device, precision)
+        else:
+            self._concepts = ConceptNetwork.load(options.sam3, device, precision, options.acceleration)
+
+    def masks(self, photo: Photo, phrases: Sequence[Phrase]) -> list[InstanceMask]:
+        """Kept masks first, then the others with their reason."""
+        if self._clicks is not None:
+            return masks_of_clicks(self._clicks, photo, self._options)
+        assert self._concepts is not None, "closed"
+        return masks_of_phrases(self._concepts, photo, phrases, self._options)
+
+    def close(self) -> None:
+        """Give the device's memory back."""
+        self._concepts = self._clicks = None
+        give_back()

@@ -1,0 +1,38 @@
+"""SAM 3 in Meta's own package (the submodule sam3/), behind the same choices as engine sam3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sam3d_gs.options import MaskOptions
+from sam3d_gs.sam3_masks.device import choose_device, choose_precision, give_back, warn_of_the_cpu
+from sam3d_gs.sam3_masks.finding import masks_of_clicks, masks_of_phrases
+from sam3d_gs.sam3_masks.official import OfficialClicks, OfficialNetwork
+from sam3d_gs.types import InstanceMask, Photo, Phrase
+
+
+class OfficialSam3Masks:
+    """Masks by the package of facebookresearch/sam3, from phrases or from boxes and points."""
+
+    licences: Mapping[str, str] = {"SAM 3 code and weights": "SAM License"}
+
+    def __init__(self, options: MaskOptions) -> None:
+        """Loads the network. Raises Sam3dGsError."""
+        self._options = options
+        device = choose_device(options.device)
+        warn_of_the_cpu(device)
+        precision = choose_precision(options.precision, device)
+        self._clicked = bool(options.boxes or options.points)
+        self._network: OfficialNetwork | None = OfficialNetwork.load(options.sam3, device, precision, self._clicked)
+
+    def masks(self, photo: Photo, phrases: Sequence[Phrase]) -> list[InstanceMask]:
+        """Kept masks first, then the others with their reason."""
+        assert self._network is not None, "closed"
+        if self._clicked:
+            return masks_of_clicks(OfficialClicks(self._network), photo, self._options)
+        return masks_of_phrases(self._network, photo, phrases, self._options)
+
+    def close(self) -> None:
+        """Give the device's memory back."""
+        self._network = None
+        give_back()
