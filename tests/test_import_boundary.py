@@ -34,8 +34,8 @@ LAYERS = [
     ("embedded", "sam3d_torch", "sam3_masks", "vlm"),
     ("engines", "overlay", "pictures", "report", "report_pictures", "viewer"),
     ("stages",),
-    ("pipeline", "status", "clean", "console"),
-    ("cli", "cli_masks", "cli_objects", "cli_phrases"),
+    ("pipeline", "status", "clean", "console", "checkpoints"),
+    ("cli", "cli_checkpoints", "cli_masks", "cli_objects", "cli_phrases"),
 ]
 
 

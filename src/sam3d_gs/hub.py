@@ -71,7 +71,7 @@ class Hub:
             return Access("offline", "HF_HUB_OFFLINE is set: unset it to ask the hub.")
         try:
             self._head(repository_id, name)
-        except _library().utils.HfHubHTTPError as error:
+        except library().utils.HfHubHTTPError as error:
             return self._denied(repository_id, error)
         except _network_errors() as error:
             return self._unreachable(error)
@@ -81,7 +81,7 @@ class Hub:
         """Where a file's bytes are, for now. Raises Sam3dGsError when denied, ConnectionError without an answer."""
         try:
             return str(self._head(repository_id, name).location)
-        except _library().utils.HfHubHTTPError as error:
+        except library().utils.HfHubHTTPError as error:
             denied = self._denied(repository_id, error)
             if error.response.status_code >= 500:
                 raise ConnectionError(denied.state) from error
@@ -90,18 +90,18 @@ class Hub:
             raise ConnectionError(f"no answer from {self.endpoint}") from error
 
     def _head(self, repository_id: str, name: str) -> Any:
-        library = _library()
-        url = library.hf_hub_url(repository_id, name, endpoint=self.endpoint)
-        return library.get_hf_file_metadata(url, token=self.token or False, timeout=_TIMEOUT_S)
+        url = library().hf_hub_url(repository_id, name, endpoint=self.endpoint)
+        return library().get_hf_file_metadata(url, token=self.token or False, timeout=_TIMEOUT_S)
 
     def files(self, repository_id: str) -> tuple[str, list[RemoteFile]]:
         """Commit and files of the main revision. Raises Sam3dGsError."""
-        library = _library()
         try:
-            info = library.HfApi(endpoint=self.endpoint, token=self.token or False).model_info(
-                repository_id, files_metadata=True, timeout=_TIMEOUT_S
+            info = (
+                library()
+                .HfApi(endpoint=self.endpoint, token=self.token or False)
+                .model_info(repository_id, files_metadata=True, timeout=_TIMEOUT_S)
             )
-        except library.utils.HfHubHTTPError as error:
+        except library().utils.HfHubHTTPError as error:
             denied = self._denied(repository_id, error)
             raise Sam3dGsError(f"{repository_id}: {denied.state}. {denied.advice}") from error
         except _network_errors() as error:
@@ -146,7 +146,8 @@ def _path(variable: str) -> Path | None:
     return Path(value).expanduser() if value else None
 
 
-def _library() -> Any:
+def library() -> Any:
+    """huggingface_hub, imported when it is needed. Raises MissingPackageError."""
     try:
         import huggingface_hub
     except ModuleNotFoundError as error:
@@ -159,4 +160,4 @@ def _library() -> Any:
 
 def _network_errors() -> tuple[type[Exception], ...]:
     """What huggingface_hub's HTTP client (requests, httpx or httpx2, by version) raises without an answer."""
-    return (_library().utils.HfHubHTTPError.__bases__[0], OSError)
+    return (library().utils.HfHubHTTPError.__bases__[0], OSError)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -25,10 +25,12 @@ class Repository:
     gated: bool = False  # somebody must grant access first
     gib: float | None = None  # of what is wanted, about
     essential: tuple[str, ...] = ("config.json",)  # without these it is not there; the first one is asked for access
-    extra: tuple[str, ...] = ()  # patterns: no Gaussian needs these, so only `--all` takes them
+    extra: tuple[str, ...] = ()  # patterns: the full profile does not need these, so only `--all` takes them
     prefix: str = ""  # only files below; it is left away in a folder
     folder: Path | None = None  # where the files go; None: the hub's cache
-    sizes: Mapping[str, int] = field(default_factory=dict)  # bytes, of the release we know, when nobody can be asked
+    sizes: Mapping[str, int] = field(
+        default_factory=dict, hash=False
+    )  # bytes, of the release we know, when nobody can be asked
 
     def wants(self, name: str, everything: bool = False) -> bool:
         """Whether a file of the repository is to be downloaded."""
@@ -50,6 +52,12 @@ _SAM3D_SIZES = {
     "slat_decoder_gs_4.yaml": 575,
     "slat_decoder_gs_4.ckpt": 170_269_801,
 }
+_MESH_SIZES = {"slat_decoder_mesh.yaml": 300, "slat_decoder_mesh.ckpt": 363_726_862}
+
+
+def _below(sizes: Mapping[str, int]) -> dict[str, int]:
+    return {f"checkpoints/{name}": size for name, size in sizes.items()}
+
 
 REPOSITORIES = (
     Repository(
@@ -75,12 +83,13 @@ REPOSITORIES = (
         what="objects: lifts masks to Gaussians",
         licence="SAM License",
         gated=True,
-        gib=11.3,
-        essential=tuple(f"checkpoints/{name}" for name in _SAM3D_SIZES),
-        extra=("checkpoints/*mesh*", "checkpoints/*encoder*"),
+        gib=11.6,
+        # The mesh decoder is never run, but the official package does not start without it.
+        essential=tuple(_below(_SAM3D_SIZES | _MESH_SIZES)),
+        extra=("checkpoints/*encoder*", "checkpoints/slat_decoder_mesh.pt"),
         prefix="checkpoints/",
         folder=ObjectOptions.checkpoints,
-        sizes={f"checkpoints/{name}": size for name, size in _SAM3D_SIZES.items()},
+        sizes=_below(_SAM3D_SIZES | _MESH_SIZES),
     ),
     Repository(
         "moge",
@@ -93,13 +102,13 @@ REPOSITORIES = (
     ),
 )
 
-# Engine -> the repositories it reads. Engines that are not named need none.
-ENGINE_REPOSITORIES: Mapping[tuple[str, str], tuple[str, ...]] = {
-    ("phrases", "vllm"): ("qwen3-vl",),
-    ("masks", "sam3"): ("sam3",),
-    ("masks", "sam3-official"): ("sam3",),
-    ("objects", "sam3d-objects"): ("sam-3d-objects", "moge"),
-    ("objects", "native"): ("sam-3d-objects", "moge"),
+# Engine -> the repositories it reads, each with the files it does not start without. Others need none.
+ENGINE_FILES: Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]] = {
+    ("phrases", "vllm"): {"qwen3-vl": ("config.json",)},
+    ("masks", "sam3"): {"sam3": ("config.json", "model.safetensors")},
+    ("masks", "sam3-official"): {"sam3": ("sam3.pt",)},
+    ("objects", "sam3d-objects"): {"sam-3d-objects": tuple(_below(_SAM3D_SIZES | _MESH_SIZES)), "moge": ("model.pt",)},
+    ("objects", "native"): {"sam-3d-objects": tuple(_below(_SAM3D_SIZES)), "moge": ("model.pt",)},
 }
 
 
@@ -113,8 +122,3 @@ def find_repository(name: str) -> Repository:
         return Repository(name, name, what="a model of your own choice")
     known = ", ".join(repository.name for repository in REPOSITORIES)
     raise UsageError(f"Unknown checkpoints {name!r}. Expected {known}, or owner/name of any repository on the hub.")
-
-
-def in_folder(repository: Repository, folder: Path | None) -> Repository:
-    """The same repository, its files in a folder of the user's."""
-    return replace(repository, folder=folder) if folder else repository

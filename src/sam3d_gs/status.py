@@ -26,11 +26,11 @@ def as_table(workspace: Workspace) -> str:
     for name, stage in data["stages"].items():
         problem = stage["errors"].get("stage", "") or (f"{len(stage['errors'])} failed" if stage["errors"] else "")
         rows.append([name, stage["status"], stage["engine"], f"{stage['seconds']:.1f}", problem])
-    lines = [f"{photo['name']}  ({photo['file']}, {photo['width_px']} x {photo['height_px']} px)", *_aligned(rows)]
+    lines = [f"{photo['name']}  ({photo['file']}, {photo['width_px']} x {photo['height_px']} px)", *aligned(rows)]
     if data["objects"]:
         rows = [["object", "status", "file"]]
         rows += [[o["object_id"], o["status"], o["file"] or o["reason"]] for o in data["objects"]]
-        lines += ["", *_aligned(rows)]
+        lines += ["", *aligned(rows)]
     return "\n".join(lines)
 
 
@@ -64,7 +64,8 @@ def _objects(workspace: Workspace, manifest: Manifest) -> list[dict[str, str]]:
     return rows
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
+    """A table as lines; all rows have the same number of cells."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -1,0 +1,198 @@
+"""`sam3d-gs checkpoints`: bring the weights of the full profile, verify them, say where they are."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sam3d_gs.errors import EXIT_FAILED, EXIT_STOPPED, UsageError
+from sam3d_gs.repositories import REPOSITORIES, Repository, find_repository
+
+if TYPE_CHECKING:
+    from sam3d_gs.checkpoints import Checkpoints, Start, Store
+    from sam3d_gs.hub import Access, RemoteFile
+    from sam3d_gs.transfer import Advance
+
+log = logging.getLogger("sam3d_gs")
+app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+
+_KNOWN = ", ".join(repository.name for repository in REPOSITORIES)
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(help=f"Which: {_KNOWN}, or owner/name on the hub; the first four if none.", metavar="NAME"),
+]
+Folders = Annotated[
+    list[str],
+    typer.Option("--folder", help="The files of NAME lie in DIR, not in the hub's cache.", metavar="NAME=DIR"),
+]
+Root = Annotated[
+    Path,
+    typer.Option("--workspace", "-w", help="Root of all output folders.", envvar="SAM3D_GS_WORKSPACE", file_okay=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
+
+
+@app.command()
+def download(
+    names: Names = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also files that the full profile does not need.")] = False,
+    folder: Folders = [],  # noqa: B006  Typer copies it
+    workspace: Root = Path(),
+) -> None:
+    """Bring what is missing: access first, then space, then files, each resumed and verified."""
+    from sam3d_gs import checkpoints
+
+    with _transfers() as start:
+        done = checkpoints.download(stores(names, folder, workspace), start, everything, told=_tell)
+    _show(done)
+
+
+@app.command()
+def verify(
+    names: Names = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Bring bad and missing files again, and only those.")
+    ] = False,
+    sizes_only: Annotated[bool, typer.Option("--sizes", help="Compare sizes alone, which takes no time.")] = False,
+    folder: Folders = [],  # noqa: B006
+    workspace: Root = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Compare sizes and SHA-256 of the files here with the hub's, or offline with those of the download."""
+    from sam3d_gs import checkpoints
+
+    wanted = stores(names, folder, workspace)
+    found = checkpoints.verify(wanted, hash_too=not sizes_only)
+    broken = {state.repository.id for state in found if not state.complete}
+    if repair and broken:
+        with _transfers() as start:
+            mended = checkpoints.download(
+                [store for store in wanted if store.repository.id in broken], start, hash_too=not sizes_only, told=_tell
+            )
+        found = [state for state in found if state.complete] + mended
+    _show(found, as_json)
+    if not all(state.complete for state in found):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command("list")
+def list_(names: Names = None, folder: Folders = [], workspace: Root = Path(), as_json: AsJson = False) -> None:  # noqa: B006
+    """What there is to have, what is here, and where. Nothing is asked of the hub."""
+    from sam3d_gs.checkpoints import inspect
+
+    _show([inspect(store) for store in stores(names, folder, workspace)], as_json)
+
+
+def stores(names: list[str] | None, folders: list[str], workspace: Path) -> list[Store]:
+    """The places that the command line means. Raises UsageError."""
+    from sam3d_gs.checkpoints import Store
+    from sam3d_gs.hub import Hub
+
+    own = {}
+    for pair in folders:
+        name, equals, path = pair.partition("=")
+        if not equals or not path:
+            raise UsageError(f"--folder {pair}: expected NAME=DIR, e.g. sam-3d-objects=/data/checkpoints/hf.")
+        own[find_repository(name).id] = Path(path).expanduser().absolute()
+    hub = Hub.from_environment()
+    wanted = [find_repository(name) for name in names] if names else list(REPOSITORIES)
+    return [Store(_placed(repository, own, workspace), hub) for repository in dict.fromkeys(wanted)]
+
+
+def _placed(repository: Repository, own: dict[str, Path], workspace: Path) -> Repository:
+    folder = own.get(repository.id)
+    if folder is None and repository.folder is not None:
+        folder = workspace.absolute() / repository.folder
+    return replace(repository, folder=folder)
+
+
+def _tell(repository: Repository, access: Access) -> None:
+    log.info("%s: access %s", repository.id, access.state)
+
+
+def _show(found: list[Checkpoints], as_json: bool = False) -> None:
+    from sam3d_gs.status import aligned
+
+    if as_json:
+        print(json.dumps([as_data(state) for state in found], indent=2, ensure_ascii=False))
+        return
+    rows = [["checkpoints", "repository", "about", "access", "here", "compared with", "where"]]
+    for state in found:
+        repository = state.repository
+        size = f"{repository.gib:.1f} GiB" if repository.gib else "-"
+        gate = "to ask for" if repository.gated else "free"
+        rows.append([repository.name, repository.id, size, gate, state.summary, state.compared_with, str(state.where)])
+    print("\n".join(aligned(rows)))
+    for state in found:
+        for file in state.bad if state.summary != "not here" else ():
+            print(f"  {file.state}: {file.path}")
+    if not all(state.complete for state in found):
+        names = " ".join(state.repository.name for state in found if not state.complete)
+        print(f"`sam3d-gs checkpoints download {names}` brings what is missing.")
+
+
+def as_data(state: Checkpoints) -> dict[str, Any]:
+    """Plain values, for --json."""
+    return {
+        "name": state.repository.name,
+        "repository": state.repository.id,
+        "licence": state.repository.licence,
+        "gated": state.repository.gated,
+        "where": str(state.where),
+        "complete": state.complete,
+        "compared_with": state.compared_with,
+        "files": [
+            {"name": file.name, "path": str(file.path), "bytes": file.size, "state": file.state} for file in state.files
+        ],
+    }
+
+
+@contextmanager
+def _transfers() -> Iterator[Start]:
+    """A progress bar for each file on a terminal, else one line."""
+    bar: Any = None
+    if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        bar.start()
+
+    def start(repository: Repository, file: RemoteFile) -> Advance:
+        name = f"{repository.name}/{file.name.removeprefix(repository.prefix)}"
+        if bar is None:
+            log.info("%s (%.1f MiB) ...", name, (file.size or 0) / 2**20)
+            return lambda done: None
+        task = bar.add_task(name, total=file.size)
+        return lambda done: bar.update(task, completed=done)
+
+    try:
+        yield start
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on where this one was.", file=sys.stderr)
+        raise typer.Exit(EXIT_STOPPED) from None
+    finally:
+        if bar is not None:
+            bar.stop()
