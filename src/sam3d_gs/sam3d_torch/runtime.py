@@ -326,7 +326,7 @@ class Sam3dRuntime:
             ends = sample_structure(
                 flow,
                 torch.cat([job.tokens[0] for job in jobs]),
-                {name: torch.cat([drawn[name] for drawn in noise]) for name in noise[0]},
+                {name: torch.cat([drawn[name].to(self.device) for drawn in noise]) for name in noise[0]},
                 self.effort.structure,
             )
         for i, job in enumerate(jobs):
