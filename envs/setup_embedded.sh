@@ -20,16 +20,14 @@ pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
 unset PYTHONHOME
 export PIP_USER=0 # a user's pip.conf may ask for ~/.local, which pip refuses in an environment
 
-say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
-die() { say "$@" && exit 1; }
+# shellcheck source=envs/steps.sh
+source "$root/envs/steps.sh"
 
 # The environment belongs to this folder and this Python; after a move or an upgrade it is made again.
 origin() { printf '%s\n' "$root" && "$venv/bin/python" -I -S -c 'import sys; print(sys.version)' 2>/dev/null; }
 
 # What an extra was installed from.
 recipe() { printf '%s\n' "$torch" "$(<"$root/pyproject.toml")"; }
-
-holds() { [[ -f $1 && $(<"$1") == "$2" ]]; }
 
 sound() { [[ ! -e $state/installing ]] && holds "$state/made" "$(origin)"; }
 
@@ -56,14 +54,6 @@ find_python() {
     die "$no_venv cannot make environments. On Debian and Ubuntu: apt install python3-venv; then try again."
   fi
   die "No Python 3.10 to 3.14 as ${PYTHON:-python3}. Install one, or name it: PYTHON=/path/to/python3 bash ${0##*/}"
-}
-
-# step NAME COMMAND...: run quietly; the log has the rest.
-step() {
-  say "  $1 ..."
-  "${@:2}" >>"$log" 2>&1 </dev/null && return
-  tail -n 5 -- "$log" >&2
-  die "Set-up failed at \"$1\"; the whole log is $log. Run the same command again to retry."
 }
 
 # pip's own torch for Linux x86_64 brings gigabytes of CUDA libraries. A machine whose pip has a place of its own for
@@ -119,11 +109,8 @@ set_up() {
 if up_to_date; then exit 0; fi
 
 mkdir -p -- "$root/.cache"
-if command -v flock >/dev/null; then
-  exec 9>"$root/.cache/setup_embedded.lock"
-  flock -n 9 || { say 'Another set-up is at work; waiting for it ...' && flock 9; }
-  if up_to_date; then exit 0; fi
-fi
+one_at_a_time "$root/.cache/setup_embedded.lock"
+if up_to_date; then exit 0; fi
 exec 3>&2
 : >"$log"
 set_up

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # A Conda as far as the scripts see one: a function, with state in exported variables, that reads variables it has
-# never set (as the real one does) and refuses unknown environments on two lines.
+# never set (as the real one does), refuses unknown environments on two lines, and makes some (see conda-env).
 CONDA_EXE=$(dirname "$(dirname "$(dirname "${BASH_SOURCE[0]}")")")/bin/conda
 export CONDA_EXE
 if [[ -z "${CONDA_SHLVL+x}" ]]; then export CONDA_SHLVL=0; fi
@@ -8,8 +8,12 @@ if [[ -z "${CONDA_SHLVL+x}" ]]; then export CONDA_SHLVL=0; fi
 conda() {
   local base prefix
   : "$_CE_M" "$_CE_CONDA" "$PS1_NEVER_SET" # these stop a shell under `set -u`
-  [[ $1 == activate ]] || return 2
   base=$(dirname "$(dirname "$CONDA_EXE")")
+  if [[ $1 == env ]]; then
+    FAKE_ENVS=$base/envs bash "$(dirname "$FAKE_RECORD")/conda-env" conda "$@"
+    return
+  fi
+  [[ $1 == activate ]] || return 2
   prefix=$base/envs/$2
   if [[ ! -d $prefix ]]; then
     printf '\nEnvironmentNameNotFound: Could not find conda environment: %s\nYou can list them.\n\n' "$2" >&2

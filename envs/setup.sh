@@ -1,0 +1,182 @@
+#!/usr/bin/env bash
+# Make the environments of the full profile, or bring them up to date; does nothing where they are.
+#
+# Usage: bash envs/setup.sh [--env NAME] ... [--with conda|mamba|micromamba|venv]
+#
+#   --env vllm           phrases: Qwen3-VL on vLLM (about 12 GB)
+#   --env sam3           masks: SAM 3 (about 7 GB)
+#   --env native         objects and scene: SAM 3D Objects in plain PyTorch, nothing to compile (about 7 GB)
+#   --env sam3d-objects  the same with the official package, compiled for an hour; Conda on Linux alone
+#
+# Without --env: vllm, sam3 and native. The last two make the same environment, "sam3d-objects". Without --with: mamba
+# or conda, else micromamba, else venv (.venvs/NAME; needs the Python that envs/NAME.yml says).
+# Also fetches the pinned upstream code that an environment needs; results in its folder stay.
+# Settings: SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D (other names), SAM3D_GS_VENVS, CONDA_SH, PYTHON.
+
+set -euo pipefail
+trap 'exit 130' INT
+
+# shellcheck source=envs/activate.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/activate.sh"
+# shellcheck source=envs/steps.sh
+source "$sam3d_gs_root/envs/steps.sh"
+
+root=$sam3d_gs_root
+export PIP_USER=0 CONDA_ALWAYS_YES=true MAMBA_ALWAYS_YES=true
+
+usage() {
+  say "$* See bash envs/setup.sh --help."
+  exit 2
+}
+
+# The environment that a recipe makes.
+name_of() {
+  case $1 in
+    vllm) printf '%s\n' "$SAM3D_GS_ENV_VLLM" ;;
+    sam3) printf '%s\n' "$SAM3D_GS_ENV_SAM3" ;;
+    native | sam3d-objects) printf '%s\n' "$SAM3D_GS_ENV_SAM3D" ;;
+    *) return 1 ;;
+  esac
+}
+
+# What the scripts will activate with; mamba is the quicker program for the same environments.
+choose_tool() {
+  tool=venv
+  if _load_conda; then tool=$conda_command; fi
+  if [[ $tool == conda ]] && command -v mamba >/dev/null; then tool=mamba; fi
+}
+
+# Where an environment lies; fails when there is none.
+prefix_of() (
+  _activate "$1" >/dev/null 2>&1 && printf '%s\n' "${VIRTUAL_ENV:-$CONDA_PREFIX}"
+)
+
+# What an environment is made from; it is up to date while this is what its folder says.
+ingredients() {
+  printf '%s\n' "$root" "$recipe"
+  cat -- "$root/envs/$recipe".yml "$root/envs/$recipe".txt "$root/pyproject.toml"
+  [[ $recipe != sam3d-objects ]] || cat -- "$root/envs/sam3d-objects-build.txt"
+}
+
+up_to_date() {
+  local prefix
+  prefix=$(prefix_of "$name") && holds "$prefix/.sam3d_gs" "$(ingredients)" && [[ -z $(env_problem "$name") ]]
+}
+
+has_official() {
+  local prefix
+  prefix=$(prefix_of "$name") && [[ -f $prefix/.sam3d_gs ]] && grep -qx sam3d-objects "$prefix/.sam3d_gs"
+}
+
+in_env() { run_in_env "$name" "$@"; }
+conda_tool() (cd -- "$root/envs" && _relaxed "$tool" "$@") # the .yml files name their .txt by a relative path
+pip_install() { in_env python -m pip --disable-pip-version-check --no-input install "$@"; }
+
+make_venv() {
+  local wanted python venv=${SAM3D_GS_VENVS:-$root/.venvs}/$name
+  if [[ ! -x $venv/bin/python ]]; then
+    wanted=$(sed -n 's/^ *- python=//p' "$root/envs/$recipe.yml")
+    python=${PYTHON:-python$wanted}
+    "$python" -c 'import venv, ensurepip' >/dev/null 2>&1 ||
+      die "\"$name\" needs Python $wanted with venv, and $python is not that. Install it, name it (PYTHON=...), or use --with conda."
+    step environment "$python" -m venv "$venv"
+  fi
+  step packages pip_install -r "$root/envs/$recipe.txt"
+}
+
+make_conda() {
+  local file=$root/envs/$recipe.yml verb=create
+  if prefix_of "$name" >/dev/null; then verb=update; fi
+  case $tool-$verb in
+    micromamba-create) step environment conda_tool create -n "$name" -f "$file" ;;
+    micromamba-update) step environment conda_tool install -n "$name" -f "$file" ;;
+    *) step environment conda_tool env "$verb" -n "$name" -f "$file" ;;
+  esac
+}
+
+# What no requirements file can say: our own package, the upstream code, and what is compiled against torch.
+finish() {
+  case $recipe in
+    vllm) step sam3d_gs pip_install -e "$root" ;;
+    sam3)
+      step sam3d_gs pip_install -e "$root"
+      upstream sam3
+      ;;
+    native) step sam3d_gs pip_install -e "${root}[embedded,native]" ;;
+    sam3d-objects)
+      step sam3d_gs pip_install -e "${root}[embedded,native]"
+      # shellcheck disable=SC2016 # CONDA_PREFIX is that of the environment
+      step 'what is compiled (an hour)' in_env bash -c 'CUDA_HOME=$CONDA_PREFIX FORCE_CUDA=1 exec "$@"' - \
+        python -m pip --no-input install --no-build-isolation -r "$root/envs/sam3d-objects-build.txt"
+      upstream sam-3d-objects
+      ;;
+  esac
+}
+
+upstream() {
+  step "upstream code of $1" bash "$root/envs/fetch_upstream.sh" "$1"
+  step "$1" pip_install --no-deps -e "$root/$1"
+}
+
+# set_up RECIPE
+set_up() {
+  local recipe=$1 name venv prefix started=$SECONDS
+  name=$(name_of "$recipe")
+  if [[ $recipe == native ]] && has_official; then recipe=sam3d-objects; fi # which holds native too
+  if up_to_date; then
+    say "$name is up to date."
+    return
+  fi
+  venv=${SAM3D_GS_VENVS:-$root/.venvs}/$name
+  if [[ $tool != venv && -d $venv ]]; then
+    die "$venv would be used in place of Conda's \"$name\". Remove it, or use --with venv."
+  fi
+  say "Making the environment \"$name\" for $recipe with $tool (once; some minutes; log: $log) ..."
+  if prefix=$(prefix_of "$name"); then rm -f -- "$prefix/.sam3d_gs"; fi # until the end it is not up to date
+  if [[ $tool == venv ]]; then make_venv; else make_conda; fi
+  prefix=$(prefix_of "$name") || die "$tool made \"$name\", but it cannot be activated. See $log."
+  finish
+  ingredients >"$prefix/.sam3d_gs"
+  say "$name is ready ($((SECONDS - started)) s)."
+}
+
+recipes=() tool=''
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    -h | --help)
+      sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+      exit 0
+      ;;
+    --env=* | --with=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+    --env)
+      name_of "${2:-}" >/dev/null || usage "Unknown environment: ${2:-}. Expected vllm, sam3, native or sam3d-objects."
+      recipes+=("$2")
+      shift 2
+      ;;
+    --with)
+      [[ ${2:-} =~ ^(conda|mamba|micromamba|venv)$ ]] || usage "Unknown tool: ${2:-}."
+      tool=$2
+      shift 2
+      ;;
+    *) usage "Unknown argument: $1." ;;
+  esac
+done
+[[ ${#recipes[@]} -gt 0 ]] || recipes=(vllm sam3 native)
+[[ -n $tool ]] || choose_tool
+if [[ $tool == conda ]]; then
+  activation_problem=''
+  _load_conda || die "No Conda: $activation_problem"
+  tool=$conda_command
+elif [[ $tool != venv ]]; then
+  command -v "$tool" >/dev/null || die "$tool is not on the PATH. Install it, or choose another --with."
+fi
+for recipe in "${recipes[@]}"; do
+  [[ $recipe != sam3d-objects || $tool != venv ]] ||
+    die 'The official package is compiled with the CUDA of Conda. Use --with conda, or --env native, which needs no compiler.'
+done
+
+mkdir -p -- "$root/.cache"
+log=$root/.cache/setup.log
+one_at_a_time "$root/.cache/setup.lock"
+: >"$log"
+for recipe in "${recipes[@]}"; do set_up "$recipe"; done
