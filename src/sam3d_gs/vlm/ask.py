@@ -167,7 +167,7 @@ class Asker:
             "seed": int(not think),  # so that a second try is another one also where nobody thinks
             "response_format": {"type": "json_schema", "json_schema": schema},
             # vLLM: a budget closes the thinking of models that always think; the switch is for those that may.
-            "thinking_token_budget": min(thinking_tokens, max(0, max_tokens - _ANSWER_TOKENS)),
+            "thinking_token_budget": min(thinking_tokens, max_tokens - min(_ANSWER_TOKENS, max_tokens // 2)),
             "chat_template_kwargs": {"enable_thinking": think},
         }
         left_out = {name for names in _OPTIONAL[: self._left_out] for name in names}

@@ -38,7 +38,10 @@ _KILL_S = 10.0
 _GPU_FREE_S = 30.0
 _POLL_S = 0.25
 _SAY_S = 30.0
-_GUARD = 'read -r _; kill -TERM -- "-$0" && sleep 10; kill -KILL -- "-$0"'
+_GUARD = (
+    'read -r _; kill -TERM "-$0"; '
+    'for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "-$0" || exit; sleep 1; done; kill -KILL "-$0"'
+)
 
 # What vLLM's log says -> what to do about it.
 _CURES = (
@@ -164,7 +167,7 @@ class Server:
         model = shlex.quote(self._launch.model)
         return (
             f"vLLM keeps running. Use it: sam3d-gs phrases PHOTO --engine openai --base-url {self.base_url} "
-            f"--model {model}. Stop it: kill -TERM {self._process.pid}; sleep 10; kill -KILL -- -{self._process.pid}"
+            f"--model {model}. Stop it: kill -TERM {self._process.pid}; sleep 10; kill -KILL -{self._process.pid}"
         )
 
     def _wait_until_ready(self, token: str) -> None:
