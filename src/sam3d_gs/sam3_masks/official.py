@@ -153,6 +153,6 @@ def _weights(checkpoint: str) -> Path:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise BadInputError(
-            f"Cannot get {FILE} of {checkpoint}: {reason}. Ask for access at https://huggingface.co/{checkpoint}, log in "
-            "with `hf auth login`, or give a folder with --sam3 DIR."
+            f"Cannot get {FILE} of {checkpoint}: {reason}. Ask for access at https://huggingface.co/{checkpoint}, "
+            "log in with `hf auth login`, or give a folder with --sam3 DIR."
         ) from error
