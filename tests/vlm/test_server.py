@@ -30,6 +30,7 @@ LaunchFor = Callable[..., Launch]
 def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LaunchFor]:
     monkeypatch.setattr(module, "_STOP_S", 0.4)
     monkeypatch.setattr(module, "_STOP_STARTING_S", 0.2)
+    monkeypatch.setattr(module, "_STOP_WORKERS_S", 0.2)
 
     def make(plan: dict[str, object] | None = None, **changes: object) -> Launch:
         program = fake_vllm.write(tmp_path / "bin", **(plan or {}))
@@ -88,7 +89,7 @@ def test_its_death_at_the_start_names_reason_cure_and_log(launch: LaunchFor) -> 
 
 
 def test_a_start_that_takes_too_long_is_ended(launch: LaunchFor) -> None:
-    how = launch({"hangs": True, "ignores_term": True}, start_timeout_s=0.8)
+    how = launch({"hangs": True, "ignores_term": True}, start_timeout_s=0.5)
     started_s = time.monotonic()
     with pytest.raises(Sam3dGsError, match=r"--start-timeout.*vllm\.log"):
         Server.start(how)
@@ -137,7 +138,7 @@ def test_another_server_on_the_port_is_not_taken_for_ours(launch: LaunchFor) -> 
     """The other one serves the very same model; ours dies because the port is taken, but slowly."""
     with Server.start(launch()) as other:
         port = int(other.base_url.rpartition(":")[2].removesuffix("/v1"))
-        how = launch({"hangs": True}, port=port, start_timeout_s=0.8)
+        how = launch({"hangs": True}, port=port, start_timeout_s=0.3)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(module, "_free_port", lambda wanted: wanted)
             with pytest.raises(Sam3dGsError, match="not ready"):

@@ -44,9 +44,9 @@ def list_gpus() -> list[Gpu]:
         return []
     found = []
     for line in done.stdout.splitlines():
-        index, uuid, *memory = (part.strip() for part in line.split(","))
-        if len(memory) == 2 and all(value.isdigit() for value in memory):
-            found.append(Gpu(index, uuid, int(memory[0]), int(memory[1])))
+        fields = [part.strip() for part in line.split(",")]
+        if len(fields) == 4 and fields[2].isdigit() and fields[3].isdigit():
+            found.append(Gpu(fields[0], fields[1], int(fields[2]), int(fields[3])))
     return found
 
 

@@ -34,6 +34,7 @@ log = logging.getLogger("sam3d_gs")
 HOST = "127.0.0.1"
 _STOP_S = 10.0  # after SIGTERM; vLLM needs under one second when idle, and sometimes never ends when it is not
 _STOP_STARTING_S = 2.0  # SIGTERM does not reach a vLLM that is loading
+_STOP_WORKERS_S = 1.0  # once their parent is gone
 _KILL_S = 10.0
 _GPU_FREE_S = 30.0
 _POLL_S = 0.25
@@ -150,7 +151,8 @@ class Server:
         try:
             if self._process.poll() is None:
                 _signal_group(group, signal.SIGTERM, only_leader=True)
-                _wait_for(lambda: not _alive(group), _STOP_S if self._ready else _STOP_STARTING_S)
+                _wait_for(lambda: self._process.poll() is not None, _STOP_S if self._ready else _STOP_STARTING_S)
+                _wait_for(lambda: not _alive(group), _STOP_WORKERS_S)
         finally:  # also on a second Ctrl-C
             if _alive(group):
                 _signal_group(group, signal.SIGKILL)

@@ -1,0 +1,124 @@
+"""Which cards a model gets, by what a stand-in for nvidia-smi says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sam3d_gs.errors import UsageError
+from sam3d_gs.vlm import gpus as module
+from sam3d_gs.vlm.gpus import Gpu, Share, choose, list_gpus, wait_until_free
+from sam3d_gs.vlm.model import needed_mib, thinks
+
+GIB = 1024
+BUSY = Gpu("0", "GPU-aaa", 24 * GIB, 2 * GIB)
+IDLE = [Gpu(str(i), f"GPU-b{i}", 24 * GIB, 23 * GIB) for i in (1, 2, 3)]
+ALL = [BUSY, *IDLE]
+
+
+@pytest.fixture(autouse=True)
+def _no_wish_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_nvidia_smi_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert list_gpus() == []
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho '0, GPU-aaa, 24576, 2048'\necho '1, GPU-b, [N/A], [N/A]'\necho garbage\n")
+    program.chmod(0o755)
+    assert list_gpus() == [BUSY]
+    program.write_text("#!/bin/sh\necho failed; exit 9\n")
+    assert list_gpus() == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "cards", "needed", "ids"),
+    [
+        ("", None, 20 * GIB, ("1",)),  # the emptiest that holds it
+        ("", None, None, ("1",)),
+        ("", None, 40 * GIB, ("1", "2")),
+        ("", None, 50 * GIB, ("0", "1", "2", "3")),  # 1, 2 or 4, since heads divide by these
+        ("", None, 900 * GIB, ("0", "1", "2", "3")),  # vLLM will say that it is too much
+        ("2,3", None, 900 * GIB, ("2", "3")),
+        ("3", None, None, ("3",)),
+        ("GPU-b2", None, None, ("2",)),
+        ("", 3, None, ("1", "2", "3")),
+    ],
+)
+def test_choice(wanted: str, cards: int | None, needed: int | None, ids: tuple[str, ...]) -> None:
+    share = choose(ALL, wanted, cards, needed)
+    assert share.ids == ids
+    assert share.cards == len(ids)
+
+
+def test_no_more_memory_than_is_free() -> None:
+    assert choose(IDLE, "", None, None).memory_share == pytest.approx(0.9, abs=0.011)
+    desktop = Gpu("0", "GPU-a", 24 * GIB, 18 * GIB)
+    share = choose([desktop], "", None, None)
+    assert share.memory_share
+    assert 0.6 < share.memory_share < 18 / 24
+
+
+def test_cuda_visible_devices_limits_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    assert choose(ALL, "", None, None).ids == ("3",)
+    assert choose(ALL, "1", None, None).ids == ("1",), "--gpus wins"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1234")
+    assert choose(ALL, "", None, None) == Share(("MIG-1234",))
+
+
+def test_without_nvidia_smi_the_user_is_believed() -> None:
+    assert choose([], "", None, None) == Share()
+    assert choose([], "", 2, None) == Share((), 2)
+    assert choose([], "0,1", 2, None) == Share(("0", "1"), 2)
+
+
+@pytest.mark.parametrize(("wanted", "cards"), [("7", None), ("1,7", None), ("", 5), ("1", 2)])
+def test_cards_that_are_not_there(wanted: str, cards: int | None) -> None:
+    with pytest.raises(UsageError, match=r"--gpus|--tensor-parallel"):
+        choose(ALL, wanted, cards, None)
+
+
+def test_waiting_for_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = [Gpu("1", "GPU-b1", 24 * GIB, 3 * GIB)]
+    answers = [full, full, IDLE]
+    monkeypatch.setattr(module, "list_gpus", lambda: answers.pop(0) if len(answers) > 1 else answers[0])
+    assert wait_until_free(Share(("1",), 1, 0.9, 23 * GIB), timeout_s=5)
+    monkeypatch.setattr(module, "list_gpus", lambda: full)
+    assert not wait_until_free(Share(("1",), 1, 0.9, 23 * GIB), timeout_s=0.1)
+    assert wait_until_free(Share(), timeout_s=0)
+
+
+@pytest.mark.parametrize(
+    ("model", "gib"),
+    [
+        ("Qwen/Qwen3-VL-8B-Thinking", 20),
+        ("Qwen/Qwen3-VL-8B-Instruct-FP8", 12.5),
+        ("Qwen/Qwen3-VL-235B-A22B-Thinking", 443),
+        ("Qwen/Qwen3-VL-2B-Instruct", 8.7),
+        ("who/knows", None),
+    ],
+)
+def test_what_a_name_tells(model: str, gib: float | None) -> None:
+    needed = needed_mib(model)
+    assert needed is None if gib is None else needed and needed / GIB == pytest.approx(gib, rel=0.03)
+    assert thinks(model) == ("Thinking" in model)
+
+
+def test_what_a_folder_tells(tmp_path: Path) -> None:
+    assert needed_mib(str(tmp_path)) is None
+    (tmp_path / "model.safetensors").write_bytes(b"0" * (3 << 20))
+    assert needed_mib(str(tmp_path)) == 5 * GIB + 3
+    knows = {"added_tokens": ["<think>"], "chat_template": "{{ messages }}"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(knows))
+    assert not thinks(str(tmp_path)), "a tokenizer knows the word also where nobody thinks"
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**knows, "chat_template": "<think>\n"}))
+    assert thinks(str(tmp_path))
+    (tmp_path / "chat_template.jinja").write_text("no thinking")
+    assert not thinks(str(tmp_path))
+    (tmp_path / "chat_template.jinja").unlink()
+    (tmp_path / "tokenizer_config.json").write_text("{broken")
+    assert not thinks(str(tmp_path))
