@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -110,7 +111,9 @@ def test_killed_while_answering(cli: Run, picture: Path, tmp_path: Path) -> None
 def test_ctrl_c_while_answering(picture: Path, tmp_path: Path) -> None:
     engine = map(str, _vllm(tmp_path, sleeps_at=1, worker=True))
     command = [sys.executable, "-m", "sam3d_gs", "phrases", str(picture), "-w", str(tmp_path), *engine]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    # A shell's background jobs, which these tests may be, ignore Ctrl-C, and so would their children.
+    hears = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=hears) as process:
         end_s = time.monotonic() + 20
         while not (tmp_path / "bin" / "asked").exists() and time.monotonic() < end_s:
             time.sleep(0.02)
