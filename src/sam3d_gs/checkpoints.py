@@ -113,13 +113,23 @@ class Store:
         write_json(self.root / _RECORD, {"repository": self.repository.id, "commit": commit, "files": rows})
 
 
-def inspect(store: Store, hash_too: bool = False, remote: tuple[str, list[RemoteFile]] | None = None) -> Checkpoints:
-    """Compare what is here with the hub (`remote`: commit and files), the record, or what is known of the release."""
+def inspect(
+    store: Store,
+    hash_too: bool = False,
+    remote: tuple[str, list[RemoteFile]] | None = None,
+    also: Iterable[str] = (),
+) -> Checkpoints:
+    """Compare what is here with the hub (`remote`: commit and files), the record, or what is known of the release.
+
+    `also` names files that have to be here besides.
+    """
     commit, files = remote or ("", store.recorded())
     source = "the hub" if remote else "the record of the download"
     if not files:
         files = _known(store)
         source = "the known release" if store.repository.sizes else "nothing but names"
+    names = {file.name for file in files}
+    files = [*files, *(RemoteFile(name, None, None) for name in also if name not in names)]
     return Checkpoints(
         store.repository,
         store.root,

@@ -16,6 +16,7 @@ import typer
 
 from sam3d_gs import __version__
 from sam3d_gs.cli_checkpoints import app as checkpoints_app
+from sam3d_gs.cli_doctor import doctor
 from sam3d_gs.cli_masks import MaskWish, clicked, mask_options, takes_mask_options
 from sam3d_gs.cli_objects import object_options, takes_object_options
 from sam3d_gs.cli_phrases import phrase_options, takes_phrase_options
@@ -42,6 +43,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.command()(doctor)
 app.add_typer(checkpoints_app, name="checkpoints", help="Weights of the full profile: hub -> this disk, verified.")
 
 # Help panels.

@@ -1,0 +1,165 @@
+"""`sam3d-gs doctor`: what is here, what is missing, and the one command that mends it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sam3d_gs.cli_checkpoints import Folders, Root, as_data, stores
+from sam3d_gs.errors import EXIT_FAILED, UsageError
+from sam3d_gs.options import PROFILES, STAGES
+from sam3d_gs.repositories import REPOSITORIES
+
+if TYPE_CHECKING:
+    from sam3d_gs.doctor import Diagnosis
+
+_Name = typer.Option(help="Instead of the profile's engine.", show_default=False)
+
+
+def doctor(
+    profile: Annotated[str, typer.Option(help="Which profile is to run: full or embedded.")] = "full",
+    stages: Annotated[str, typer.Option(help="Only these, separated by commas.")] = ",".join(STAGES),
+    phrases_engine: Annotated[str, _Name] = "",
+    masks_engine: Annotated[str, _Name] = "",
+    objects_engine: Annotated[str, _Name] = "",
+    online: Annotated[bool, typer.Option("--online", help="Ask the hub who may read what.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Hash the weights, and ask each torch for its card.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what keeps the profile from running.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    folder: Folders = [],  # noqa: B006  Typer copies it
+    workspace: Root = Path(),
+) -> None:
+    """Can this machine run it? Machine, environments, weights and access -> verdicts and a plan; exit 1 if not."""
+    from sam3d_gs.doctor import examine, judge
+
+    engines = _engines(profile, stages, {"phrases": phrases_engine, "masks": masks_engine, "objects": objects_engine})
+    places = dict(zip((r.name for r in REPOSITORIES), stores(None, folder, workspace), strict=True))
+    diagnosis = judge(examine(profile, engines, places, workspace, online, deep))
+    if as_json:
+        print(json.dumps(_data(diagnosis), indent=2, ensure_ascii=False))
+    elif quiet:
+        for verdict in diagnosis.verdicts:
+            for problem in verdict.problems:
+                print(f"{verdict.stage} ({verdict.engine}): {problem.what}. Next: {problem.fix}", file=sys.stderr)
+    else:
+        _print(diagnosis)
+    if not diagnosis.ready:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _engines(profile: str, stages: str, own: dict[str, str]) -> dict[str, str]:
+    from sam3d_gs.engines import ENGINES
+
+    if profile not in PROFILES:
+        raise UsageError(f"Unknown profile {profile!r}. Expected {' or '.join(PROFILES)}.")
+    wanted = [name.strip() for name in stages.split(",") if name.strip()]
+    for name in wanted:
+        if name not in STAGES:
+            raise UsageError(f"Unknown stage {name!r} in --stages. Expected some of {', '.join(STAGES)}.")
+    chosen = {stage: own[stage] or PROFILES[profile][stage] for stage in STAGES if stage in wanted and stage in own}
+    for stage, engine in chosen.items():
+        if engine not in ENGINES[stage]:
+            raise UsageError(f"Unknown engine {engine!r} for {stage}. Expected {' or '.join(ENGINES[stage])}.")
+    return chosen
+
+
+def _data(diagnosis: Diagnosis) -> dict[str, Any]:
+    facts = diagnosis.facts
+    return {
+        "profile": facts.profile,
+        "ready": diagnosis.ready,
+        "stages": [{**asdict(verdict), "ready": verdict.ready} for verdict in diagnosis.verdicts],
+        "plan": list(diagnosis.plan),
+        "machine": asdict(facts.machine),
+        "environments": {stage: asdict(environment) for stage, environment in facts.environments.items()},
+        "checkpoints": [as_data(state) for state in facts.checkpoints.values()],
+        "submodules": dict(facts.submodules),
+        "hub": {
+            "endpoint": facts.endpoint,
+            "token": facts.token,
+            "offline": facts.offline,
+            "access": {name: access.state for name, access in facts.access.items()},
+        },
+    }
+
+
+def _print(diagnosis: Diagnosis) -> None:
+    rows = [*_machine_rows(diagnosis), *_environment_rows(diagnosis), *_weights_rows(diagnosis)]
+    for verdict in diagnosis.verdicts:
+        rows.append((f"stage {verdict.stage}", f"{verdict.engine}: {'ready' if verdict.ready else 'cannot run'}"))
+        rows += [("", f"{problem.what}\n-> {problem.fix}") for problem in verdict.problems]
+        rows += [("", note) for note in verdict.notes]
+    rows += [("plan" if not number else "", line) for number, line in enumerate(diagnosis.plan)]
+    ready = "can run here" if diagnosis.ready else "cannot run here"
+    rows.append((f"profile {diagnosis.facts.profile}", ready))
+    _table(rows)
+
+
+def _machine_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    machine = diagnosis.facts.machine
+    rows = [("machine", f"{machine.system}, Python {machine.python}")]
+    for card in machine.cards:
+        free = f"{card.free_gib:g} of {card.total_gib:g} GiB free, driver {card.driver}"
+        rows.append((f"card {card.index}", f"{card.name}, {free}"))
+    if not machine.cards:
+        rows.append(("cards", "none (nvidia-smi shows none)"))
+    rows += [(f"disk: {disk.what}", f"{disk.free_gib:g} GiB free at {disk.folder}") for disk in machine.disks]
+    rows.append(("free port", str(machine.free_port) if machine.free_port else "none on 127.0.0.1"))
+    return rows
+
+
+def _environment_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    rows = []
+    for environment in {e.name: e for e in diagnosis.facts.environments.values()}.values():
+        if environment.problem:
+            text = environment.problem
+        else:
+            versions = [f"{n} {'missing' if v is None else v or '(there)'}" for n, v in environment.packages.items()]
+            text = f"Python {environment.python}, {', '.join(versions)}"
+            if environment.cuda:
+                text += f"; torch's CUDA, usable: {environment.cuda}"
+        rows.append((f"environment {environment.name}", text))
+    return rows
+
+
+def _weights_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    facts = diagnosis.facts
+    token = "token found" if facts.token else "no token"
+    rows = [("hub", f"{facts.endpoint}, {token}{', HF_HUB_OFFLINE' if facts.offline else ''}")]
+    for state in facts.checkpoints.values():
+        access = facts.access.get(state.repository.id)
+        said = f"access {access.state}" if access else "access not asked (--online)"
+        compared = f" by {state.compared_with}" if state.complete else ""
+        rows.append((f"weights {state.repository.name}", f"{state.summary}{compared}; {said}; {state.where}"))
+    for folder, filled in facts.submodules.items():
+        rows.append((f"submodule {folder}", "filled" if filled else "empty"))
+    return rows
+
+
+def _table(rows: list[tuple[str, str]]) -> None:
+    """With rich on a terminal, which folds long cells; else plain lines, which a pipe or a log keeps whole."""
+    try:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        pretty = sys.stdout.isatty()
+    except ModuleNotFoundError:
+        pretty = False
+    if not pretty:
+        width = max(len(name) for name, _ in rows)
+        for name, text in rows:
+            for number, line in enumerate(text.splitlines()):
+                print(f"{'' if number else name:<{width}}  {line}")
+        return
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(Text(name, style="bold"), Text(text))
+    Console(highlight=False).print(table)
