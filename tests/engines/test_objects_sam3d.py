@@ -244,6 +244,13 @@ def test_without_a_card_it_says_what_to_choose(checkpoints: Path, monkeypatch: p
         engine(checkpoints)
 
 
+def test_the_release_is_found_in_its_folder(checkpoints: Path, photo: Photo) -> None:
+    weights = checkpoints.parents[1] / "weights"
+    weights.mkdir()
+    checkpoints.rename(weights / "checkpoints")
+    assert placed(engine(weights).objects(photo, [CUP], ["00-cup-0"]))
+
+
 def test_missing_parts_are_one_line(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInputError, match=r"No pipeline.yaml in .*--checkpoints"):
         engine(checkpoints.parent)

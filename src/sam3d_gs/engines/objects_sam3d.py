@@ -40,15 +40,18 @@ class OfficialObjects:
     def __init__(self, options: ObjectOptions) -> None:
         """Loads all networks onto the card, about 12 GiB. Raises Sam3dGsError."""
         self.options = options
-        pipeline_yaml = options.checkpoints / "pipeline.yaml"
+        folder = options.checkpoints
+        if (folder / "checkpoints" / "pipeline.yaml").is_file():
+            folder = folder / "checkpoints"  # as the release is downloaded
+        pipeline_yaml = folder / "pipeline.yaml"
         if not torch.cuda.is_available():
             raise Sam3dGsError(
                 "The official SAM 3D Objects package runs on CUDA cards alone, and there is none here. "
                 "Choose --objects-engine native."
             )
         if not pipeline_yaml.is_file():
-            raise BadInputError(f"No pipeline.yaml in {options.checkpoints}. Name the checkpoints with --checkpoints.")
-        checkout = official.find_checkout(options.checkpoints)
+            raise BadInputError(f"No pipeline.yaml in {folder}. Name the checkpoints with --checkpoints.")
+        checkout = official.find_checkout(folder)
         log.info("Loading the official SAM 3D Objects from %s (a minute or more) ...", checkout)
         self._pipeline: Any = official.load_pipeline(checkout, pipeline_yaml)
         self._effort = effort(options, self._pipeline)
