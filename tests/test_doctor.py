@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from sam3d_gs import environments, machine
 from sam3d_gs.checkpoints import Store
 from sam3d_gs.cli import app
+from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.hub import Hub, RemoteFile
 from sam3d_gs.repositories import ENGINE_FILES, REPOSITORIES
 from tests.hub import GOOD_TOKEN, FakeHub, serving
@@ -212,3 +213,36 @@ def test_without_a_clone_this_python_is_asked(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_port_is_free() -> None:
     assert machine.look(Path(), Path()).free_port
+
+
+def _check(tmp_path: Path, *options: str) -> str:
+    result = CliRunner().invoke(app, ["run", "photo.jpg", "--check", "--profile", "full", *options])
+    if result.exit_code:
+        assert isinstance(result.exception, Sam3dGsError), result.exception
+        assert "nothing was started" in str(result.exception)
+    return result.output
+
+
+def test_a_run_that_can_start_says_nothing(full: Path) -> None:
+    assert _check(full) == ""
+
+
+def test_a_run_is_stopped_before_anything_starts(full: Path) -> None:
+    (full / "sam-3d-objects/checkpoints/hf/slat_generator.ckpt").unlink()
+    assert "objects (native): weights facebook/sam-3d-objects" in _check(full)
+    assert _check(full, "--stages", "phrases,masks") == ""
+
+
+def test_a_check_knows_what_the_options_mean(full: Path) -> None:
+    import shutil
+
+    shutil.rmtree(full / "hf")  # of all but the objects' own weights
+    assert "facebook/sam3" in _check(full) and "Ruicheng" in _check(full)
+    (full / "mine").mkdir()
+    own = ("--sam3", str(full / "mine"), "--depth", str(full / "depth.npy"))
+    (full / "depth.npy").touch()
+    assert _check(full, *own) == ""
+    (full / "venvs/vllm/bin/python").unlink()
+    assert "environment vllm" in _check(full, *own)
+    (full / "masks").mkdir()
+    assert _check(full, "--masks", str(full / "masks"), "--depth", str(full / "depth.npy")) == ""

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.files import write_json, write_text
@@ -191,13 +191,19 @@ def _remote(store: Store) -> tuple[str, list[RemoteFile]] | None:
 def _known(store: Store) -> list[RemoteFile]:
     """Without hub and record: the essential files, and the shards that an index names."""
     repository = store.repository
-    names = list(repository.essential)
+    names = [_mirrored(store, name) for name in repository.essential]
     try:
         index = json.loads(store.path("model.safetensors.index.json").read_text(encoding="utf-8"))
         names += sorted({str(name) for name in index["weight_map"].values()} - set(names))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     return [RemoteFile(name, repository.sizes.get(name), None) for name in names]
+
+
+def _mirrored(store: Store, name: str) -> str:
+    """The name, or that of its .safetensors mirror where only this is here; engines take either."""
+    mirror = str(PurePosixPath(name).with_suffix(".safetensors"))
+    return mirror if store.path(mirror).is_file() and not store.path(name).is_file() else name
 
 
 def _state(store: Store, file: RemoteFile, commit: str, hash_too: bool) -> FileState:

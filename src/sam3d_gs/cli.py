@@ -16,6 +16,7 @@ import typer
 
 from sam3d_gs import __version__
 from sam3d_gs.cli_checkpoints import app as checkpoints_app
+from sam3d_gs.cli_doctor import check as check_run
 from sam3d_gs.cli_doctor import doctor
 from sam3d_gs.cli_masks import MaskWish, clicked, mask_options, takes_mask_options
 from sam3d_gs.cli_objects import object_options, takes_object_options
@@ -67,6 +68,10 @@ ProfileOption = Annotated[
         help="Which engines to use: embedded (CPU, nothing to download) or full (the real models).",
         envvar="SAM3D_GS_PROFILE",
     ),
+]
+Check = Annotated[
+    bool,
+    typer.Option("--check", help="Do nothing but look whether all stages, environments and weights are ready."),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Do the work again even if it is up to date.")]
 MaxSide = Annotated[int, typer.Option(min=16, help="Work on larger photos at this size, in pixels.")]
@@ -153,6 +158,7 @@ def run(
     turntable: Turntable = SceneOptions.turntable,
     report: Report = SceneOptions.report,
     max_side_px: MaxSide = PhotoOptions.max_side_px,
+    check: Check = False,
 ) -> None:
     """All four stages: photo -> phrases -> masks -> objects -> scene and report."""
     from sam3d_gs.pipeline import Settings
@@ -169,7 +175,10 @@ def run(
         objects=object_options(_engine("objects", objects_engine, profile), wish, photos, workspace),
         scene=_scene_options(turntable, report),
     )
-    _run(photos, chosen, settings)
+    if check:
+        check_run(profile, chosen, settings)
+    else:
+        _run(photos, chosen, settings)
 
 
 @app.command()

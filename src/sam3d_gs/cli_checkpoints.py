@@ -104,10 +104,10 @@ def stores(names: list[str] | None, folders: list[str], workspace: Path) -> list
         own[find_repository(name).id] = Path(path).expanduser().absolute()
     hub = Hub.from_environment()
     wanted = [find_repository(name) for name in names] if names else list(REPOSITORIES)
-    return [Store(_placed(repository, own, workspace), hub) for repository in dict.fromkeys(wanted)]
+    return [Store(placed(repository, own, workspace), hub) for repository in dict.fromkeys(wanted)]
 
 
-def _placed(repository: Repository, own: dict[str, Path], workspace: Path) -> Repository:
+def placed(repository: Repository, own: dict[str, Path], workspace: Path) -> Repository:
     """With its folder: the user's, or the usual one, or (for MoGe) where the objects engines look first."""
     folder = own.get(repository.id)
     if folder is None and repository.folder is not None:
@@ -115,7 +115,7 @@ def _placed(repository: Repository, own: dict[str, Path], workspace: Path) -> Re
     if folder is not None and not (folder / "pipeline.yaml").exists() and (folder / "checkpoints").is_dir():
         folder = folder / repository.prefix  # as the hub's own command downloads it
     if folder is None and repository.name == "moge":
-        beside = _placed(find_repository("sam-3d-objects"), own, workspace).folder
+        beside = placed(find_repository("sam-3d-objects"), own, workspace).folder
         if beside is not None and (beside / "moge-vitl" / "model.pt").is_file():
             folder = beside / "moge-vitl"
     return replace(repository, folder=folder)

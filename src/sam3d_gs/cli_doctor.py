@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sam3d_gs.cli_checkpoints import Folders, Root, as_data, stores
-from sam3d_gs.errors import EXIT_FAILED, UsageError
-from sam3d_gs.options import PROFILES, STAGES
-from sam3d_gs.repositories import REPOSITORIES
+from sam3d_gs.cli_checkpoints import Folders, Root, as_data, placed, stores
+from sam3d_gs.errors import EXIT_FAILED, Sam3dGsError, UsageError
+from sam3d_gs.options import PROFILES, STAGES, ObjectOptions
+from sam3d_gs.repositories import REPOSITORIES, find_repository
 
 if TYPE_CHECKING:
+    from sam3d_gs.checkpoints import Store
     from sam3d_gs.doctor import Diagnosis
+    from sam3d_gs.pipeline import Settings
 
 _Name = typer.Option(help="Instead of the profile's engine.", show_default=False)
 
@@ -43,13 +45,51 @@ def doctor(
     if as_json:
         print(json.dumps(_data(diagnosis), indent=2, ensure_ascii=False))
     elif quiet:
-        for verdict in diagnosis.verdicts:
-            for problem in verdict.problems:
-                print(f"{verdict.stage} ({verdict.engine}): {problem.what}. Next: {problem.fix}", file=sys.stderr)
+        _print_problems(diagnosis)
     else:
         _print(diagnosis)
     if not diagnosis.ready:
         raise typer.Exit(EXIT_FAILED)
+
+
+def check(profile: str, stages: list[str], settings: Settings) -> None:
+    """The same for a run with its options: silent when it can start. Raises Sam3dGsError."""
+    from sam3d_gs.doctor import examine, judge
+
+    engines = {stage: getattr(settings, stage).engine for stage in stages if stage != "scene"}
+    diagnosis = judge(examine(profile, engines, _stores_of(settings), settings.root))
+    if not diagnosis.ready:
+        _print_problems(diagnosis)
+        raise Sam3dGsError(
+            "This cannot run here, see above; nothing was started. `sam3d-gs doctor` shows all there is."
+        )
+
+
+def _stores_of(settings: Settings) -> dict[str, Store]:
+    """Where the run's weights are; files of the user's own, outside the usual places, are left to the engines."""
+    from sam3d_gs.checkpoints import Store
+    from sam3d_gs.hub import Hub
+
+    objects = settings.objects
+    hub = Hub.from_environment()
+    found = {}
+    for name, wish in (("qwen3-vl", settings.phrases.model), ("sam3", settings.masks.sam3)):
+        if not Path(wish).exists():
+            usual = find_repository(name)
+            found[name] = Store(usual if wish == usual.id else find_repository(wish), hub)
+    usual_folder = settings.root / ObjectOptions.checkpoints
+    if objects.checkpoints == usual_folder or not objects.checkpoints.exists():
+        found["sam-3d-objects"] = Store(placed(find_repository("sam-3d-objects"), {}, settings.root), hub)
+    if objects.moge is None and objects.depth is None:
+        own = {find_repository("sam-3d-objects").id: objects.checkpoints}
+        found["moge"] = Store(placed(find_repository("moge"), own, settings.root), hub)
+    return found
+
+
+def _print_problems(diagnosis: Diagnosis) -> None:
+    for verdict in diagnosis.verdicts:
+        for problem in verdict.problems:
+            print(f"{verdict.stage} ({verdict.engine}): {problem.what}. Next: {problem.fix}", file=sys.stderr)
 
 
 def _engines(profile: str, stages: str, own: dict[str, str]) -> dict[str, str]:

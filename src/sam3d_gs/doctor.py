@@ -87,10 +87,13 @@ def examine(
     online: bool = False,
     deep: bool = False,
 ) -> Facts:
-    """Look at this machine; `stores` are by short name. The hub is asked only when `online`; `deep` hashes weights."""
+    """Look at this machine. The hub is asked only when `online`; `deep` hashes the weights.
+
+    `stores` are by short name; weights that are not in it are left to the engines.
+    """
     root, hub = repository_root(), Hub.from_environment()
     needed = {name: files for key in engines.items() for name, files in ENGINE_FILES.get(key, {}).items()}
-    read = {name: stores[name] for name in needed}
+    read = {name: stores[name] for name in needed if name in stores}
     with ThreadPoolExecutor() as pool:
         probes = {
             stage: pool.submit(probe, environment_of(stage, engine), ENGINE_MODULES[engine], root, deep)
@@ -125,6 +128,8 @@ def _verdict(facts: Facts, stage: str, engine: str) -> Verdict:
     if (folder := _SUBMODULES.get(engine)) and not facts.submodules.get(folder):
         problems.append(Problem(f"{folder}/ is empty", f"bash envs/fetch_upstream.sh {folder}"))
     for name, needed in ENGINE_FILES.get((stage, engine), {}).items():
+        if name not in facts.checkpoints:
+            continue  # the user's own files: the engine judges them before it loads any
         state = facts.checkpoints[name]
         bad = [file for file in state.bad if file.name in needed or file.name not in state.repository.essential]
         if bad:

@@ -83,10 +83,10 @@ REPOSITORIES = (
         what="objects: lifts masks to Gaussians",
         licence="SAM License",
         gated=True,
-        gib=11.6,
-        # The mesh decoder is never run, but the official package does not start without it.
-        essential=tuple(_below(_SAM3D_SIZES | _MESH_SIZES)),
-        extra=("checkpoints/*encoder*", "checkpoints/slat_decoder_mesh.pt"),
+        gib=11.3,
+        essential=tuple(_below(_SAM3D_SIZES)),
+        # The mesh decoder is never run, but engine `sam3d-objects` does not start without it.
+        extra=("checkpoints/*encoder*", "checkpoints/*mesh*"),
         prefix="checkpoints/",
         folder=ObjectOptions.checkpoints,
         sizes=_below(_SAM3D_SIZES | _MESH_SIZES),
