@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
 # Check everything: shellcheck, ruff, mypy, pytest. The first run makes .venv; later ones need no network.
 #
-# Usage: bash run_tests.sh [PYTEST ARGUMENTS ...]      e.g. -k ply, -m "not browser", tests/scripts
+# Usage: bash run_tests.sh [PYTEST ARGUMENTS ...]            e.g. -k ply, -m "not browser", tests/scripts
+#        bash run_tests.sh --servers [PYTEST ARGUMENTS ...]  the tests that start real servers, and no others
 #
-# Tests whose tools are missing (a Chromium, a CUDA card, trained weights) skip and say why.
+# Tests whose tools are missing (a Chromium, a CUDA card, trained weights) skip and say why. --servers makes a second
+# environment, .venvs/test-servers, with vLLM for the CPU (4 GB); SAM3D_GS_TEST_SERVERS names another one to use instead.
 
 set -euo pipefail
 trap 'exit 130' INT
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 
+servers=''
 for argument in "$@"; do
   case $argument in
     -h | --help)
       sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
       exit 0
       ;;
+    --servers) servers=yes ;;
   esac
 done
 
@@ -22,7 +26,14 @@ bash "$root/envs/setup_embedded.sh" dev
 cd "$root"
 export VIRTUAL_ENV=$root/.venv PATH="$root/.venv/bin:$PATH"
 
-if command -v shellcheck >/dev/null; then shellcheck -x ./*.sh envs/*.sh .ci/run; fi
+if [[ -n $servers ]]; then
+  export SAM3D_GS_TEST_SERVERS=${SAM3D_GS_TEST_SERVERS:-$root/.venvs/test-servers}
+  bash tests/servers/make_environment.sh "$SAM3D_GS_TEST_SERVERS"
+  pytest -q "$@"
+  exit
+fi
+
+if command -v shellcheck >/dev/null; then shellcheck -x ./*.sh envs/*.sh tests/servers/*.sh .ci/run; fi
 ruff check --quiet --output-format concise .
 ruff format --check .
 mypy --no-error-summary

@@ -13,6 +13,19 @@ from sam3d_gs.stages.bookkeeping import Context, prepare
 from sam3d_gs.workspace import Workspace
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--servers", action="store_true", help="the tests marked servers, and no others")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `servers` are a job of their own."""
+    wanted = config.getoption("--servers")
+    left_out = [item for item in items if bool(item.get_closest_marker("servers")) != wanted]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SAM3D_GS_WORKSPACE", "SAM3D_GS_PROFILE", "SAM3D_GS_QUIET", "SAM3D_GS_PHOTO"):

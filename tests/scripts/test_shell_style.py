@@ -13,7 +13,13 @@ import pytest
 from tests.scripts.script_place import FAKES, REPOSITORY
 
 SHELL_FILES = sorted(
-    [*REPOSITORY.glob("*.sh"), *(REPOSITORY / "envs").glob("*.sh"), REPOSITORY / ".ci" / "run", *FAKES.iterdir()]
+    [
+        *REPOSITORY.glob("*.sh"),
+        *(REPOSITORY / "envs").glob("*.sh"),
+        *(REPOSITORY / "tests" / "servers").glob("*.sh"),
+        REPOSITORY / ".ci" / "run",
+        *FAKES.iterdir(),
+    ]
 )
 PINS = {
     "sam3": "99d02f28c8d34610ab35559b72642b01f10fdb1e",
@@ -39,7 +45,8 @@ def test_every_script_is_strict_and_stops_on_ctrl_c(script: Path) -> None:
 
 
 def test_every_setting_of_the_scripts_is_in_the_pipelines_help() -> None:
-    files = [*REPOSITORY.glob("run_*.sh"), REPOSITORY / "envs" / "activate.sh", REPOSITORY / "envs" / "stages.sh"]
+    scripts = set(REPOSITORY.glob("run_*.sh")) - {REPOSITORY / "run_tests.sh"}
+    files = [*scripts, REPOSITORY / "envs" / "activate.sh", REPOSITORY / "envs" / "stages.sh"]
     lines = [line for path in files for line in path.read_text(encoding="utf-8").splitlines()]
     used = settings_in("\n".join(line for line in lines if not line.startswith("#")))
     head = (REPOSITORY / "run_pipeline.sh").read_text(encoding="utf-8").split("\n\nset ")[0]
