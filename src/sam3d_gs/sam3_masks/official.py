@@ -32,12 +32,14 @@ class _OnTheCpu(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if function is torch.Tensor.pin_memory:  # for copies to a card
+            return args[0]
         if str(kwargs.get("device", "")).startswith("cuda"):
             kwargs["device"] = "cpu"
         return function(*args, **kwargs)
 
 
-def _placed(device: torch.device) -> AbstractContextManager[Any]:
+def placed(device: torch.device) -> AbstractContextManager[Any]:
     return nullcontext() if device.type == "cuda" else _OnTheCpu()
 
 
@@ -46,28 +48,20 @@ class OfficialNetwork:
 
     def __init__(self, model: Any, device: torch.device, precision: str = "fp32") -> None:
         """`model`: a Sam3Image on `device`; boxes and points need one built with its interactive predictor."""
-        self.device, self.precision, self._model = device, precision, model
+        self.device, self.precision, self.model = device, precision, model
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
 
     @staticmethod
     def load(checkpoint: str, device: torch.device, precision: str, clicks: bool) -> OfficialNetwork:
         """From a folder with sam3.pt, that file, or a hub repository. Raises BadInputError when it is not there."""
-        path = _weights(checkpoint)
-        with _placed(device):
-            model = build_sam3_image_model(
-                device=device.type,
-                checkpoint_path=str(path),
-                load_from_HF=False,
-                enable_inst_interactivity=clicks,
-            )
-        return OfficialNetwork(model.eval().to(device), device, precision)
+        return OfficialNetwork(built(_weights(checkpoint), device, clicks), device, precision)
 
     def predict(self, rgb: np.ndarray, texts: Sequence[str]) -> Iterator[tuple[int, Prediction]]:
         """Answers about one photo, (H, W, 3) uint8: (position of the first phrase, answers to some)."""
-        with _placed(self.device), computing(self.device, self.precision):
-            photo = self._model.backbone.forward_image(network_pixels(rgb, SIDE_PX, self.device))
+        with placed(self.device), computing(self.device, self.precision):
+            photo = self.model.backbone.forward_image(network_pixels(rgb, SIDE_PX, self.device))
         for start in range(0, len(texts), _AT_ONCE):
-            with _placed(self.device), computing(self.device, self.precision):
+            with placed(self.device), computing(self.device, self.precision):
                 out = self.ground(photo, texts[start : start + _AT_ONCE])
                 answers = Prediction.of_phrases(
                     out["pred_logits"][..., 0], out["presence_logit_dec"], out["pred_masks"]
@@ -78,7 +72,7 @@ class OfficialNetwork:
         """The model's own outputs for N phrases about one encoded photo."""
         features, padding = self._text_features(texts)
         every = torch.arange(len(texts), device=self.device)
-        return self._model.forward_grounding(
+        return self.model.forward_grounding(
             backbone_out={**photo, "language_features": features, "language_mask": padding},
             find_input=FindStage(
                 img_ids=torch.zeros_like(every),
@@ -89,7 +83,7 @@ class OfficialNetwork:
                 input_points=None,
                 input_points_mask=None,
             ),
-            geometric_prompt=self._model._get_dummy_prompt(num_prompts=len(texts)),
+            geometric_prompt=self.model._get_dummy_prompt(num_prompts=len(texts)),
             find_target=None,
         )
 
@@ -97,7 +91,7 @@ class OfficialNetwork:
         """(L, N, C) features and (N, L) bool, which of them are padding; every phrase is encoded once."""
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if new:
-            out = self._model.backbone.forward_text(new, device=self.device)
+            out = self.model.backbone.forward_text(new, device=self.device)
             for n, text in enumerate(new):
                 self._texts[text] = out["language_features"][:, n], out["language_mask"][n]
         found = [self._texts[text] for text in texts]
@@ -105,8 +99,8 @@ class OfficialNetwork:
 
     def click(self, rgb: np.ndarray, prompts: Sequence[Prompt]) -> Prediction:
         """One candidate for every box or point, scored by the IoU the network expects."""
-        with _placed(self.device), computing(self.device, self.precision):
-            photo = self._model.backbone.forward_image(network_pixels(rgb, SIDE_PX, self.device))
+        with placed(self.device), computing(self.device, self.precision):
+            photo = self.model.backbone.forward_image(network_pixels(rgb, SIDE_PX, self.device))
             levels, decoder = photo["sam2_backbone_out"]["backbone_fpn"], self._predictor.model.sam_mask_decoder
             levels[0], levels[1] = decoder.conv_s0(levels[0]), decoder.conv_s1(levels[1])
             state = {"original_height": rgb.shape[0], "original_width": rgb.shape[1], "backbone_out": photo}
@@ -115,13 +109,13 @@ class OfficialNetwork:
 
     @property
     def _predictor(self) -> Any:
-        return self._model.inst_interactive_predictor
+        return self.model.inst_interactive_predictor
 
     def _answer(self, state: dict[str, Any], prompt: Prompt) -> tuple[Tensor, Tensor]:
         """Score (1,) and mask logits (1, h, w). A box tells one object; of a point's three readings the best counts."""
         at = np.array(prompt.xy, np.float32)
         asked = {"box": at} if prompt.is_box else {"point_coords": at[None], "point_labels": np.ones(1, np.int32)}
-        _, scores, logits = self._model.predict_inst(state, multimask_output=not prompt.is_box, **asked)
+        _, scores, logits = self.model.predict_inst(state, multimask_output=not prompt.is_box, **asked)
         best = int(scores.argmax())
         return torch.tensor([float(scores[best])]).clamp(0, 1), torch.from_numpy(logits[best : best + 1])
 
@@ -134,6 +128,18 @@ class OfficialClicks:
 
     def predict(self, rgb: np.ndarray, prompts: Sequence[Prompt]) -> Prediction:
         return self._network.click(rgb, prompts)
+
+
+def built(weights: Path | None, device: torch.device, clicks: bool) -> Any:
+    """The package's Sam3Image on a device, ready to infer; random without a file of weights."""
+    with placed(device):
+        model = build_sam3_image_model(
+            device=device.type,
+            checkpoint_path=weights and str(weights),
+            load_from_HF=False,
+            enable_inst_interactivity=clicks,
+        )
+    return model.eval().to(device)
 
 
 def _weights(checkpoint: str) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -30,6 +31,10 @@ class Detection:
     phrase: int  # position of its phrase in the list that was asked for
     score: float  # 0..1
     mask: np.ndarray  # (H, W) bool, at photo size
+
+    @cached_property
+    def area_px(self) -> int:
+        return int(np.count_nonzero(self.mask))
 
 
 @dataclass
@@ -102,18 +107,18 @@ def _share_out(fates: Sequence[_Fate], kept: Sequence[int]) -> list[int]:
     """Give every pixel to one kept object, smaller ones first; what is left of `kept`, best first."""
     taken = np.zeros_like(fates[0].detection.mask)
     left: list[int] = []
-    for number in sorted(kept, key=lambda n: (int(np.count_nonzero(fates[n].detection.mask)), n)):
+    for number in sorted(kept, key=lambda n: (fates[n].detection.area_px, n)):
         fate = fates[number]
         mask = fate.detection.mask
-        own = mask & ~taken
-        area, own_area = int(np.count_nonzero(mask)), int(np.count_nonzero(own))
+        area = fate.detection.area_px
+        own_area = area - int(np.count_nonzero(mask & taken))
         if own_area < max(_REMAINDER * area, 1):
             fate.dropped, fate.measure = "contains", f"{1 - own_area / max(area, 1):.0%}"
             fate.because_of = tuple(k for k in left if (fates[k].detection.mask & mask).any())
             continue
         if own_area < area:
-            fate.detection = replace(fate.detection, mask=own)
-        taken |= own
+            fate.detection = replace(fate.detection, mask=mask & ~taken)
+        taken |= mask
         left.append(number)
     return sorted(left)
 
