@@ -1,0 +1,176 @@
+"""Make a Qwen3-VL of one million weights that thinks, then names a ball of the photo's colour, in the form we ask for.
+
+Usage: python tiny_qwen3vl.py FOLDER SYSTEM_PROMPT QUESTION [SECONDS]     with the Python of vLLM's environment
+
+It is trained on flat pictures behind exactly these words, so that its answer proves that the picture reached it.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    GenerationConfig,
+    Qwen2TokenizerFast,
+    Qwen2VLImageProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+)
+
+# The order of Qwen's own. <think> and </think> are ordinary to Qwen3: they stay in the text.
+SPECIAL = [
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),
+    *("<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
+    *("<|image_pad|>", "<|video_pad|>"),
+]
+ORDINARY = ["<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>"]
+CHAT = """{%- for m in messages -%}{{- '<|im_start|>' + m.role + '\\n' -}}
+{%- if m.content is string -%}{{- m.content -}}
+{%- else -%}{%- for c in m.content -%}
+{%- if c.type == 'image' or 'image_url' in c -%}<|vision_start|><|image_pad|><|vision_end|>
+{%- elif 'text' in c -%}{{- c.text -}}{%- endif -%}
+{%- endfor -%}{%- endif -%}{{- '<|im_end|>\\n' -}}{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n<think>\\n' -}}{%- endif -%}
+"""
+COLOURS = {"red": (210, 30, 30), "green": (30, 180, 40), "blue": (30, 40, 210), "yellow": (230, 220, 30)}
+
+
+def make_processor(words: list[str]) -> Any:
+    bytes_first = Tokenizer(models.BPE())
+    bytes_first.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_first.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=480, initial_alphabet=alphabet, show_progress=False)
+    bytes_first.train_from_iterator(words * 4, trainer)
+    bytes_first.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL])
+    bytes_first.add_tokens([AddedToken(t, special=False, normalized=False) for t in ORDINARY])
+    tokenizer = Qwen2TokenizerFast(
+        tokenizer_object=bytes_first,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        bos_token=None,
+        unk_token=None,
+        additional_special_tokens=SPECIAL[1:],
+        model_max_length=4096,
+        padding_side="right",
+    )
+    tokenizer.chat_template = CHAT
+    half = [0.5] * 3
+    pictures = Qwen2VLImageProcessor(
+        patch_size=16,
+        temporal_patch_size=2,
+        merge_size=2,
+        image_mean=half,
+        image_std=half,
+        size={"shortest_edge": 32 * 32, "longest_edge": 256 * 256},
+    )
+    return Qwen3VLProcessor(pictures, tokenizer, Qwen3VLVideoProcessor(), chat_template=CHAT)
+
+
+def make_model(tokenizer: Any) -> Any:
+    number = tokenizer.convert_tokens_to_ids
+    text = {
+        "vocab_size": (len(tokenizer) + 63) // 64 * 64,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 32,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-6,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 5_000_000.0,
+            "mrope_section": [6, 5, 5],
+            "mrope_interleaved": True,
+        },
+        "tie_word_embeddings": False,
+        "bos_token_id": None,
+        "eos_token_id": number("<|im_end|>"),
+        "pad_token_id": number("<|endoftext|>"),
+    }
+    vision = {
+        "depth": 3,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_heads": 2,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "out_hidden_size": 128,
+        "num_position_embeddings": 256,
+        "deepstack_visual_indexes": [0, 1],
+    }
+    places = {
+        f"{name}_token_id": number(f"<|{token}|>")
+        for name, token in {
+            "image": "image_pad",
+            "video": "video_pad",
+            "vision_start": "vision_start",
+            "vision_end": "vision_end",
+        }.items()
+    }
+    config = Qwen3VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=False, **places)
+    model = Qwen3VLForConditionalGeneration(config)
+    model.generation_config = GenerationConfig(eos_token_id=[number("<|im_end|>")], pad_token_id=number(SPECIAL[0]))
+    return model
+
+
+def answer(colour: str) -> str:
+    return f'the photo shows {colour}\n</think>\n\n{{"objects":[{{"phrase":"{colour} ball"}}]}}<|im_end|>'
+
+
+def batch(processor: Any, system: str, question: str, size: int = 8) -> tuple[Any, torch.Tensor]:
+    texts, pictures, lengths = [], [], []
+    for _ in range(size):
+        colour = random.choice(list(COLOURS))
+        noise = np.random.randint(-25, 25, (64, 96, 3))
+        pictures.append(Image.fromarray(np.clip(np.array(COLOURS[colour]) + noise, 0, 255).astype("uint8")))
+        content = [{"type": "image"}, {"type": "text", "text": question}]
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": content}]
+        prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        texts.append(prompt + answer(colour))
+        lengths.append(len(processor.tokenizer(answer(colour))["input_ids"]))
+    inputs = processor(text=texts, images=pictures, padding=True, return_tensors="pt")
+    labels = torch.full_like(inputs["input_ids"], -100)  # only the answer is learned
+    for row, length in enumerate(lengths):
+        end = int(inputs["attention_mask"][row].sum())
+        labels[row, end - length : end] = inputs["input_ids"][row, end - length : end]
+    return inputs, labels
+
+
+def main(folder: Path, system: str, question: str, seconds: float) -> None:
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
+    torch.set_num_threads(2)
+    processor = make_processor([system, question, *map(answer, COLOURS)])
+    model = make_model(processor.tokenizer).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    started_s, loss = time.monotonic(), 9.0
+    while time.monotonic() - started_s < seconds and loss > 0.006:
+        inputs, labels = batch(processor, system, question)
+        step = model(**inputs, labels=labels).loss
+        step.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        loss = step.item()
+    model.to(torch.bfloat16).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    print(f"{folder}: loss {loss:.4f} after {time.monotonic() - started_s:.0f} s")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4]) if len(sys.argv) > 4 else 90.0)
