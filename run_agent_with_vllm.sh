@@ -17,6 +17,7 @@ help_if_asked "$@"
 refuse_stages_option "$@"
 choose_profile "$SAM3D_GS_ENV_VLLM" "$SAM3D_GS_ENV_SAM3" -- "$@"
 
+check "$SAM3D_GS_ENV_VLLM" phrases,masks "$@"
 stage "$SAM3D_GS_ENV_VLLM" phrases "$@"
 stage "$SAM3D_GS_ENV_SAM3" masks "$@"
 

@@ -9,6 +9,8 @@
 # --profile wins, then SAM3D_GS_PROFILE; otherwise full where all three environments are ready, else embedded.
 # Options are those of `sam3d-gs run` (see its --help), the same in both profiles: in full, each of the three
 # environments gets all of them. --workspace is SAM3D_GS_WORKSPACE by default, or else this repository.
+# Before anything starts, full looks whether every stage has its environment, weights and card, and else says what to do
+# (SAM3D_GS_CHECKED=1 leaves that out; `sam3d-gs doctor` shows all there is).
 # Other settings: SAM3D_GS_PHOTO (instead of the sample), SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D,
 # SAM3D_GS_VENVS, CONDA_SH. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 130 interrupted.
 
@@ -24,6 +26,7 @@ if [[ $profile == embedded ]]; then
   stage .venv phrases,masks,objects,scene "$@"
 else
   export SAM3D_GS_PROFILE=full
+  check "$SAM3D_GS_ENV_VLLM" phrases,masks,objects,scene "$@"
   keep_going_if_partial bash "$sam3d_gs_root/run_agent_with_vllm.sh" "$@"
   keep_going_if_partial bash "$sam3d_gs_root/run_sam3d_from_masks.sh" "$@"
 fi

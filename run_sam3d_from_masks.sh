@@ -17,6 +17,7 @@ help_if_asked "$@"
 refuse_stages_option "$@"
 choose_profile "$SAM3D_GS_ENV_SAM3D" -- "$@"
 
+check "$SAM3D_GS_ENV_SAM3D" objects,scene "$@"
 stage "$SAM3D_GS_ENV_SAM3D" objects,scene "$@"
 
 finish

@@ -90,6 +90,15 @@ stage() {
     --profile "$profile" --workspace "${SAM3D_GS_WORKSPACE:-$sam3d_gs_root}" "${@:3}"
 }
 
+# check ENVIRONMENT STAGES ARGUMENTS...: in the full profile, end the script before anything starts when one of the stages
+# lacks its environment, weights or card; says what to do. Once a run; SAM3D_GS_CHECKED=1 leaves it out.
+check() {
+  [[ $profile == full && -z ${SAM3D_GS_CHECKED:-} ]] || return 0
+  run_in_env "$1" sam3d-gs run --stages "$2" --profile full --workspace "${SAM3D_GS_WORKSPACE:-$sam3d_gs_root}" \
+    --check "${@:3}" || exit
+  export SAM3D_GS_CHECKED=1
+}
+
 keep_going_if_partial() {
   local code=0
   "$@" || code=$?

@@ -82,6 +82,29 @@ def test_options_and_photos_reach_every_stage_unchanged(full: Place) -> None:
     assert [call.options for call in full.calls()] == [given] * 3
 
 
+def checks(place: Place) -> list[str]:
+    path = place.base / "checks"
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def test_full_looks_once_whether_all_can_run(full: Place) -> None:
+    assert full.run("run_pipeline.sh", "a.jpg", "--", "b.jpg").returncode == 0
+    assert checks(full) == [f"{ALL} in vllm"]
+    assert full.run("run_agent_with_vllm.sh").returncode == 0
+    assert full.run("run_sam3d_from_masks.sh").returncode == 0
+    assert checks(full)[1:] == ["phrases,masks in vllm", "objects,scene in sam3d-objects"]
+
+
+def test_nothing_starts_when_something_is_missing(full: Place) -> None:
+    full.make("not-ready", "")
+    for script in SCRIPTS:
+        done = full.run(script, "a.jpg")
+        assert done.returncode == 1
+        assert done.stderr == "masks (sam3): no weights\n"
+    assert full.calls() == []
+    assert full.run("run_pipeline.sh", "a.jpg", SAM3D_GS_CHECKED="1").returncode == 0
+
+
 @pytest.mark.parametrize("option", ["--stages", "--stages=masks"])
 def test_a_choice_of_stages_is_refused_where_the_script_is_one(full: Place, option: str) -> None:
     for script in SCRIPTS:
