@@ -3,12 +3,12 @@
 #
 # Usage: bash envs/setup.sh [--env NAME] ... [--with conda|mamba|micromamba|venv]
 #
-#   --env vllm           phrases: Qwen3-VL on vLLM (about 12 GB)
-#   --env sam3           masks: SAM 3 (about 7 GB)
-#   --env native         objects and scene: SAM 3D Objects in plain PyTorch, nothing to compile (about 7 GB)
-#   --env sam3d-objects  the same with the official package, compiled for an hour; Conda on Linux alone
+#   --env vllm           phrases: Qwen3-VL on vLLM
+#   --env sam3           masks: SAM 3
+#   --env native         objects and scene: SAM 3D Objects in plain PyTorch, nothing to compile
+#   --env sam3d-objects  the same with the official package, some of it compiled here; Conda on Linux alone
 #
-# Without --env: vllm, sam3 and native. The last two make the same environment, "sam3d-objects". Without --with: mamba
+# Without --env: vllm, sam3 and native, each with gigabytes of CUDA libraries. The last two make the same environment, "sam3d-objects". Without --with: mamba
 # or conda, else micromamba, else venv (.venvs/NAME; needs the Python that envs/NAME.yml says).
 # Also fetches the pinned upstream code that an environment needs; results in its folder stay.
 # Settings: SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D (other names), SAM3D_GS_VENVS, CONDA_SH, PYTHON.
@@ -106,7 +106,7 @@ finish() {
     sam3d-objects)
       step sam3d_gs pip_install -e "${root}[embedded,native]"
       # shellcheck disable=SC2016 # CONDA_PREFIX is that of the environment
-      step 'what is compiled (an hour)' in_env bash -c 'CUDA_HOME=$CONDA_PREFIX FORCE_CUDA=1 exec "$@"' - \
+      step 'what is compiled (long)' in_env bash -c 'CUDA_HOME=$CONDA_PREFIX FORCE_CUDA=1 exec "$@"' - \
         python -m pip --no-input install --no-build-isolation -r "$root/envs/sam3d-objects-build.txt"
       upstream sam-3d-objects
       ;;
