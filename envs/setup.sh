@@ -8,8 +8,9 @@
 #   --env native         objects and scene: SAM 3D Objects in plain PyTorch, nothing to compile
 #   --env sam3d-objects  the same with the official package, some of it compiled here; Conda on Linux alone
 #
-# Without --env: vllm, sam3 and native, each with gigabytes of CUDA libraries. The last two make the same environment, "sam3d-objects". Without --with: mamba
-# or conda, else micromamba, else venv (.venvs/NAME; needs the Python that envs/NAME.yml says).
+# Without --env: vllm, sam3 and native, each with gigabytes of CUDA libraries. The last two of the list make the same
+# environment, "sam3d-objects". Without --with: mamba or conda, else micromamba, else venv (.venvs/NAME; needs the
+# Python that envs/NAME.yml says).
 # Also fetches the pinned upstream code that an environment needs; results in its folder stay.
 # Settings: SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D (other names), SAM3D_GS_VENVS, CONDA_SH, PYTHON.
 
