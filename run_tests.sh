@@ -38,4 +38,4 @@ ruff check --quiet --output-format concise .
 ruff format --check .
 mypy --no-error-summary
 # Two at a time, each with one torch thread: more would wait for each other on two cores. `-n 0` runs them in one process.
-OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} pytest -q -n 2 --dist loadfile "$@"
+OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} pytest -q -n 2 --dist worksteal "$@"

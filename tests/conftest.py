@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,12 @@ from PIL import Image
 from sam3d_gs.photo import load_photo
 from sam3d_gs.stages.bookkeeping import Context, prepare
 from sam3d_gs.workspace import Workspace
+
+
+def pytest_configure() -> None:
+    """Programs that the tests start and interrupt must not inherit a Ctrl-C that is ignored, as in a background job."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
