@@ -12,11 +12,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sam3d_gs import engines
-from sam3d_gs.cli import app, main
+from sam3d_gs.cli import app
 from sam3d_gs.errors import EXIT_FAILED, EXIT_PARTIAL, EXIT_STOPPED, EXIT_USAGE
 from sam3d_gs.options import PROFILES
 from sam3d_gs.workspace import Workspace
 from tests import fakes
+from tests.command_line import sam3d_gs
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -32,14 +33,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
 
     def run(*args: object) -> tuple[int, str, str]:
         quick = ["--turntable", "none", "--no-report"] if args[0] == "run" and "--turntable" not in args else []
-        monkeypatch.setattr("sys.argv", ["sam3d-gs", *map(str, args), *quick])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out = capfd.readouterr()
-        return code, out.out, out.err
+        return sam3d_gs(monkeypatch, capfd, *args, *quick)
 
     return run
 

@@ -29,13 +29,25 @@ HEAVY_PLACES = ("engines/", "embedded/", "sam3d_torch/", "sam3_masks/", "viewer.
 # Lower layers never import higher ones.
 LAYERS = [
     ("types", "options", "errors"),
-    ("files", "manifest", "workspace", "photo", "png", "repositories", "hub", "transfer", "machine", "environments"),
+    (
+        "files",
+        "manifest",
+        "workspace",
+        "photo",
+        "png",
+        "repositories",
+        "hub",
+        "transfer",
+        "machine",
+        "environments",
+        "devices",
+    ),
     ("phrase_files", "mask_files", "mask_rules", "scene_files", "gaussians", "engines.api"),
     ("embedded", "sam3d_torch", "sam3_masks", "vlm"),
     ("engines", "overlay", "pictures", "report", "report_pictures", "viewer"),
     ("stages",),
     ("pipeline", "status", "clean", "console", "checkpoints", "doctor"),
-    ("cli", "cli_checkpoints", "cli_doctor", "cli_masks", "cli_objects", "cli_phrases"),
+    ("cli", "cli_checkpoints", "cli_choices", "cli_doctor", "cli_masks", "cli_objects", "cli_phrases"),
 ]
 
 

@@ -16,14 +16,14 @@ import typer
 
 from sam3d_gs import __version__
 from sam3d_gs.cli_checkpoints import app as checkpoints_app
+from sam3d_gs.cli_choices import chosen_stages, engine_name, masks_asked, phrases_asked, scene_asked
 from sam3d_gs.cli_doctor import check as check_run
 from sam3d_gs.cli_doctor import doctor
-from sam3d_gs.cli_masks import MaskWish, clicked, mask_options, takes_mask_options
+from sam3d_gs.cli_masks import MaskWish, clicked, takes_mask_options
 from sam3d_gs.cli_objects import object_options, takes_object_options
-from sam3d_gs.cli_phrases import phrase_options, takes_phrase_options
+from sam3d_gs.cli_phrases import takes_phrase_options
 from sam3d_gs.errors import EXIT_STOPPED, Sam3dGsError, UsageError
 from sam3d_gs.options import (
-    PROFILES,
     STAGES,
     MaskOptions,
     ObjectOptions,
@@ -164,16 +164,16 @@ def run(
     from sam3d_gs.pipeline import Settings
 
     own_phrases = bool(phrases or phrases_file)
-    chosen = _stages(stages, own_phrases, bool(masks), clicked(mask_wish))
+    chosen = chosen_stages(stages, own_phrases, bool(masks), clicked(mask_wish))
     # All options are checked, also those of stages that another environment will run: a slip shows before any work.
     settings = Settings(
         root=workspace.absolute(),
         force=force,
         photo=PhotoOptions(max_side_px),
-        phrases=_phrase_options(phrases_engine, profile, asking, max_phrases, phrases, phrases_file, workspace),
-        masks=_mask_options(masks_engine, profile, mask_wish, photos, masks, own_phrases),
-        objects=object_options(_engine("objects", objects_engine, profile), wish, photos, workspace),
-        scene=_scene_options(turntable, report),
+        phrases=phrases_asked(phrases_engine, profile, asking, max_phrases, phrases, phrases_file, workspace),
+        masks=masks_asked(masks_engine, profile, mask_wish, photos, masks, own_phrases),
+        objects=object_options(engine_name("objects", objects_engine, profile), wish, photos, workspace),
+        scene=scene_asked(turntable, report),
     )
     if check:
         check_run(profile, chosen, settings)
@@ -198,7 +198,7 @@ def phrases(
     """Name the objects: photo -> phrases.json."""
     from sam3d_gs.pipeline import Settings
 
-    options = _phrase_options(engine, profile, asking, max_phrases, phrases, phrases_file, workspace)
+    options = phrases_asked(engine, profile, asking, max_phrases, phrases, phrases_file, workspace)
     settings = Settings(workspace.absolute(), force, PhotoOptions(max_side_px), phrases=options)
     _run(photos, ["phrases"], settings)
 
@@ -225,10 +225,10 @@ def masks(
         workspace.absolute(),
         force,
         PhotoOptions(max_side_px),
-        phrases=_phrase_options(
+        phrases=phrases_asked(
             "", profile, PhraseOptions(), PhraseOptions.max_phrases, phrases, phrases_file, workspace
         ),
-        masks=_mask_options(engine, profile, mask_wish, photos, masks, own_phrases),
+        masks=masks_asked(engine, profile, mask_wish, photos, masks, own_phrases),
     )
     _run(photos, ["phrases", "masks"] if own_phrases else ["masks"], settings)
 
@@ -247,7 +247,7 @@ def objects(
     """Lift every mask to 3D Gaussians: photo + masks -> one .pt per object."""
     from sam3d_gs.pipeline import Settings
 
-    options = object_options(_engine("objects", engine, profile), wish, photos, workspace)
+    options = object_options(engine_name("objects", engine, profile), wish, photos, workspace)
     settings = Settings(workspace.absolute(), force, PhotoOptions(max_side_px), objects=options)
     _run(photos, ["objects"], settings)
 
@@ -264,7 +264,7 @@ def scene(
     """Merge the objects: .pt files -> .ply of each and of all, scene JSON, pictures, report."""
     from sam3d_gs.pipeline import Settings
 
-    options = _scene_options(turntable, report)
+    options = scene_asked(turntable, report)
     _run(photos, ["scene"], Settings(workspace.absolute(), force, PhotoOptions(max_side_px), scene=options))
 
 
@@ -290,8 +290,8 @@ def reconstruct(
         force,
         PhotoOptions(max_side_px),
         masks=MaskOptions("given", masks_dir=masks.absolute()) if masks else MaskOptions(),
-        objects=object_options(_engine("objects", engine, profile), wish, photos, workspace),
-        scene=_scene_options(turntable, report),
+        objects=object_options(engine_name("objects", engine, profile), wish, photos, workspace),
+        scene=scene_asked(turntable, report),
     )
     _run(photos, [*(["masks"] if masks else []), "objects", "scene"], settings)
 
@@ -367,79 +367,6 @@ def clean(
     for found in [find_workspace(workspace.absolute(), path) for path in photos]:
         for path in remove(found, dry_run):
             print(path)
-
-
-def _stages(wish: str, own_phrases: bool, own_masks: bool, clicks: bool) -> list[str]:
-    """The stages to run, in order. Own masks replace the search for phrases and masks, boxes and points for phrases.
-
-    Own phrases and masks are read whenever a stage that wants them is asked for; up to date, that takes no time.
-    """
-    names = [name.strip() for name in wish.split(",")]
-    for name in names:
-        if name not in STAGES:
-            raise UsageError(f"Unknown stage {name!r} in --stages. Expected some of {','.join(STAGES)}.")
-    chosen = set(names)
-    if own_masks:
-        chosen -= {"phrases"}
-        chosen |= {"masks"} if "objects" in chosen else set()
-    elif clicks:
-        chosen -= {"phrases"}
-    elif own_phrases and "masks" in chosen:
-        chosen |= {"phrases"}
-    return [stage for stage in STAGES if stage in chosen]
-
-
-def _engine(stage: str, engine: str, profile: str) -> str:
-    if profile not in PROFILES:
-        raise UsageError(f"Unknown profile {profile!r}. Expected {' or '.join(PROFILES)}.")
-    from sam3d_gs.engines import ENGINES
-
-    name = engine or PROFILES[profile][stage]
-    if name in ENGINES[stage]:
-        return name
-    if engine:
-        raise UsageError(f"Unknown engine {name!r} for {stage}. Expected {' or '.join(ENGINES[stage])}.")
-    raise UsageError(
-        f"Profile {profile!r} uses engine {name!r} for {stage}, which this version does not have yet. "
-        "Use --profile embedded."
-    )
-
-
-def _phrase_options(
-    engine: str,
-    profile: str,
-    asking: PhraseOptions,
-    max_phrases: int,
-    own: list[str],
-    own_file: Path | None,
-    workspace: Path,
-) -> PhraseOptions:
-    from sam3d_gs.workspace import server_log
-
-    name = _own("phrases", engine, profile, bool(own or own_file), "--phrases or --phrases-file")
-    return phrase_options(name, asking, max_phrases, own, own_file, server_log(workspace.absolute()))
-
-
-def _mask_options(
-    engine: str, profile: str, wish: MaskWish, photos: list[Path], own: Path | None, own_phrases: bool
-) -> MaskOptions:
-    name = _own("masks", engine, profile, own is not None, "--masks DIR")
-    return mask_options(name, wish, photos, own, own_phrases)
-
-
-def _own(stage: str, engine: str, profile: str, given: bool, option: str) -> str:
-    """The user's own input means the engine "given"."""
-    if given and engine not in ("", "given"):
-        raise UsageError(f"{option} is for engine 'given', not {engine!r}. Leave one of them out.")
-    if engine == "given" and not given:
-        raise UsageError(f"Engine 'given' of {stage} needs {option}.")
-    return "given" if given else _engine(stage, engine, profile)
-
-
-def _scene_options(turntable: str, report: bool) -> SceneOptions:
-    if turntable not in ("webp", "gif", "none"):
-        raise UsageError(f"Unknown turntable {turntable!r}. Expected webp, gif or none.")
-    return SceneOptions(turntable, report)
 
 
 def _run(photos: list[Path], stages: list[str], settings: Settings) -> None:

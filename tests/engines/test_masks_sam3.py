@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sam3d_gs.cli import main
 from sam3d_gs.errors import EXIT_FAILED, EXIT_USAGE
+from tests.command_line import sam3d_gs
 from tests.sam3_masks.tiny import save_tiny
 
 Cli = Callable[..., tuple[int, str]]
@@ -26,13 +26,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
     monkeypatch.chdir(tmp_path)
 
     def run(*args: object) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["sam3d-gs", "masks", *map(str, args)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        return code, capfd.readouterr().err
+        code, _, err = sam3d_gs(monkeypatch, capfd, "masks", *args)
+        return code, err
 
     return run
 

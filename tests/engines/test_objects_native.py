@@ -14,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 
-from sam3d_gs.cli import main
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.engines.objects_native import NativeObjects
 from sam3d_gs.errors import EXIT_FAILED, EXIT_PARTIAL, EXIT_STOPPED, EXIT_USAGE, BadInputError
@@ -26,6 +25,7 @@ from sam3d_gs.sam3d_torch.runtime import object_seed
 from sam3d_gs.sam3d_torch.synthetic import make_checkpoints
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject
 from sam3d_gs.workspace import Workspace
+from tests.command_line import sam3d_gs
 
 Run = Callable[..., tuple[int, str, str]]
 FAST = ("--preset", "draft", "--steps", "2", "--slat-steps", "1")
@@ -58,14 +58,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
     monkeypatch.chdir(tmp_path)
 
     def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["sam3d-gs", *map(str, args)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out = capfd.readouterr()
-        return code, out.out, out.err
+        return sam3d_gs(monkeypatch, capfd, *args)
 
     return run
 

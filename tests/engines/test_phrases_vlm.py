@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sam3d_gs.cli import main
 from sam3d_gs.errors import EXIT_FAILED, EXIT_STOPPED, EXIT_USAGE
+from tests.command_line import sam3d_gs
 from tests.vlm import fake_vllm
 from tests.vlm.stub_server import chat, closes, endless, raw, serve, status
 
@@ -35,14 +35,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
             monkeypatch.delenv(name)
 
     def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["sam3d-gs", "phrases", *map(str, args)])
-        try:
-            main()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out = capfd.readouterr()
-        return code, out.out, out.err
+        return sam3d_gs(monkeypatch, capfd, "phrases", *args)
 
     yield run
     for start in fake_vllm.starts(tmp_path / "bin"):

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sam3d_gs.devices import choose_device
 from sam3d_gs.errors import BadInputError, UsageError
 from sam3d_gs.sam3d_torch import runtime as module
 from sam3d_gs.sam3d_torch.dino import DinoVit
@@ -24,7 +25,6 @@ from sam3d_gs.sam3d_torch.runtime import (
     Result,
     RuntimeOptions,
     Sam3dRuntime,
-    choose_device,
     choose_dtype,
     object_seed,
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sam3d_gs.devices import choose_device
 from sam3d_gs.options import MaskOptions
-from sam3d_gs.sam3_masks.device import choose_device, choose_precision, give_back, warn_of_the_cpu
+from sam3d_gs.sam3_masks.device import KINDS, choose_precision, give_back, warn_of_the_cpu
 from sam3d_gs.sam3_masks.finding import Clicks, Concepts, masks_of_clicks, masks_of_phrases
 from sam3d_gs.sam3_masks.network import ConceptNetwork
 from sam3d_gs.sam3_masks.tracker import ClickNetwork
@@ -20,7 +21,7 @@ class Sam3Masks:
     def __init__(self, options: MaskOptions) -> None:
         """Loads the network that the options need. Raises Sam3dGsError."""
         self._options = options
-        device = choose_device(options.device)
+        device = choose_device(options.device, KINDS)
         precision = choose_precision(options.precision, device)
         warn_of_the_cpu(device)
         self._concepts: Concepts | None = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sam3d_gs.devices import choose_device
 from sam3d_gs.options import MaskOptions
-from sam3d_gs.sam3_masks.device import choose_device, choose_precision, give_back, warn_of_the_cpu
+from sam3d_gs.sam3_masks.device import KINDS, choose_precision, give_back, warn_of_the_cpu
 from sam3d_gs.sam3_masks.finding import masks_of_clicks, masks_of_phrases
 from sam3d_gs.sam3_masks.official import OfficialClicks, OfficialNetwork
 from sam3d_gs.types import InstanceMask, Photo, Phrase
@@ -19,7 +20,7 @@ class OfficialSam3Masks:
     def __init__(self, options: MaskOptions) -> None:
         """Loads the network. Raises Sam3dGsError."""
         self._options = options
-        device = choose_device(options.device)
+        device = choose_device(options.device, KINDS)
         warn_of_the_cpu(device)
         precision = choose_precision(options.precision, device)
         self._clicked = bool(options.boxes or options.points)

@@ -9,20 +9,13 @@ from contextlib import contextmanager
 
 import torch
 
+from sam3d_gs.devices import release_cached
 from sam3d_gs.errors import UsageError
 
 log = logging.getLogger("sam3d_gs")
 
 
-def choose_device(name: str) -> torch.device:
-    """A device by name; "auto" is a CUDA card, else the CPU. Raises UsageError when it is not there."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if not there[device.type]:
-        raise UsageError(f"--device {name}: PyTorch {torch.__version__} finds none here. Use auto or cpu.")
-    return device
+KINDS = ("cuda", "cpu")  # MPS only when it is asked for
 
 
 def choose_precision(name: str, device: torch.device) -> str:
@@ -46,8 +39,7 @@ def warn_of_the_cpu(device: torch.device) -> None:
 def give_back() -> None:
     """Return the memory of networks that nobody holds any more."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release_cached()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from sam3d_gs.devices import release_cached
 from sam3d_gs.sam3d_torch.config import ConditionConfig, DinoConfig, PointPatchConfig, Sam3dConfig
 from sam3d_gs.sam3d_torch.voxels import VOXEL_LIMIT
 
@@ -170,14 +171,6 @@ class Networks:
             del self._there[part]
         if dropped:
             release_cached()
-
-
-def release_cached() -> None:
-    """Give unused memory of PyTorch's allocators back to the device."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-    if torch.backends.mps.is_available():
-        torch.mps.empty_cache()
 
 
 def budget_bytes(device: torch.device, vram_gib: float | None) -> int | None:

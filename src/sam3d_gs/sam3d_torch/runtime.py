@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam3d_gs.errors import BadInputError, Sam3dGsError, UsageError
+from sam3d_gs.devices import choose_device, release_cached
+from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.sam3d_torch import memory, pose
 from sam3d_gs.sam3d_torch.condition import raw_tokens
 from sam3d_gs.sam3d_torch.gaussian_decoder import GaussianFields
@@ -205,7 +206,7 @@ class Sam3dRuntime:
         found = self._infer_geometry(rgb)
         if found is None:
             self._networks.keep(memory.PARTS["geometry"])
-            memory.release_cached()
+            release_cached()
             found = self._infer_geometry(rgb)
         if found is None:
             raise Sam3dGsError(f"Not enough memory on {self.device} for the depth of a {width} x {height} px photo.")
@@ -273,9 +274,9 @@ class Sam3dRuntime:
         log.info("Out of memory in the %s stage; trying again with less on the device.", stage)
         for job in jobs:
             self._networks.keep(memory.PARTS[stage])
-            memory.release_cached()
+            release_cached()
             if not self._run(stage, photo, [job]):
-                memory.release_cached()
+                release_cached()
                 job.failure = f"Not enough memory on {self.device} in the {stage} stage{_voxels(job)}."
 
     def _run(self, stage: str, photo: _Photo, jobs: Sequence[_Job]) -> bool:
@@ -404,18 +405,6 @@ class Sam3dRuntime:
 def object_seed(seed: int, object_id: str) -> int:
     """The seed of one object, from the user's and the object's id: it does not depend on the other objects."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{object_id}".encode()).digest()[:4], "big")
-
-
-def choose_device(name: str) -> torch.device:
-    """A device by name; "auto" takes what there is, cards first. Raises UsageError when it is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind, usable in there.items() if usable)
-    device = torch.device(name)
-    if not there.get(device.type):
-        usable = " or ".join(kind for kind, is_usable in there.items() if is_usable)
-        raise UsageError(f"--device {name}: PyTorch {torch.__version__} finds none here. Use auto or {usable}.")
-    return device
 
 
 def choose_dtype(name: str, device: torch.device, trained: str) -> torch.dtype:
