@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 # PLAN is replaced by what to do. Started with `serve MODEL --port P --served-model-name NAME TOKEN ...`.
-_PROGRAM = """#!{python}
+_PROGRAM = """#!/bin/sh
+''':'
+exec "{python}" "$0" "$@"
+'''
 import http.server, json, os, signal, subprocess, sys, time
 plan = json.loads({plan!r})
 here = {here!r}
