@@ -61,7 +61,7 @@ def _environment(tmp_path: Path, name: str, modules: tuple[str, ...] = MODULES) 
         (stubs / module).mkdir(parents=True)
         (stubs / module / "__init__.py").touch()
     place = tmp_path / "venvs" / name / "bin"
-    _executable(place / "python", f'PYTHONPATH="{stubs}" exec {sys.executable} -S "$@"')
+    _executable(place / "python", f'PYTHONPATH="{stubs}" exec "{sys.executable}" -S "$@"')
     _executable(place / "sam3d-gs", "exit 0")
 
 
