@@ -179,7 +179,7 @@ def test_the_cell_affinity_is_the_quadratic_it_claims_to_be() -> None:
     rgb = torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(0))
     said = affinity(net, rgb)
     with torch.inference_mode():
-        embedding, queries = net(rgb[None])
+        embedding, queries, _ = net(rgb[None])
     rows, columns = said.grid
     assert (rows, columns) == (12, 16)
     cells = torch.nn.functional.avg_pool2d(embedding, 4)[0]

@@ -4,30 +4,76 @@ A U-Net down to stride 32 with attention. It gives a 48-channel *embedding* at s
 cell, a *query*. The probability that a pixel belongs to the object at a cell is a sigmoid over the inner product of
 the two plus a quadratic in the offset between them, so position matters only relative to the cell and any photo size
 works. Two more numbers per cell say whether an object is there at all and how good its mask will be.
+A net with the *geometry* head also says, at stride 4, how far everything is and how the camera is held.
+The file of the weights holds the net's `MaskNetConfig`; one without it is of the first version.
 """
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from sam3d_gs.errors import Sam3dGsError
+from sam3d_gs.files import atomic_path
 
 WEIGHTS = Path(__file__).with_name("weights") / "masks.safetensors"
 
 STRIDE_PX = 32  # the photo's sides must be multiples of this
 CELL_PX = 8  # one query per cell of this size
-EMBEDDING = 48  # channels of the pixel embedding
 OFFSET_UNIT_PX = 80.0  # offsets between cell and pixel are measured in this unit
-_OFFSET_TERMS = 6  # 1, dx, dy, dx^2, dy^2, dx dy
-_WIDTHS = (40, 64, 128, 192, 256)  # channels at strides 2, 4, 8, 16, 32
-_QUERY_WIDTH = 160
+OFFSET_TERMS = 6  # dx, dy, dx^2, dy^2, dx dy, 1
+GEOMETRY_STRIDE_PX = 4
+_CONFIG_KEY = "config"  # of the safetensors metadata
+_HEADS = (6, 8)  # of the attention at strides 16 and 32
+
+
+@dataclass(frozen=True)
+class MaskNetConfig:
+    """What is needed to build a net; the defaults are those of the first version, whose file does not say."""
+
+    widths: tuple[int, int, int, int, int] = (40, 64, 128, 192, 256)  # channels at strides 2, 4, 8, 16, 32
+    embedding: int = 48  # channels of the pixel embedding
+    query_width: int = 160  # channels inside the query head
+    geometry: bool = False  # whether there is a geometry head
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> MaskNetConfig:
+        """Raises TypeError or ValueError when `text` is not the configuration of a net this code can build."""
+        config = cls(**json.loads(text))
+        widths = tuple(int(width) for width in config.widths)
+        if len(widths) != 5 or any(width % 8 for width in (*widths, config.query_width)):
+            raise ValueError(f"five widths, multiples of 8, are needed, not {widths}, {config.query_width}")
+        if widths[3] % _HEADS[0] or widths[4] % _HEADS[1]:
+            raise ValueError(f"the widths {widths[3]} and {widths[4]} must be multiples of {_HEADS}")
+        return cls((widths[0], widths[1], widths[2], widths[3], widths[4]), *list(asdict(config).values())[1:])
+
+
+class Geometry(NamedTuple):
+    """What the geometry head says of every pixel at stride 4; (B, h, w) float32 each."""
+
+    log_inverse_depth: Tensor  # natural log of 1 / depth along the camera's axis, up to a constant per photo
+    rise: Tensor  # sine of the angle of the pixel's ray above the horizon
+    floor: Tensor  # logit that the pixel shows the floor or ground
+
+
+class Maps(NamedTuple):
+    """What the net gives for a batch of photos of H x W px."""
+
+    embedding: Tensor  # (B, config.embedding, H/2, W/2)
+    queries: Tensor  # (B, config.embedding + 8, H/8, W/8): weights, OFFSET_TERMS, logits of objectness and quality
+    geometry: Geometry | None
 
 
 class Affinity(NamedTuple):
@@ -81,9 +127,11 @@ class AttentionBlock(nn.Module):
 class MaskNet(nn.Module):
     """Photo -> pixel embedding and cell queries. Names say the stride: down8 works on 1/8 of the photo's sides."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: MaskNetConfig = MaskNetConfig()) -> None:
         super().__init__()
-        w2, w4, w8, w16, w32 = _WIDTHS
+        self.config = config
+        w2, w4, w8, w16, w32 = config.widths
+        heads16, heads32 = _HEADS
         self.stem = nn.Conv2d(3, w2, 4, stride=2, padding=1)
         self.down2 = ResidualBlock(w2)
         self.to4 = nn.Conv2d(w2, w4, 2, stride=2)
@@ -92,35 +140,32 @@ class MaskNet(nn.Module):
         self.down8 = nn.Sequential(ResidualBlock(w8), ResidualBlock(w8))
         self.to16 = nn.Conv2d(w8, w16, 2, stride=2)
         self.down16 = nn.Sequential(
-            ResidualBlock(w16), AttentionBlock(w16, 6), ResidualBlock(w16), AttentionBlock(w16, 6)
+            ResidualBlock(w16), AttentionBlock(w16, heads16), ResidualBlock(w16), AttentionBlock(w16, heads16)
         )
         self.to32 = nn.Conv2d(w16, w32, 2, stride=2)
-        self.down32 = nn.Sequential(ResidualBlock(w32), AttentionBlock(w32, 8), AttentionBlock(w32, 8))
+        self.down32 = nn.Sequential(ResidualBlock(w32), AttentionBlock(w32, heads32), AttentionBlock(w32, heads32))
         self.from32 = nn.Conv2d(w32, w16, 1)
-        self.up16 = nn.Sequential(ResidualBlock(w16), AttentionBlock(w16, 6))
+        self.up16 = nn.Sequential(ResidualBlock(w16), AttentionBlock(w16, heads16))
         self.from16 = nn.Conv2d(w16, w8, 1)
         self.up8 = nn.Sequential(ResidualBlock(w8), ResidualBlock(w8))
         self.from8 = nn.Conv2d(w8, w4, 1)
         self.up4 = nn.Sequential(ResidualBlock(w4), ResidualBlock(w4))
         self.from4 = nn.Conv2d(w4, w2, 1)
         self.up2 = ResidualBlock(w2)
-        self.embedding = nn.Conv2d(w2, EMBEDDING, 3, padding=1)
+        self.embedding = nn.Conv2d(w2, config.embedding, 3, padding=1)
         self.query = nn.Sequential(
-            nn.Conv2d(w8, _QUERY_WIDTH, 3, padding=1),
-            nn.GroupNorm(8, _QUERY_WIDTH),
+            nn.Conv2d(w8, config.query_width, 3, padding=1),
+            nn.GroupNorm(8, config.query_width),
             nn.SiLU(),
-            ResidualBlock(_QUERY_WIDTH),
-            nn.GroupNorm(8, _QUERY_WIDTH),
+            ResidualBlock(config.query_width),
+            nn.GroupNorm(8, config.query_width),
             nn.SiLU(),
-            nn.Conv2d(_QUERY_WIDTH, EMBEDDING + _OFFSET_TERMS + 2, 1),
+            nn.Conv2d(config.query_width, config.embedding + OFFSET_TERMS + 2, 1),
         )
+        self.geometry = _geometry_head(w4, len(Geometry._fields)) if config.geometry else None
 
-    def forward(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        """`rgb` (B, 3, H, W) float in 0..1, sides multiples of STRIDE_PX.
-
-        Returns the embedding (B, EMBEDDING, H/2, W/2) and the queries (B, EMBEDDING + 8, H/8, W/8): EMBEDDING
-        weights, six offset terms, then the logits of objectness and quality.
-        """
+    def forward(self, rgb: Tensor) -> Maps:
+        """`rgb` (B, 3, H, W) float in 0..1, sides multiples of STRIDE_PX."""
         x2 = self.down2(self.stem((rgb - 0.5) * 4))
         x4 = self.down4(self.to4(x2))
         x8 = self.down8(self.to8(x4))
@@ -130,7 +175,14 @@ class MaskNet(nn.Module):
         y8 = self.up8(x8 + _double(self.from16(y16)))
         y4 = self.up4(x4 + _double(self.from8(y8)))
         y2 = self.up2(x2 + _double(self.from4(y4)))
-        return self.embedding(y2), self.query(y8)
+        geometry = None if self.geometry is None else Geometry(*self.geometry(y4).float().unbind(1))
+        return Maps(self.embedding(y2), self.query(y8), geometry)
+
+
+def _geometry_head(width: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        ResidualBlock(width), nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, channels, 3, padding=1)
+    )
 
 
 def _double(x: Tensor) -> Tensor:
@@ -140,17 +192,18 @@ def _double(x: Tensor) -> Tensor:
 @torch.inference_mode()
 def affinity(net: MaskNet, rgb: Tensor) -> Affinity:
     """Run `net` on one picture, `rgb` (3, H, W) float in 0..1, and evaluate every query at every cell."""
-    embedding, queries = net(rgb[None])
+    embedding, queries, _ = net(rgb[None])
+    channels = net.config.embedding
     cells = F.avg_pool2d(embedding[0], CELL_PX // 2)  # stride 2 -> stride 8
     rows, columns = cells.shape[1:]
-    query = queries[0].flatten(1).T  # (h*w, EMBEDDING + 8)
+    query = queries[0].flatten(1).T  # (h*w, channels + 8)
 
     index = torch.arange(rows * columns)
     x = (index % columns) * (CELL_PX / OFFSET_UNIT_PX)
     y = torch.div(index, columns, rounding_mode="floor") * (CELL_PX / OFFSET_UNIT_PX)
     # The quadratic in (dx, dy) = (x_pixel - x_cell, y_pixel - y_cell), multiplied out into products of a term of the
     # cell and a term of the pixel: one matrix product instead of many (h*w)^2 temporaries.
-    a, b, c, d, e, f = query[:, EMBEDDING : EMBEDDING + _OFFSET_TERMS].unbind(1)
+    a, b, c, d, e, f = query[:, channels : channels + OFFSET_TERMS].unbind(1)
     of_cell = torch.stack(
         (
             f - a * x - b * y + c * x * x + d * y * y + e * x * y,
@@ -163,7 +216,7 @@ def affinity(net: MaskNet, rgb: Tensor) -> Affinity:
         1,
     )
     of_pixel = torch.stack((torch.ones_like(x), x, y, x * x, y * y, x * y))
-    left = torch.cat((query[:, :EMBEDDING] * EMBEDDING**-0.5, of_cell), 1)
+    left = torch.cat((query[:, :channels] * channels**-0.5, of_cell), 1)
     right = torch.cat((cells.flatten(1), of_pixel))
     return Affinity(
         belongs=(left @ right).sigmoid_(),
@@ -179,12 +232,22 @@ def load_mask_net(path: Path = WEIGHTS) -> MaskNet:
 
     Raises Sam3dGsError when the file is missing or is not made for this net.
     """
-    with torch.device("meta"):
-        net = MaskNet()
     try:
-        state = {name: value.float() for name, value in load_file(path).items()}
+        with safe_open(path, framework="pt") as file:
+            config = MaskNetConfig.from_json((file.metadata() or {}).get(_CONFIG_KEY, "{}"))
+            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - no iterator
+        with torch.device("meta"):
+            net = MaskNet(config)
         net.load_state_dict(state, strict=True, assign=True)
     except Exception as error:  # safetensors raises its own type, torch a RuntimeError, the file system OSError
         reason = str(error).splitlines()[0]
         raise Sam3dGsError(f"Cannot load the embedded mask weights {path}: {reason}. Reinstall sam3d-gs.") from error
     return net.eval()
+
+
+def save_mask_net(net: MaskNet, path: Path) -> None:
+    """Write the weights of `net` as float16 with its configuration."""
+    state = {name: value.detach().half().cpu().contiguous() for name, value in net.state_dict().items()}
+    metadata = {"format": "pt", "licence": "Apache-2.0", _CONFIG_KEY: net.config.to_json()}
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(save(state, metadata))
