@@ -1,0 +1,1 @@
+"""How the weights of the embedded engines are made. See training/README.md."""

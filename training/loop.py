@@ -1,0 +1,247 @@
+"""The training loop that all nets share: one annealed schedule, run in as many pieces as the machine allows.
+
+The schedule is counted in steps of a stated total, never in time. Steps come in *legs*: at the end of each, the state
+is rounded to what a checkpoint holds, saved, and the random numbers of the next leg are seeded by its number. A run may
+end after any leg and go on later, and the result is the same as without the break: bit for bit on a CPU; on a GPU as
+far as its kernels repeat themselves.
+
+    progress = train(net, task, Settings(total_steps=60_000), Path("runs/objects"), torch.device("cuda"), minutes=9)
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sam3d_gs.errors import BadInputError, Sam3dGsError
+from training.checkpoint import State, load, rounded, save
+
+SAVING_SECONDS = 5.0  # kept back of the budget
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run's schedule. All of it is stored with the checkpoint, and going on with other values is refused."""
+
+    total_steps: int
+    leg_steps: int = 250
+    learning_rate: float = 1.5e-3  # at its peak
+    warmup_steps: int = 400
+    floor_share: float = 0.005  # of the peak, at the end
+    weight_decay: float = 0.02
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip_norm: float = 1.0
+    average_decay: float = 0.999
+    seed: int = 0
+
+
+class Task(Protocol):
+    """What is learned."""
+
+    batch_size: int
+
+    def batch(self, generator: torch.Generator) -> Any:
+        """A batch on the device. Every random number comes from `generator`, which lives there too."""
+
+    def losses(self, net: Callable[..., Any], batch: Any) -> dict[str, Tensor]:
+        """Scalars by name; "total" is minimised. On CUDA bf16 autocast is on: call `.float()` on what `net` gives."""
+
+    def validate(self, net: nn.Module) -> dict[str, float]:
+        """Figures of the averaged net for the log, always on the same samples; may be empty."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    step: int
+    total_steps: int
+
+    @property
+    def finished(self) -> bool:
+        return self.step >= self.total_steps
+
+
+def learning_rate(step: int, settings: Settings) -> float:
+    """Linear warm-up, then half a cosine down to the floor at the last step; `step` counts from 0."""
+    warmup = min(1.0, (step + 1) / settings.warmup_steps)
+    cosine = 0.5 * (1 + math.cos(math.pi * step / max(settings.total_steps - 1, 1)))
+    return settings.learning_rate * warmup * (settings.floor_share + (1 - settings.floor_share) * cosine)
+
+
+def train(
+    net: nn.Module,
+    task: Task,
+    settings: Settings,
+    run: Path,
+    device: torch.device,
+    minutes: float = math.inf,
+    *,
+    compile_net: bool = False,
+    validate_every_legs: int = 10,
+) -> Progress:
+    """Train from the newest checkpoint in `run`, or from the start, until the end or for `minutes`.
+
+    Appends one line a leg to `run/metrics.jsonl` and prints it. Ends early when another leg would not fit.
+    Raises BadInputError when the checkpoint belongs to other settings or another net, Sam3dGsError when the loss is no
+    longer a number.
+    """
+    deadline = time.monotonic() + 60 * minutes - SAVING_SECONDS
+    learner = _Learner(net, settings, device, compile_net)
+    generator = torch.Generator(device)
+    state = load(run)
+    if state is not None:
+        learner.restore(state)
+    leg_seconds = 0.0
+    while learner.step < settings.total_steps and time.monotonic() + leg_seconds < deadline:
+        started = time.monotonic()
+        leg = learner.step // settings.leg_steps
+        _seed(settings.seed, leg, generator)
+        end = min((leg + 1) * settings.leg_steps, settings.total_steps)
+        steps = end - learner.step
+        means = learner.run_leg(task, generator, end)
+        save(learner.state(), run)
+        leg_seconds = time.monotonic() - started
+        line = {"step": learner.step, "of": settings.total_steps, "seconds": round(leg_seconds, 2)}
+        line |= {"samples_per_s": round(steps * task.batch_size / leg_seconds, 1), **means}
+        if (leg + 1) % validate_every_legs == 0 or learner.step == settings.total_steps:
+            line |= {f"val_{name}": round(value, 5) for name, value in task.validate(learner.average).items()}
+        _log(run, line)
+    return Progress(learner.step, settings.total_steps)
+
+
+class _Learner:
+    """The net, its moving average and the optimiser, kept in step."""
+
+    def __init__(self, net: nn.Module, settings: Settings, device: torch.device, compile_net: bool) -> None:
+        self.settings, self.device, self.step = settings, device, 0
+        self.net = net.to(device).train()
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        self.average = copy.deepcopy(self.net).eval().requires_grad_(False)
+        self.names = [name for name, _ in self.net.named_parameters()]
+        if [name for name, _ in self.net.named_buffers()]:
+            raise BadInputError("The loop keeps parameters only: give the net no buffers, or make them non-persistent.")
+        self.weights: list[Tensor] = list(self.net.parameters())
+        self.averages: list[Tensor] = list(self.average.parameters())
+        self.call: Any = torch.compile(self.net) if compile_net else self.net
+        self.optimizer = torch.optim.AdamW(
+            self.weights,
+            settings.learning_rate,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        if device.type == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+            torch.backends.cudnn.benchmark = True
+
+    def run_leg(self, task: Task, generator: torch.Generator, end: int) -> dict[str, float]:
+        """Steps up to `end`, then round; return the losses' means and the last learning rate."""
+        sums: dict[str, Tensor] = {}
+        start = self.step
+        while self.step < end:
+            for name, value in self._advance(task, generator).items():
+                sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach().float()
+        means = {name: round(float(value) / (end - start), 5) for name, value in sums.items()}
+        if not math.isfinite(means["total"]):
+            raise Sam3dGsError(
+                f"The loss is no number any more before step {end}. The last checkpoint is kept; "
+                "go on from it with a lower learning rate in a new run."
+            )
+        self._round()
+        return {"rate": learning_rate(end - 1, self.settings), **means}
+
+    def _advance(self, task: Task, generator: torch.Generator) -> dict[str, Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.step, self.settings)
+        with torch.no_grad():
+            batch = task.batch(generator)
+        with self._autocast():
+            losses = task.losses(self.call, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["total"].backward()
+        norm = nn.utils.clip_grad_norm_(self.weights, self.settings.clip_norm)
+        self.optimizer.step()
+        self.step += 1
+        # Young averages forget faster, or the first random weights would stay in them for long.
+        decay = min(self.settings.average_decay, self.step / (self.step + 9))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.averages, self.weights, 1 - decay)
+        return losses | {"gradient": norm}
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
+
+    @torch.no_grad()
+    def _round(self) -> None:
+        for weight, average in zip(self.weights, self.averages, strict=True):
+            moments = self.optimizer.state[weight]
+            weight.copy_(rounded("weights", weight))
+            average.copy_(rounded("average", average))
+            moments["exp_avg"].copy_(rounded("moment1", moments["exp_avg"]))
+            moments["exp_avg_sq"].copy_(rounded("moment2", moments["exp_avg_sq"]))
+
+    def state(self) -> State:
+        moments = [self.optimizer.state[weight] for weight in self.weights]
+        return State(
+            self.step,
+            _plain(self.settings),
+            dict(zip(self.names, self.weights, strict=True)),
+            dict(zip(self.names, self.averages, strict=True)),
+            {name: m["exp_avg"] for name, m in zip(self.names, moments, strict=True)},
+            {name: m["exp_avg_sq"] for name, m in zip(self.names, moments, strict=True)},
+        )
+
+    def restore(self, state: State) -> None:
+        wanted = _plain(self.settings)
+        if state.settings != wanted:
+            other = sorted(k for k in wanted | state.settings if wanted.get(k) != state.settings.get(k))
+            raise BadInputError(
+                f"The checkpoint at step {state.step} was made with other settings ({', '.join(other)}). "
+                "Repeat the command with those values, or start in a new folder."
+            )
+        shapes = {name: weight.shape for name, weight in zip(self.names, self.weights, strict=True)}
+        if {name: value.shape for name, value in state.weights.items()} != shapes:
+            raise BadInputError("The checkpoint holds another net. Start in a new folder.")
+        with torch.no_grad():
+            for name, weight, average in zip(self.names, self.weights, self.averages, strict=True):
+                weight.copy_(state.weights[name])
+                average.copy_(state.average[name])
+        moments = {
+            i: {
+                "step": torch.tensor(float(state.step)),
+                # With the strides of the weight, which the fused optimiser insists on.
+                "exp_avg": torch.empty_like(weight).copy_(state.moment1[name]),
+                "exp_avg_sq": torch.empty_like(weight).copy_(state.moment2[name]),
+            }
+            for i, (name, weight) in enumerate(zip(self.names, self.weights, strict=True))
+        }
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        self.step = state.step
+
+
+def _plain(settings: Settings) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
+
+
+def _seed(seed: int, leg: int, generator: torch.Generator) -> None:
+    """Seed everything random for one leg; torch's own generators too, for dropout and the like."""
+    value = seed * 1_000_003 + leg
+    torch.manual_seed(value)
+    generator.manual_seed(value)
+
+
+def _log(run: Path, line: dict[str, Any]) -> None:
+    text = json.dumps(line)
+    print(text, flush=True)
+    with (run / "metrics.jsonl").open("a") as stream:
+        stream.write(text + "\n")
