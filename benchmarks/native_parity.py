@@ -36,7 +36,7 @@ from sam3d_gs.gaussians.orbit import object_cameras
 from sam3d_gs.gaussians.pose import quat_to_matrix
 from sam3d_gs.gaussians.render import render
 from sam3d_gs.photo import load_photo
-from sam3d_gs.sam3d_torch.checkpoint import Checkpoint
+from sam3d_gs.sam3d_torch.checkpoints.checkpoint import Checkpoint
 from sam3d_gs.sam3d_torch.config import Sam3dConfig
 from sam3d_gs.sam3d_torch.runtime import Failure, PhotoGeometry, Request, Result, RuntimeOptions, Sam3dRuntime
 from sam3d_gs.sam3d_torch.sampler import structure_noise

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from sam3d_gs.sam3d_torch.checkpoints.random_networks import full_config
 from sam3d_gs.sam3d_torch.memory import (
     GIB,
     STAGES,
@@ -19,7 +20,6 @@ from sam3d_gs.sam3d_torch.memory import (
     set_limit,
     working_bytes,
 )
-from sam3d_gs.sam3d_torch.random_networks import full_config
 from sam3d_gs.sam3d_torch.voxels import VOXEL_LIMIT
 
 # The released networks in 16 bits, DINO shared, and working memory of about the size that goes with them; MiB.

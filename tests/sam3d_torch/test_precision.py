@@ -13,9 +13,9 @@ pytest.importorskip("torch")
 import torch
 
 from sam3d_gs.sam3d_torch import windows
+from sam3d_gs.sam3d_torch.checkpoints.random_networks import SIZES, RandomNetworks
 from sam3d_gs.sam3d_torch.gaussian_decoder import GaussianDecoder
 from sam3d_gs.sam3d_torch.latent_flow import LatentFlow
-from sam3d_gs.sam3d_torch.random_networks import SIZES, RandomNetworks
 from sam3d_gs.sam3d_torch.runtime import PhotoGeometry, Request, Result, RuntimeOptions, Sam3dRuntime
 from sam3d_gs.sam3d_torch.structure_flow import StructureFlow
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from sam3d_gs.devices import choose_device
 from sam3d_gs.errors import BadInputError, UsageError
 from sam3d_gs.sam3d_torch import runtime as module
+from sam3d_gs.sam3d_torch.checkpoints.random_networks import SIZES, RandomNetworks
 from sam3d_gs.sam3d_torch.dino import DinoVit
-from sam3d_gs.sam3d_torch.random_networks import SIZES, RandomNetworks
 from sam3d_gs.sam3d_torch.runtime import (
     Failure,
     PhotoGeometry,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sam3d_gs.sam3d_torch.synthetic import make_checkpoints
+from sam3d_gs.sam3d_torch.checkpoints.synthetic import make_checkpoints
 from sam3d_gs.workspace import Workspace
 from tests.scripts.script_place import FAKES, REPOSITORY
 from tests.servers.test_vllm import ARGUMENTS, ENVIRONMENT, PROMPT, model  # noqa: F401  a fixture

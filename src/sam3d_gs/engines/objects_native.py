@@ -13,7 +13,7 @@ from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.options import ObjectOptions
 from sam3d_gs.photo import intrinsics
-from sam3d_gs.sam3d_torch.checkpoint import Checkpoint
+from sam3d_gs.sam3d_torch.checkpoints.checkpoint import Checkpoint
 from sam3d_gs.sam3d_torch.gaussian_decoder import GaussianFields
 from sam3d_gs.sam3d_torch.pointmap import from_depth, read_depth, read_intrinsics
 from sam3d_gs.sam3d_torch.runtime import (

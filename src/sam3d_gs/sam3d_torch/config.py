@@ -1,6 +1,6 @@
 """What the networks look like: frozen dataclasses, no defaults that a checkpoint's YAML or tensors state.
 
-Widths are in channels, sizes in pixels or voxels. `yaml_files.py` fills these from a checkpoint folder.
+Widths are in channels, sizes in pixels or voxels. `checkpoints/yaml_files.py` fills these from a checkpoint folder.
 """
 
 from __future__ import annotations

@@ -24,9 +24,9 @@ from torch import Tensor
 from sam3d_gs.devices import choose_device, release_cached
 from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.sam3d_torch import memory, pose
+from sam3d_gs.sam3d_torch.checkpoints.network_source import NetworkSource
 from sam3d_gs.sam3d_torch.condition import raw_tokens
 from sam3d_gs.sam3d_torch.gaussian_decoder import GaussianFields
-from sam3d_gs.sam3d_torch.network_source import NetworkSource
 from sam3d_gs.sam3d_torch.pointmap import pixel_intrinsics, to_pytorch3d
 from sam3d_gs.sam3d_torch.preprocess import ObjectInputError, full_image, object_inputs
 from sam3d_gs.sam3d_torch.presets import Effort, effort

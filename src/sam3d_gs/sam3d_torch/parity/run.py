@@ -14,6 +14,19 @@ from torch.nn import functional as F
 
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.gaussians.pose import matrix_to_quat, quat_to_matrix
+from sam3d_gs.sam3d_torch.checkpoints.network_source import (
+    GAUSSIAN_DECODER,
+    LATENT_CONDITION,
+    LATENT_FLOW,
+    STRUCTURE_CONDITION,
+    STRUCTURE_DECODER,
+    STRUCTURE_FLOW,
+    NetworkSource,
+    Part,
+    Reader,
+    decoder_name,
+    network_parts,
+)
 from sam3d_gs.sam3d_torch.condition import raw_tokens
 from sam3d_gs.sam3d_torch.config import (
     ConditionConfig,
@@ -26,19 +39,6 @@ from sam3d_gs.sam3d_torch.config import (
     SamplerConfig,
     StructureFlowConfig,
     VitConfig,
-)
-from sam3d_gs.sam3d_torch.network_source import (
-    GAUSSIAN_DECODER,
-    LATENT_CONDITION,
-    LATENT_FLOW,
-    STRUCTURE_CONDITION,
-    STRUCTURE_DECODER,
-    STRUCTURE_FLOW,
-    NetworkSource,
-    Part,
-    Reader,
-    decoder_name,
-    network_parts,
 )
 from sam3d_gs.sam3d_torch.parity.case import Case
 from sam3d_gs.sam3d_torch.parity.voxels import gaussian_decoder_config, structure_decoder_config

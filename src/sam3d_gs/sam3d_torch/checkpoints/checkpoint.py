@@ -15,8 +15,7 @@ from pathlib import Path
 from torch import nn
 
 from sam3d_gs.errors import BadInputError
-from sam3d_gs.sam3d_torch.moge import MogeConfig, MogeV1
-from sam3d_gs.sam3d_torch.network_source import (
+from sam3d_gs.sam3d_torch.checkpoints.network_source import (
     LATENT_CONDITION,
     LATENT_FLOW,
     MOGE,
@@ -29,8 +28,9 @@ from sam3d_gs.sam3d_torch.network_source import (
     decoder_name,
     network_parts,
 )
-from sam3d_gs.sam3d_torch.weight_files import WeightFile, open_weights
-from sam3d_gs.sam3d_torch.yaml_files import read_folder
+from sam3d_gs.sam3d_torch.checkpoints.weight_files import WeightFile, open_weights
+from sam3d_gs.sam3d_torch.checkpoints.yaml_files import read_folder
+from sam3d_gs.sam3d_torch.moge import MogeConfig, MogeV1
 
 FLOWS, CONDITIONS = (STRUCTURE_FLOW, LATENT_FLOW), (STRUCTURE_CONDITION, LATENT_CONDITION)
 CONDITION_TOPS = frozenset({"idx_emb", "module_list", "projection_nets"})  # their keys, where prefixes were dropped

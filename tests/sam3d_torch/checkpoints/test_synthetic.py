@@ -9,15 +9,15 @@ import pytest
 import torch
 import yaml
 
-from sam3d_gs.sam3d_torch.checkpoint import Checkpoint
-from sam3d_gs.sam3d_torch.network_source import MOGE, STRUCTURE_FLOW
-from sam3d_gs.sam3d_torch.random_networks import SIZES, RandomNetworks, full_config, tiny_config
+from sam3d_gs.sam3d_torch.checkpoints.checkpoint import Checkpoint
+from sam3d_gs.sam3d_torch.checkpoints.network_source import MOGE, STRUCTURE_FLOW
+from sam3d_gs.sam3d_torch.checkpoints.random_networks import SIZES, RandomNetworks, full_config, tiny_config
+from sam3d_gs.sam3d_torch.checkpoints.synthetic import main, make_checkpoints
+from sam3d_gs.sam3d_torch.checkpoints.weight_files import open_weights
+from sam3d_gs.sam3d_torch.checkpoints.yaml_files import read_config
+from sam3d_gs.sam3d_torch.checkpoints.yaml_writing import yaml_files
 from sam3d_gs.sam3d_torch.sampler import latent_noise, sample_latent, sample_structure, structure_noise
-from sam3d_gs.sam3d_torch.synthetic import main, make_checkpoints
 from sam3d_gs.sam3d_torch.voxels import surface
-from sam3d_gs.sam3d_torch.weight_files import open_weights
-from sam3d_gs.sam3d_torch.yaml_files import read_config
-from sam3d_gs.sam3d_torch.yaml_writing import yaml_files
 
 CPU = torch.device("cpu")
 OFFICIAL = Path(__file__).with_name("official_yaml")

@@ -17,6 +17,19 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
+from sam3d_gs.sam3d_torch.checkpoints.network_source import (
+    LATENT_CONDITION,
+    LATENT_FLOW,
+    MOGE,
+    STRUCTURE_CONDITION,
+    STRUCTURE_DECODER,
+    STRUCTURE_FLOW,
+    NetworkSource,
+    Part,
+    Reader,
+    decoder_name,
+    network_parts,
+)
 from sam3d_gs.sam3d_torch.config import (
     IMAGE_MEAN,
     IMAGE_STD,
@@ -36,19 +49,6 @@ from sam3d_gs.sam3d_torch.config import (
 from sam3d_gs.sam3d_torch.gaussian_decoder import FIELD_CHANNELS, spread
 from sam3d_gs.sam3d_torch.layers import position_embedding
 from sam3d_gs.sam3d_torch.moge import MogeConfig, MogeV1
-from sam3d_gs.sam3d_torch.network_source import (
-    LATENT_CONDITION,
-    LATENT_FLOW,
-    MOGE,
-    STRUCTURE_CONDITION,
-    STRUCTURE_DECODER,
-    STRUCTURE_FLOW,
-    NetworkSource,
-    Part,
-    Reader,
-    decoder_name,
-    network_parts,
-)
 from sam3d_gs.sam3d_torch.structure_decoder import StructureDecoder
 
 POSE_LATENTS = {"6drotation_normalized": 6, "scale": 3, "translation": 3, "translation_scale": 1}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sam3d_gs.errors import BadInputError
+from sam3d_gs.sam3d_torch.checkpoints.yaml_files import read_config, read_folder
 from sam3d_gs.sam3d_torch.config import VITS, DinoConfig, PointPatchConfig
-from sam3d_gs.sam3d_torch.yaml_files import read_config, read_folder
 
 OFFICIAL = Path(__file__).with_name("official_yaml")
 Edit = Callable[[str, str, str], Path]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import log2
 
 from sam3d_gs.errors import BadInputError
+from sam3d_gs.sam3d_torch.checkpoints.yaml_section import Section
 from sam3d_gs.sam3d_torch.config import (
     VITS,
     ConditionConfig,
@@ -16,7 +17,6 @@ from sam3d_gs.sam3d_torch.config import (
     StructureDecoderConfig,
     StructureFlowConfig,
 )
-from sam3d_gs.sam3d_torch.yaml_section import Section
 
 SHAPE = "shape"  # the stream and latent of the occupancy
 INPUTS = ("image", "mask", "pointmap", "rgb_image", "rgb_image_mask", "rgb_pointmap")

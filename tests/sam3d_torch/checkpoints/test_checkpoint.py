@@ -19,9 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from sam3d_gs.errors import BadInputError
-from sam3d_gs.sam3d_torch.checkpoint import Checkpoint, find_moge
-from sam3d_gs.sam3d_torch.moge import MogeConfig, MogeV1
-from sam3d_gs.sam3d_torch.network_source import (
+from sam3d_gs.sam3d_torch.checkpoints.checkpoint import Checkpoint, find_moge
+from sam3d_gs.sam3d_torch.checkpoints.network_source import (
     GAUSSIAN_DECODER,
     MOGE,
     STRUCTURE_FLOW,
@@ -30,10 +29,11 @@ from sam3d_gs.sam3d_torch.network_source import (
     network_parts,
     tensors_of,
 )
-from sam3d_gs.sam3d_torch.random_networks import FULL_MOGE, file_stems
-from sam3d_gs.sam3d_torch.synthetic import make_checkpoints
-from sam3d_gs.sam3d_torch.weight_files import WeightFile
-from sam3d_gs.sam3d_torch.yaml_files import read_config
+from sam3d_gs.sam3d_torch.checkpoints.random_networks import FULL_MOGE, file_stems
+from sam3d_gs.sam3d_torch.checkpoints.synthetic import make_checkpoints
+from sam3d_gs.sam3d_torch.checkpoints.weight_files import WeightFile
+from sam3d_gs.sam3d_torch.checkpoints.yaml_files import read_config
+from sam3d_gs.sam3d_torch.moge import MogeConfig, MogeV1
 
 HERE = Path(__file__).parent
 CPU = torch.device("cpu")

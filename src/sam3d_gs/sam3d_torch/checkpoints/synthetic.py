@@ -1,6 +1,6 @@
 """Writes checkpoint folders with random weights in the official layout: tiny ones for tests, full-size ones for speed.
 
-    python -m sam3d_gs.sam3d_torch.synthetic FOLDER --size tiny
+    python -m sam3d_gs.sam3d_torch.checkpoints.synthetic FOLDER --size tiny
 
 See `random_networks.py` for what the weights do.
 """
@@ -16,8 +16,7 @@ import yaml
 from torch import Tensor, nn
 
 from sam3d_gs.files import atomic_path, write_text
-from sam3d_gs.sam3d_torch.config import Sam3dConfig
-from sam3d_gs.sam3d_torch.network_source import (
+from sam3d_gs.sam3d_torch.checkpoints.network_source import (
     GAUSSIAN_DECODER,
     LATENT_CONDITION,
     LATENT_FLOW,
@@ -28,8 +27,9 @@ from sam3d_gs.sam3d_torch.network_source import (
     stored_dtype,
     tensors_of,
 )
-from sam3d_gs.sam3d_torch.random_networks import SIZES, RandomNetworks, file_stems
-from sam3d_gs.sam3d_torch.yaml_writing import yaml_files
+from sam3d_gs.sam3d_torch.checkpoints.random_networks import SIZES, RandomNetworks, file_stems
+from sam3d_gs.sam3d_torch.checkpoints.yaml_writing import yaml_files
+from sam3d_gs.sam3d_torch.config import Sam3dConfig
 
 
 def make_checkpoints(
@@ -97,7 +97,7 @@ def _save(path: Path, content: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m sam3d_gs.sam3d_torch.synthetic", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m sam3d_gs.sam3d_torch.checkpoints.synthetic", description=__doc__)
     parser.add_argument("folder", type=Path, help="where to write the checkpoints")
     parser.add_argument("--size", choices=tuple(SIZES), default="tiny")
     parser.add_argument("--seed", type=int, default=0)

@@ -13,6 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam3d_gs.errors import BadInputError
+from sam3d_gs.sam3d_torch.checkpoints.yaml_networks import (
+    SHAPE,
+    read_gaussian_decoder,
+    read_latent_flow,
+    read_stage,
+    read_structure_decoder,
+    read_structure_flow,
+)
+from sam3d_gs.sam3d_torch.checkpoints.yaml_section import Section
 from sam3d_gs.sam3d_torch.config import (
     ConditionConfig,
     DinoConfig,
@@ -21,15 +30,6 @@ from sam3d_gs.sam3d_torch.config import (
     Sam3dConfig,
     SamplerConfig,
 )
-from sam3d_gs.sam3d_torch.yaml_networks import (
-    SHAPE,
-    read_gaussian_decoder,
-    read_latent_flow,
-    read_stage,
-    read_structure_decoder,
-    read_structure_flow,
-)
-from sam3d_gs.sam3d_torch.yaml_section import Section
 
 REPOSITORY = "facebook/sam-3d-objects"  # where the weights are published, behind their licence
 DTYPES = ("float16", "bfloat16", "float32")
