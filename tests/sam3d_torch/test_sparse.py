@@ -52,6 +52,14 @@ def test_convolution_is_the_dense_one_at_the_occupied_voxels(seed, filled):
     torch.testing.assert_close(ours, pick(theirs, coords))
 
 
+def test_convolution_in_parts_is_the_whole_one(monkeypatch):
+    level, (weight, bias) = sparse.level([blob(5)], RESOLUTION), kernel(4, 5)
+    padded = F.pad(features(len(level), 5), (0, 0, 0, 1))
+    whole = sparse.convolve(padded, level.neighbours, weight, bias)
+    monkeypatch.setattr(sparse, "GATHER_BYTES", 7 * 27 * 5 * 8)  # seven rows at a time
+    torch.testing.assert_close(sparse.convolve(padded, level.neighbours, weight, bias), whole)
+
+
 def test_objects_of_a_batch_are_no_neighbours():
     coords = [blob(1), blob(2)]
     together = sparse.level(coords, RESOLUTION)

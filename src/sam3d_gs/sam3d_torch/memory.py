@@ -20,6 +20,7 @@ from torch import nn
 
 from sam3d_gs.devices import release_cached
 from sam3d_gs.sam3d_torch.config import ConditionConfig, DinoConfig, PointPatchConfig, Sam3dConfig
+from sam3d_gs.sam3d_torch.sparse import GATHER_BYTES
 from sam3d_gs.sam3d_torch.voxels import VOXEL_LIMIT
 
 GIB = 1 << 30
@@ -37,7 +38,6 @@ STREAM_BYTES = 8  # per value of a residual stream: float32, and once more while
 HALF_TENSORS = 12  # per value of a residual stream in the weights' dtype: qkv, attention, hidden layer before and after
 GUIDED = 2  # conditional and unconditional rows side by side
 POOLED_SHARE = 0.4  # tokens per voxel after pooling; a surface keeps a quarter, ragged ones more
-TAPS = 27  # neighbours that a sparse 3x3x3 convolution gathers
 MOGE_BYTES = GIB // 2  # of its encoder and head at the largest of its token numbers
 PIXEL_BYTES = 96  # per pixel of the photo: MoGe's maps at full size
 POINTMAP_BYTES = 16  # per pixel of the photo, from then on: the pointmap, and the bands in which it is read
@@ -125,9 +125,9 @@ def _latent_flow(config: Sam3dConfig, size: int, per_value: int) -> int:
     pooled = int(VOXEL_LIMIT * POOLED_SHARE)
     keys_values = 2 * flow.blocks * context_tokens(config.latent_condition) * flow.width * size
     blocks = GUIDED * pooled * flow.width * per_value
-    # The last blocks gather the features of the way up beside those of the way down, for both groups at once.
+    # The last blocks see the features of the way up beside those of the way down, for both groups at once.
     joined = GUIDED * VOXEL_LIMIT * 2 * flow.io_channels[0]
-    convolutions = TAPS * size * max(joined, pooled * flow.width)
+    convolutions = GATHER_BYTES + 2 * joined * size
     skips = GUIDED * VOXEL_LIMIT * flow.io_channels[0] * per_value
     return keys_values + max(blocks, convolutions + skips)
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 OFFSETS = 27  # of a 3 x 3 x 3 kernel, x-major
+GATHER_BYTES = 256 << 20  # neighbours gathered at a time: large enough for a product that fills a card
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,10 @@ def convolve(padded: Tensor, neighbours: Tensor, weight: Tensor, bias: Tensor) -
     Returns:
         (M, Cout).
     """
-    gathered = padded[neighbours.flatten()].view(len(neighbours), -1)
-    return F.linear(gathered, weight.flatten(1), bias)
+    flat = weight.flatten(1)
+    rows = max(1, GATHER_BYTES // (flat.shape[1] * padded.element_size()))
+    parts = [F.linear(padded[part.flatten()].view(len(part), -1), flat, bias) for part in neighbours.split(rows)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def convolve_spread(padded: Tensor, parents: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
