@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -106,3 +107,39 @@ def test_objects_of_an_older_run_do_not_stay(masked: Context) -> None:
     masks.run(masked, MaskOptions(engine="fake"), FakeMasks)
     objects.run(masked, OPTIONS, FakeObjects)
     assert [p.name for p in masked.workspace.objects_dir.iterdir()] == ["00-bowl-0.pt"]
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "ONE_BY_ONE", ("fake",))
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_an_engine_that_sees_one_mask_makes_only_what_changed(masked: Context) -> None:
+    objects.run(masked, OPTIONS, FakeObjects)
+    made = masked.workspace.object_pt(IDS[0]).stat().st_mtime_ns
+    mask = np.zeros((48, 64), bool)
+    mask[5:20, 5:20] = True
+    Image.fromarray(mask).save(masked.workspace.mask_png(IDS[1]))
+    engine = FakeObjects()
+    objects.run(masked, OPTIONS, lambda: engine)
+    assert engine.asked == [(IDS[1],)]
+    assert masked.workspace.object_pt(IDS[0]).stat().st_mtime_ns == made
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_a_mask_taken_away_takes_its_object_along_and_asks_no_engine(masked: Context) -> None:
+    objects.run(masked, OPTIONS, FakeObjects)
+    listed = json.loads(masked.workspace.masks_json.read_text())
+    listed["masks"] = [m for m in listed["masks"] if m["object_id"] != IDS[1]]
+    masked.workspace.masks_json.write_text(json.dumps(listed))
+
+    def no_engine() -> FakeObjects:
+        pytest.fail("nothing is left to make")
+
+    assert objects.run(masked, OPTIONS, no_engine).summary == "2 objects"
+    record = recorded(masked.workspace, "objects")
+    assert record is not None
+    assert sorted(record.items) == [IDS[0], IDS[2]]
+    assert not masked.workspace.object_pt(IDS[1]).exists()
+    assert objects.run(masked, OPTIONS, no_engine).status == "up to date"

@@ -30,6 +30,9 @@ ENGINES: dict[str, dict[str, str]] = {
     },
 }
 
+# Engines of objects that look at one mask alone: an object stays when the masks of others change.
+ONE_BY_ONE = ("native", "sam3d-objects")
+
 # Where an engine's packages are: the extra to install, named when an import fails.
 _EXTRAS = {"embedded": "embedded", "sam3d-objects": "native"}
 

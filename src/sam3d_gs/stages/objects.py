@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+from sam3d_gs.engines import ONE_BY_ONE
 from sam3d_gs.engines.api import FailedObject, ObjectEngine
 from sam3d_gs.errors import BadInputError, ObjectError, Sam3dGsError
 from sam3d_gs.files import sha256_of
@@ -24,7 +25,6 @@ from sam3d_gs.stages.bookkeeping import (
     recorded,
     recording,
 )
-from sam3d_gs.types import InstanceMask
 
 log = logging.getLogger("sam3d_gs")
 
@@ -44,11 +44,18 @@ def run(context: Context, options: ObjectOptions, engine: Callable[[], ObjectEng
         raise Sam3dGsError(
             f"No kept masks for {photo.path.name} in {workspace.masks_json}. Run `sam3d-gs masks {photo.path} --force`."
         )
-    inputs = {"photo": photo.sha256, "masks": _masks_hash(context, masks), **_own_files(options)}
+    of_mask = {m.object_id: fingerprint([m.object_id, m.score, sha256_of(mask_path(workspace, m))]) for m in masks}
+    of_all = fingerprint(list(of_mask.values()))
+    shared = {"photo": photo.sha256, **_own_files(options)}
+    inputs = {**shared, "masks": of_all}
     plain = plain_options(options)
-    # The question each object answers: everything the engine is given, since placement looks at the neighbours too.
+    # The question each object answers: everything that what comes out depends on.
     wish = asked(options)
-    question = {m.object_id: fingerprint([inputs, options.engine, wish, m.object_id, m.phrase]) for m in masks}
+    seen = of_mask if options.engine in ONE_BY_ONE else dict.fromkeys(of_mask, of_all)
+    question = {
+        m.object_id: fingerprint([shared, seen[m.object_id], options.engine, wish, m.object_id, m.phrase])
+        for m in masks
+    }
     former = recorded(workspace, "objects")
     reuse: dict[str, Item] = {}
     if former and not context.force:
@@ -57,18 +64,19 @@ def run(context: Context, options: ObjectOptions, engine: Callable[[], ObjectEng
             for key, item in former.items.items()
             if question.get(key) == item.input and item_intact(workspace, item)
         }
-        if len(reuse) == len(masks) and former.status == "done":
+        if former.status == "done" and reuse.keys() == question.keys() == former.items.keys():
             return StageResult("objects", "up to date", f"{len(reuse)} objects")
     wanted = [m.object_id for m in masks if m.object_id not in reuse]
     if reuse:
         log.info("%s: %d of %d objects are there already.", workspace.photo, len(reuse), len(masks))
     context.progress(len(reuse), len(masks), "objects")
-    loaded = engine()
-    with recording(context, "objects", options.engine, plain, inputs, loaded.licences, reuse) as recorder:
+    loaded = engine() if wanted else None  # all may be there after a mask was taken away
+    licences = loaded.licences if loaded else former.licences if former else {}
+    with recording(context, "objects", options.engine, plain, inputs, licences, reuse) as recorder:
         from sam3d_gs.gaussians.pt import write_pt
 
         done, started_s = len(reuse), time.perf_counter()
-        for result in loaded.objects(photo, masks, wanted):
+        for result in loaded.objects(photo, masks, wanted) if loaded else ():
             try:
                 if isinstance(result, FailedObject):
                     raise ObjectError(result.reason)
@@ -91,10 +99,6 @@ def run(context: Context, options: ObjectOptions, engine: Callable[[], ObjectEng
     summary = f"{made} objects" + (f", {len(failed)} failed" if failed else "")
     warnings = tuple(f"{key}: {reason}" for key, reason in failed.items())
     return StageResult("objects", "partial" if failed else "done", summary, recorder.record.seconds, warnings)
-
-
-def _masks_hash(context: Context, masks: Sequence[InstanceMask]) -> str:
-    return fingerprint([[m.object_id, m.score, sha256_of(mask_path(context.workspace, m))] for m in masks])
 
 
 def _own_files(options: ObjectOptions) -> dict[str, str]:
