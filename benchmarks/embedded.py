@@ -25,7 +25,7 @@ from measures import (
     relative_depth_errors,
     up_error_deg,
 )
-from procedural import ProceduralScene, make_scene
+from procedural.scene import ProceduralScene, make_scene
 
 from sam3d_gs.engines.masks_embedded import EmbeddedMasks
 from sam3d_gs.engines.objects_embedded import EmbeddedObjects

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image
-from procedural import ProceduralScene, save
-from procedural.scene import Placement, build_world, look_at, make_item, photograph
+from procedural.files import save
+from procedural.scene import Placement, ProceduralScene, build_world, look_at, make_item, photograph
 from procedural.shape import (
     BOX,
     CYLINDER,

@@ -10,10 +10,19 @@ from PIL import Image
 
 pytest.importorskip("numba")
 
-from procedural import ProceduralScene, make_scene, save
 from procedural.families import FAMILIES, FIRST_SEED, make_shape
+from procedural.files import save
 from procedural.raycast import World, object_depth, render
-from procedural.scene import Placement, build_world, camera_pose, deformation_of, look_at, make_item
+from procedural.scene import (
+    Placement,
+    ProceduralScene,
+    build_world,
+    camera_pose,
+    deformation_of,
+    look_at,
+    make_item,
+    make_scene,
+)
 from procedural.sdf import shape_distance
 from procedural.shape import BOX, ELLIPSOID, MAX_PRIMITIVES, Shape, ShapeBuilder
 from procedural.textures import material_row
