@@ -57,8 +57,8 @@ def test_colour_shares_sum_to_one_and_are_zero_for_an_empty_mask() -> None:
 
 
 def test_a_description_says_size_colour_and_place() -> None:
-    looks = looks_of(((0, 30, 60, 100), "red"), ((70, 50, 90, 70), "blue"), ((150, 100, 158, 110), "green"))
-    assert describe(looks) == ["large red object, left", "medium blue object, centre", "small green object, right"]
+    looks = looks_of(((0, 30, 60, 100), "red"), ((64, 52, 96, 68), "blue"), ((150, 100, 158, 110), "green"))
+    assert describe(looks) == ["large red object, left", "medium wide blue object, centre", "small green object, right"]
 
 
 def test_twins_get_more_words_and_others_do_not() -> None:
@@ -70,12 +70,18 @@ def test_twins_get_more_words_and_others_do_not() -> None:
     ]
 
 
-def test_shape_then_number_tell_the_last_twins_apart() -> None:
+def test_two_strong_colours_are_both_named() -> None:
+    rgb, (mask,) = painted(((10, 10, 50, 50), "red"))
+    rgb[32:50, 10:50] = list(bytes.fromhex(PALETTE["white"][0]))
+    assert describe([look_at(rgb, mask)]) == ["large red and white object, left"]
+
+
+def test_a_number_tells_the_last_twins_apart() -> None:
     box = (10, 10, 20, 14)
     texts = describe(looks_of((box, "red"), ((10, 10, 14, 20), "red"), (box, "red")))
     assert texts == [
         "small wide red object, top left",
-        "small tall red object, top left",
+        "small tall red object, left",
         "small wide red object, top left, number 2",
     ]
 
@@ -140,7 +146,7 @@ def test_phrases_are_read_by_the_words_they_hold(phrase: str, words: list[tuple[
 
 
 def test_matching_by_colour_place_and_superlative() -> None:
-    looks = looks_of(((0, 30, 60, 100), "red"), ((130, 10, 150, 30), "red"), ((70, 50, 90, 70), "blue"))
+    looks = looks_of(((0, 30, 60, 100), "red"), ((130, 10, 150, 30), "red"), ((64, 52, 96, 68), "blue"))
 
     def hits(phrase: str) -> list[int]:
         return [n for n, score in enumerate(match(phrase, looks)) if score >= MATCH]
@@ -155,7 +161,7 @@ def test_matching_by_colour_place_and_superlative() -> None:
 
 
 def test_every_description_matches_its_own_look() -> None:
-    looks = looks_of(((0, 30, 60, 100), "red"), ((130, 10, 150, 30), "red"), ((70, 50, 90, 70), "blue"))
+    looks = looks_of(((0, 30, 60, 100), "red"), ((130, 10, 150, 30), "red"), ((64, 52, 96, 68), "blue"))
     for n, text in enumerate(describe(looks)):
         assert match(text, looks)[n] == max(match(text, looks)) >= MATCH
 

@@ -1,4 +1,4 @@
-"""Words for regions and back: "large red object, left" from a look, and looks that fit a user's phrase.
+"""Words for regions and back: "large round red object, left" from a look, and looks that fit a user's phrase.
 
 The embedded engines know colours, sizes, places and simple shapes. They do not know nouns: in "red cup" only "red"
 says anything, and a phrase with no known word fits nothing.
@@ -21,7 +21,8 @@ _LEFT, _RIGHT = 0.4, 0.6  # a centroid beyond these is left or right, and top or
 _TALL = 1.5  # height over width; wide is the inverse
 _LONG, _THIN = 2.5, 4.5  # elongation
 _ROUND = 0.8  # roundness
-_SECOND_COLOUR = 0.2  # share of a colour worth naming beside the first
+_STRONG_SECOND_COLOUR = 0.35  # share of a colour worth naming beside the first
+_SECOND_COLOUR = 0.2  # the same, where something must tell two alike apart
 
 # Colours a person might have called by the other name.
 _NEAR = {
@@ -113,12 +114,12 @@ _EXTREMES: dict[str, Callable[[Look], float]] = {
 
 
 def describe(looks: Sequence[Look]) -> list[str]:
-    """One phrase a look, all different: "large red object, left", with more words where two would be alike.
+    """One phrase a look, all different: "large round red object, left", with more words where two would be alike.
 
-    Added in turn, to those that need it only: top or bottom, a shape, a second colour, and at last a number.
+    Added in turn, to those that need it only: top or bottom, a weaker second colour, and at last a number.
     """
     texts = [_phrase(look, detail=0) for look in looks]
-    for detail in (1, 2, 3):
+    for detail in (1, 2):
         texts = [
             _phrase(look, detail) if texts.count(text) > 1 else text for look, text in zip(looks, texts, strict=True)
         ]
@@ -131,17 +132,15 @@ def describe(looks: Sequence[Look]) -> list[str]:
 
 
 def _phrase(look: Look, detail: int) -> str:
-    shape = shape_word(look) if detail >= 2 else ""
     colours = look.colour
-    if detail >= 3:
-        second = by_prominence(look.colours)[1]
-        if look.colours[NAMES.index(second)] >= _SECOND_COLOUR:
-            colours += f" and {second}"
+    second = by_prominence(look.colours)[1]
+    if look.colours[NAMES.index(second)] >= (_SECOND_COLOUR if detail >= 2 else _STRONG_SECOND_COLOUR):
+        colours += f" and {second}"
     across, down = across_word(look), down_word(look)
     place = across
     if detail >= 1 and not (across == "centre" and down == "middle"):
         place = f"{down} {across}"
-    words = (size_word(look), shape, colours, "object")
+    words = (size_word(look), shape_word(look), colours, "object")
     return f"{' '.join(word for word in words if word)}, {place}"
 
 

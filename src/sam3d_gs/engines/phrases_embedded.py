@@ -15,7 +15,7 @@ LICENCES = {"sam3d_gs embedded mask net, trained on procedural scenes": "Apache-
 
 
 class EmbeddedPhrases:
-    """Describes what it sees, "large red object, left"; it knows no nouns."""
+    """Describes what it sees, "large round red object, left"; it knows no nouns."""
 
     licences: Mapping[str, str] = LICENCES
 
