@@ -14,7 +14,10 @@ venv=$root/.venv
 state=$venv/.sam3d_gs # a file per installed extra; `made` and, while at work, `installing`; `adopted`: not made by us
 log=$root/.cache/setup_embedded.log
 torch=torch==2.13.0
+torchvision=torchvision==0.28.0 # of that torch, for transformers' SAM 3: the extras `sam3` and, with it, `dev`
 extras=(embedded "$@")
+wheels=("$torch")
+if [[ " $* " =~ ' '(dev|sam3)' ' ]]; then wheels+=("$torchvision"); fi
 pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
 
 unset PYTHONHOME
@@ -27,7 +30,7 @@ source "$root/envs/steps.sh"
 origin() { printf '%s\n' "$root" && "$venv/bin/python" -I -S -c 'import sys; print(sys.version)' 2>/dev/null; }
 
 # What an extra was installed from.
-recipe() { printf '%s\n' "$torch" "$(<"$root/pyproject.toml")"; }
+recipe() { printf '%s\n' "$torch" "$torchvision" "$(<"$root/pyproject.toml")"; }
 
 sound() { [[ ! -e $state/installing ]] && holds "$state/made" "$(origin)"; }
 
@@ -62,13 +65,13 @@ install_torch() {
   local config
   config=$("${pip[@]}" config list)
   if [[ $(uname -sm) != 'Linux x86_64' || $config =~ (find-links|extra-index-url|no-index)= ]]; then
-    "${pip[@]}" install "$torch"
+    "${pip[@]}" install "${wheels[@]}"
   elif "${pip[@]}" install uv &&
-    "$venv/bin/uv" pip install --python "$venv/bin/python" --torch-backend=cpu "$torch"; then
+    "$venv/bin/uv" pip install --python "$venv/bin/python" --torch-backend=cpu "${wheels[@]}"; then
     :
   else
     say 'WARNING: uv could not get the CPU build of torch; pip takes the default one, some gigabytes.' 2>&3
-    "${pip[@]}" install "$torch"
+    "${pip[@]}" install "${wheels[@]}"
   fi
 }
 

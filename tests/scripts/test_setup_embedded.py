@@ -15,6 +15,7 @@ from tests.scripts.script_place import Place
 
 SETUP = "envs/setup_embedded.sh"
 TORCH = "torch==2.13.0"
+TORCHVISION = "torchvision==0.28.0"
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
@@ -78,6 +79,15 @@ def test_an_extra_is_added_once_and_does_not_undo_another(embedded: Place) -> No
         embedded.run(SETUP, *arguments)
     assert len(embedded.pip_calls()) == count
     assert not [call for call in embedded.calls(None) if call.program == "venv"]
+
+
+@pytest.mark.parametrize("config", ["", "global.find-links='/some/wheels'\n"], ids=["uv", "pip"])
+def test_torchvision_comes_from_where_torch_does_and_only_for_sam3(place: Place, config: str) -> None:
+    place.add_python("python3.12")
+    place.make("pip-config", config)
+    for extras, wheels in (((), TORCH), (("dev",), f"{TORCH} {TORCHVISION}"), (("sam3",), f"{TORCH} {TORCHVISION}")):
+        assert place.run(SETUP, *extras).returncode == 0
+        assert place.pip_calls()[-2].endswith(f" {wheels}")
 
 
 def test_a_changed_pyproject_installs_again_into_the_same_environment(embedded: Place) -> None:
