@@ -83,7 +83,9 @@ def turn_y_to(direction: Vector) -> np.ndarray:
 
 
 class ShapeBuilder:
-    """Collects primitives; more than MAX_PRIMITIVES are quietly left out, which keeps a grammar's tail optional."""
+    """Collects primitives; more than `limit` are quietly left out, which keeps a grammar's tail optional."""
+
+    limit = MAX_PRIMITIVES
 
     def __init__(self) -> None:
         self.rows: list[np.ndarray] = []
@@ -99,7 +101,7 @@ class ShapeBuilder:
         mirror: int = 0,
         material: int = 0,
     ) -> None:
-        if len(self.rows) >= MAX_PRIMITIVES:
+        if len(self.rows) >= self.limit:
             return
         row = np.zeros(ROW_LENGTH)
         row[KIND], row[OPERATION], row[BLEND], row[MIRROR] = kind, operation, max(blend, 1e-3), mirror

@@ -1,0 +1,1 @@
+"""Training of the embedded objects net on ray-traced procedural shapes."""

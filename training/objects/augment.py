@@ -1,0 +1,73 @@
+"""What cameras and segmenters do to a clean picture and a clean mask."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.objects.draw import Draw
+
+GREY_SHARE = 0.05
+HARSH_SHARE = 0.06  # much too bright or too dark
+MASK_NOISE_SHARE = 0.7
+
+
+def photographed(draw: Draw, image: Tensor, back: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+    """Picture and back colour (B, 3, S, S) 0..1 after exposure, tone, white balance, poor resolution and noise.
+
+    Places that do not show the object get another colour: what the mask takes in by mistake shall not look like it.
+    """
+    count, side = len(image), image.shape[-1]
+    clouds = F.interpolate(draw.normal(count, 3, 8, 8), size=(side, side), mode="bilinear")
+    around = (draw.colours(count)[..., None, None] * (1 + 0.5 * clouds)).clamp(0, 1)
+    image = torch.where(visible > 0.5, image, around)
+
+    gain = (0.15 * draw.normal(count, 1, 1, 1)).exp()
+    harsh = draw.uniform(count, 1, 1, 1, low=-1.0, high=1.2).exp()
+    gain = torch.where(draw.chance(HARSH_SHARE, count, 1, 1, 1), harsh, gain)
+    gain = gain * (1 + 0.05 * draw.normal(count, 3, 1, 1))
+    gamma = draw.uniform(count, 1, 1, 1, low=0.7, high=1.35)
+    grey = draw.chance(GREY_SHARE, count, 1, 1, 1)
+
+    def tone(picture: Tensor) -> Tensor:
+        picture = (picture * gain).clamp(1e-4, 1) ** gamma
+        return torch.where(grey, picture.mean(1, keepdim=True), picture)
+
+    image, back = tone(image), tone(back)
+    quarter = max(1, count // 4)
+    image = torch.cat([_coarse(image[:quarter]), _soft(image[quarter : 2 * quarter]), image[2 * quarter :]])
+    image = image + draw.normal(count, 3, side, side) * draw.uniform(count, 1, 1, 1, high=0.035)
+    return image.clamp(0, 1), back
+
+
+def noisy_mask(draw: Draw, visible: Tensor) -> Tensor:
+    """(B, 1, S, S) 0 or 1: the outline wanders, corners are cut, thin parts may be lost."""
+    count, side = len(visible), visible.shape[-1]
+    reach = round(3 * side / 160)
+    spread = F.avg_pool2d(F.pad(visible, (reach,) * 4), 2 * reach + 1, 1)
+    waves = F.interpolate(draw.normal(count, 1, 20, 20), size=(side, side), mode="bicubic")
+    offset = waves * draw.uniform(count, 1, 1, 1, high=0.16) + 0.1 * draw.normal(count, 1, 1, 1)
+    return (spread + offset * draw.chance(MASK_NOISE_SHARE, count, 1, 1, 1) > 0.5).float()
+
+
+def blurred_inside(picture: Tensor, inside: Tensor, radius_px: int) -> Tensor:
+    """(B, C, S, S) averaged over a square, of what lies inside; zero where there is nothing near."""
+    if radius_px < 1:
+        return picture * inside
+    size = 2 * radius_px + 1
+    for _ in range(2):  # twice is nearly a bell
+        weight = F.avg_pool2d(inside, size, 1, radius_px)
+        picture = F.avg_pool2d(picture * inside, size, 1, radius_px) / weight.clamp(min=1e-4) * inside
+    return picture
+
+
+def _coarse(image: Tensor) -> Tensor:
+    """As from a small photo. One factor for all, from the CPU's generator, which the training loop seeds."""
+    side, factor = image.shape[-1], 0.25 + 0.45 * float(torch.rand(()))
+    small = F.interpolate(image, scale_factor=factor, mode="bilinear", antialias=True)
+    return F.interpolate(small, size=(side, side), mode="bilinear")
+
+
+def _soft(image: Tensor) -> Tensor:
+    return F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="replicate"), 3, 1)

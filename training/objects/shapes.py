@@ -1,0 +1,95 @@
+"""Shapes by number: the grammars' answers packed into the arrays that the ray caster reads."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from procedural.families import make_shape
+from procedural.parts import chance
+from procedural.shape import ROW_LENGTH, Shape, ShapeBuilder
+
+from training.objects.hollow_and_thin import frame_chair, greenery, lamp, open_box, person, thin, vessel
+from training.objects.layout import MAX_PRIMITIVES
+from training.objects.raycast import Shapes
+
+# Beside the eight families of the evaluation set, which version 1 of the net was trained on alone.
+FURTHER: dict[str, tuple[Callable[[np.random.Generator], ShapeBuilder], float]] = {
+    "vessel": (vessel, 0.2),
+    "open box": (open_box, 0.12),
+    "frame chair": (frame_chair, 0.15),
+    "lamp": (lamp, 0.08),
+    "greenery": (greenery, 0.12),
+    "person": (person, 0.23),
+    "thin": (thin, 0.1),
+}
+FURTHER_SHARE = 0.4
+TUMBLING = {"soup": 0.35, "organic": 0.35, "plant": 0.35, "flat": 0.35, "thin": 0.6}  # chance to lie on any side
+TUMBLING_ELSE = 0.08
+
+
+@dataclass(frozen=True)
+class PoolChoice:
+    """Which shapes: `count` numbers from `first` on."""
+
+    count: int
+    first: int = 0
+    further: bool = True  # also the families that version 1 did not know
+
+
+def shape_of(seed: int, further: bool) -> tuple[Shape, bool]:
+    """The shape of this number, and whether it may lie on any side.
+
+    Without `further` it is `procedural.families.make_shape(seed)`, as the evaluation set has it.
+    """
+    rng = np.random.default_rng((seed, 1))
+    if further and chance(rng, FURTHER_SHARE):
+        weights = np.array([weight for _, weight in FURTHER.values()])
+        family = str(rng.choice(list(FURTHER), p=weights / weights.sum()))
+        grammar, _ = FURTHER[family]
+        taper = {"taper_per_unit": rng.uniform(-0.3, 0.3)} if chance(rng, 0.1) else {}
+        shape = grammar(rng).shape(family, **taper)
+    else:
+        shape = make_shape(seed)
+    return shape, chance(rng, TUMBLING.get(shape.family, TUMBLING_ELSE))
+
+
+def pack(shapes: list[Shape], tumbles: list[bool]) -> Shapes:
+    """Shapes as arrays on the CPU."""
+    rows = np.zeros((len(shapes), MAX_PRIMITIVES, ROW_LENGTH), np.float32)
+    for i, shape in enumerate(shapes):
+        rows[i, : len(shape.primitives)] = shape.primitives
+    deformations = [(s.bump_height, s.bump_frequency, s.twist_per_unit, s.taper_per_unit) for s in shapes]
+    return Shapes(
+        torch.from_numpy(rows),
+        torch.tensor([len(s.primitives) for s in shapes], dtype=torch.int32),
+        torch.tensor(deformations, dtype=torch.float32).reshape(-1, 4),
+        torch.tensor(tumbles, dtype=torch.float32),
+    )
+
+
+def make_pool(choice: PoolChoice, processes: int | None = None) -> Shapes:
+    """All shapes of a choice, on the CPU; the same on every machine and for any number of processes."""
+    processes = processes or os.cpu_count() or 1
+    edges = np.linspace(choice.first, choice.first + choice.count, 4 * processes + 1).astype(int)
+    ranges = [(int(a), int(b), choice.further) for a, b in itertools.pairwise(edges) if a < b]
+    if processes == 1 or choice.count < 1000:
+        parts = [_range(r) for r in ranges]
+    else:
+        with multiprocessing.get_context("fork").Pool(processes) as pool:
+            parts = pool.map(_range, ranges)
+    arrays = [[torch.from_numpy(part[i]) for part in parts] for i in range(4)]
+    return Shapes(*(torch.cat(part) for part in arrays))
+
+
+def _range(bounds: tuple[int, int, bool]) -> tuple[np.ndarray, ...]:
+    """NumPy arrays travel between processes without torch's shared memory, which small machines run out of."""
+    first, end, further = bounds
+    made = [shape_of(seed, further) for seed in range(first, end)]
+    packed = pack([shape for shape, _ in made], [tumbles for _, tumbles in made])
+    return tuple(t.numpy() for t in (packed.rows, packed.counts, packed.deformations, packed.tumbles))
