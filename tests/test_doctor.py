@@ -170,6 +170,18 @@ def test_cards(full: Path, rows: list[str], ready: bool, words: str) -> None:
     assert words in text
 
 
+def test_a_smaller_model_fits_a_smaller_card(full: Path) -> None:
+    _cards(full, "0, Small, 580, 12288, 12000")
+    assert "wants about 19.9" in (said := _check(full)) and "a smaller --model" in said
+    (full / "mine").mkdir()
+    (full / "mine" / "model.safetensors").write_bytes(b"")
+    assert _check(full, "--model", str(full / "mine")) == ""
+    assert "wants about 12.5" in _check(full, "--model", "Qwen/Qwen3-VL-4B-Thinking", "--stages", "phrases")
+    _cards(full)
+    (full / "mine" / "model.safetensors").unlink()  # of unknown size
+    assert "no CUDA card" in _check(full, "--model", str(full / "mine"))
+
+
 def test_an_environment_that_hangs(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "_TIMEOUT_S", 0.5)
     _executable(full / "venvs" / "sam3" / "bin" / "python", "exec sleep 3")

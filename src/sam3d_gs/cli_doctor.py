@@ -57,7 +57,8 @@ def check(profile: str, stages: list[str], settings: Settings) -> None:
     from sam3d_gs.doctor import examine, judge
 
     engines = {stage: getattr(settings, stage).engine for stage in stages if stage != "scene"}
-    diagnosis = judge(examine(profile, engines, _stores_of(settings), settings.root))
+    facts = examine(profile, engines, _stores_of(settings), settings.root, model=settings.phrases.model)
+    diagnosis = judge(facts)
     if not diagnosis.ready:
         _print_problems(diagnosis)
         raise Sam3dGsError(

@@ -41,6 +41,7 @@ class Facts:
     token: bool
     offline: bool
     access: Mapping[str, Access] = field(default_factory=dict)  # repository id -> answer; empty: not asked
+    model: str = PhraseOptions.model  # of engine vllm
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def examine(
     workspace: Path,
     online: bool = False,
     deep: bool = False,
+    model: str = PhraseOptions.model,
 ) -> Facts:
     """Look at this machine. The hub is asked only when `online`; `deep` hashes the weights.
 
@@ -114,6 +116,7 @@ def examine(
             hub.token is not None,
             hub.offline,
             {name: future.result() for name, future in asked.items()},
+            model,
         )
 
 
@@ -137,7 +140,7 @@ def _verdict(facts: Facts, stage: str, engine: str) -> Verdict:
                 notes.append(f"{state.repository.id} (about {state.repository.gib} GiB) comes on the first start")
             else:
                 problems.append(_weights_problem(facts, state, [file.name for file in bad]))
-    card_problem, card_notes = _card(engine, environment, facts.machine.cards)
+    card_problem, card_notes = _card(engine, needed_gib(engine, facts.model), environment, facts.machine.cards)
     return Verdict(stage, engine, environment.name, (*problems, *card_problem), (*notes, *card_notes))
 
 
@@ -166,16 +169,16 @@ def _weights_problem(facts: Facts, state: Checkpoints, names: Sequence[str]) -> 
     return Problem(what, f"sam3d-gs checkpoints download {extra}{repository.name}")
 
 
-def needed_gib(engine: str) -> float:
-    """GPU memory an engine wants, about; 0 for those that run on the CPU alone."""
+def needed_gib(engine: str, model: str = PhraseOptions.model) -> float:
+    """GPU memory an engine wants, about; 0 for those that run on the CPU alone, and where nobody knows."""
     if engine == "vllm":
-        return round((needed_mib(PhraseOptions.model) or 0) / 1024, 1)
+        return round((needed_mib(model) or 0) / 1024, 1)
     return _NEEDS_GIB.get(engine, 0.0)
 
 
-def _card(engine: str, environment: Environment, cards: Sequence[Card]) -> tuple[list[Problem], list[str]]:
-    need = needed_gib(engine)
-    if not need:
+def _card(engine: str, need: float, environment: Environment, cards: Sequence[Card]) -> tuple[list[Problem], list[str]]:
+    """`need` is in GiB; 0 for a model of unknown size."""
+    if not need and engine not in _ONLY_ON_CARDS:
         return [], []
     if engine == "vllm" and (environment.packages.get("torch") or "").endswith("+cpu"):
         return [], ["the CPU build of torch: runs on the CPU, slowly"]
@@ -186,9 +189,9 @@ def _card(engine: str, environment: Environment, cards: Sequence[Card]) -> tuple
         return [], ["no CUDA card: runs on the CPU, slowly"]
     have, free = _memory(engine, cards)
     if have < need and otherwise:
-        return [
-            Problem(f"wants about {need:g} GiB, the largest card has {have:g}", f"a larger card, or {otherwise}")
-        ], []
+        smaller = "a larger card, a smaller --model" if engine == "vllm" else "a larger card"
+        what = f"wants about {need:g} GiB, the largest card has {have:g}"
+        return [Problem(what, f"{smaller}, or {otherwise}")], []
     if have < need:
         return [], [f"wants about {need:g} GiB, the largest card has {have:g}: see its memory options"]
     return [], [f"wants about {need:g} GiB, now only {free:g} are free"] if free < need else []
@@ -204,7 +207,7 @@ def _memory(engine: str, cards: Sequence[Card]) -> tuple[float, float]:
 def _plan(facts: Facts) -> tuple[str, ...]:
     cards, lines = facts.machine.cards, []
     for number, (stage, engine) in enumerate(facts.engines.items(), 1):
-        need = needed_gib(engine)
+        need = needed_gib(engine, facts.model)
         where = "the CPU"
         if need and cards:
             largest = max(cards, key=lambda card: card.total_gib)
