@@ -40,6 +40,7 @@ def save_tiny(folder: Path) -> Path:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(3)
+        model.tracker_model.no_memory_embedding.normal_()  # zero at first
     model.save_pretrained(folder)
     weights = load_file(folder / "model.safetensors")
     named = {name.replace("tracker_model.tracker_model.", "tracker_model."): w for name, w in weights.items()}

@@ -1,8 +1,7 @@
 """SAM 3 in transformers: the photo is encoded once, and its phrases are decoded in one batch.
 
-transformers' Sam3Model leaves out a token that Meta's code always adds to a phrase without boxes, the geometry
-encoder's CLS token, and so answers differently. The token depends on the photo alone: it is made once per photo and
-joined to the text of every phrase, which the model then takes for text.
+Meta's code adds a token to every phrase, the geometry encoder's CLS token. It depends on the photo alone: it is made
+once per photo and joined to the text of every phrase, which the model then takes for text.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 
 from sam3d_gs.sam3_masks.checkpoint import load_model, load_tokenizer
 from sam3d_gs.sam3_masks.device import computing
+from sam3d_gs.sam3_masks.faithful import cls_token, set_norms
 from sam3d_gs.sam3_masks.graph import accelerated
 from sam3d_gs.sam3_masks.prediction import Prediction, network_pixels
 
@@ -38,6 +38,7 @@ class ConceptNetwork:
         self.decode = accelerated(self._decode, acceleration, self.device)
         self._fixed = self.decode != self._decode
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
+        set_norms(model.vision_encoder)
         _keep_sizes_on_the_host(model.detr_encoder)
 
     @staticmethod
@@ -101,18 +102,6 @@ class ConceptNetwork:
             attention_mask=torch.cat([valid, valid.new_ones(len(valid), 1)], dim=1),
         )
         return out.pred_logits, out.presence_logits, out.pred_masks, out.pred_boxes
-
-
-def cls_token(encoder: Any, features: Tensor, positions: Tensor) -> Tensor:
-    """(B, 1, C): what `encoder`, a Sam3GeometryEncoder, makes of no box at all; features and positions (B, C, h, w)."""
-    flat_features, flat_positions = features.flatten(2).transpose(1, 2), positions.flatten(2).transpose(1, 2)
-    token = encoder.cls_embed.weight[None].expand(len(features), -1, -1)
-    token = encoder.prompt_layer_norm(encoder.final_proj(token))
-    for layer in encoder.layers:
-        token = layer(
-            prompt_feats=token, vision_feats=flat_features, vision_pos_encoding=flat_positions, prompt_mask=None
-        )
-    return encoder.output_layer_norm(token)
 
 
 def _repeated(tensor: Tensor, times: int) -> Tensor:

@@ -12,6 +12,7 @@ from transformers import Sam3TrackerModel
 
 from sam3d_gs.sam3_masks.checkpoint import load_model
 from sam3d_gs.sam3_masks.device import computing
+from sam3d_gs.sam3_masks.faithful import image_embeddings, set_norms
 from sam3d_gs.sam3_masks.prediction import Prediction, network_pixels
 from sam3d_gs.sam3_masks.prompts import Prompt
 
@@ -22,6 +23,7 @@ class ClickNetwork:
     def __init__(self, model: Any, precision: str = "fp32") -> None:
         """`model`: a Sam3TrackerModel on its device."""
         self._model, self._precision = model, precision
+        set_norms(model.vision_encoder)
 
     @staticmethod
     def load(checkpoint: str, device: torch.device, precision: str) -> ClickNetwork:
@@ -34,14 +36,14 @@ class ClickNetwork:
         side_px = int(self._model.prompt_encoder.input_image_size)
         scale = torch.tensor([side_px / rgb.shape[1], side_px / rgb.shape[0]] * 2)
         with computing(device, self._precision):
-            embeddings = self._model.get_image_embeddings(network_pixels(rgb, side_px, device))
+            embeddings = image_embeddings(self._model, network_pixels(rgb, side_px, device))
             answers = [self._answer(embeddings, (torch.tensor(p.xy) * scale[: len(p.xy)]).to(device)) for p in prompts]
         return Prediction(torch.stack([score for score, _ in answers]), torch.stack([mask for _, mask in answers]))
 
-    def _answer(self, embeddings: Sequence[Tensor], xy: Tensor) -> tuple[Tensor, Tensor]:
+    def _answer(self, embeddings: list[Tensor], xy: Tensor) -> tuple[Tensor, Tensor]:
         """Score (1,) and mask logits (1, h, w). A box tells one object; of a point's three readings the best counts."""
         asked = {"input_boxes": xy[None, None]} if len(xy) == 4 else {"input_points": xy[None, None, None]}
-        out = self._model(image_embeddings=list(embeddings), multimask_output=len(xy) == 2, **asked)
+        out = self._model(image_embeddings=embeddings, multimask_output=len(xy) == 2, **asked)
         scores, masks = out.iou_scores[0, 0].float(), out.pred_masks[0, 0]
         best = scores.argmax()
         return scores[best].clamp(0, 1)[None], masks[best][None]
