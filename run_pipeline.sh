@@ -9,6 +9,9 @@
 # --profile wins, then SAM3D_GS_PROFILE; otherwise full where all three environments are ready, else embedded.
 # Options are those of `sam3d-gs run` (see its --help), the same in both profiles: in full, each of the three
 # environments gets all of them. --workspace is SAM3D_GS_WORKSPACE by default, or else this repository.
+# One option is this script's own. --overlap, for several photos: all stages work at the same time, each on the photos
+# that the stage before has finished. The cards must hold the models side by side; that is looked at first. Results of
+# the first stages are then shown on stderr.
 # Before anything starts, full looks whether every stage has its environment, weights and card, and else says what to do
 # (SAM3D_GS_CHECKED=1 leaves that out; `sam3d-gs doctor` shows all there is).
 # Other settings: SAM3D_GS_PHOTO (instead of the sample), SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D,
@@ -20,9 +23,16 @@ trap 'exit 130' INT
 source "$(dirname -- "${BASH_SOURCE[0]}")/envs/stages.sh"
 
 help_if_asked "$@"
+take_overlap "$@"
+set -- "${arguments[@]+"${arguments[@]}"}"
 choose_profile "$SAM3D_GS_ENV_VLLM" "$SAM3D_GS_ENV_SAM3" "$SAM3D_GS_ENV_SAM3D" -- "$@"
 
-if [[ $profile == embedded ]]; then
+if ((overlap)); then
+  refuse_stages_option "$@"
+  check "$SAM3D_GS_ENV_VLLM" phrases,masks,objects,scene "$@"
+  environment_for "$SAM3D_GS_ENV_VLLM" # before four processes want to make it at once
+  keep_going_if_partial at_once "$@"
+elif [[ $profile == embedded ]]; then
   stage .venv phrases,masks,objects,scene "$@"
 else
   export SAM3D_GS_PROFILE=full

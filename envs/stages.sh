@@ -82,12 +82,43 @@ refuse_stages_option() {
   done
 }
 
+# take_overlap ARGUMENT...: sets `arguments` to all but --overlap, and `overlap` to how often that is there.
+take_overlap() {
+  local argument names_follow=''
+  arguments=()
+  for argument in "$@"; do
+    [[ $argument != -- ]] || names_follow=yes
+    [[ $argument == --overlap && -z $names_follow ]] || arguments+=("$argument")
+  done
+  # shellcheck disable=SC2034
+  overlap=$(($# - ${#arguments[@]}))
+}
+
+# program ENVIRONMENT STAGES ARGUMENTS...: run stages in one environment, which is made when it must be.
+program() {
+  environment_for "$1" || return
+  run_in_env "$environment" sam3d-gs run --stages "$2" \
+    --profile "$profile" --workspace "${SAM3D_GS_WORKSPACE:-$sam3d_gs_root}" "${@:3}"
+}
+
+# at_once ARGUMENTS...: all stages, each a process that takes the photos from the one before. The last failure is the one
+# that counts, since a stage whose follower has ended stops as well.
+at_once() {
+  local code worst=0
+  program "$SAM3D_GS_ENV_VLLM" phrases --pass-on "$@" |
+    program "$SAM3D_GS_ENV_SAM3" masks --follow --pass-on "$@" |
+    program "$SAM3D_GS_ENV_SAM3D" objects --follow --pass-on "$@" |
+    program "$SAM3D_GS_ENV_SAM3D" scene --follow "$@" ||
+    for code in "${PIPESTATUS[@]}"; do
+      if [[ $code != 0 && ($code != "$partial" || $worst == 0) ]]; then worst=$code; fi
+    done
+  return "$worst"
+}
+
 # stage ENVIRONMENT STAGES ARGUMENTS...: run stages in one environment; a failure ends the script with the same code, and
 # a partial result is remembered while the later stages work on what there is.
 stage() {
-  environment_for "$1"
-  keep_going_if_partial run_in_env "$environment" sam3d-gs run --stages "$2" \
-    --profile "$profile" --workspace "${SAM3D_GS_WORKSPACE:-$sam3d_gs_root}" "${@:3}"
+  keep_going_if_partial program "$@"
 }
 
 # check ENVIRONMENT STAGES ARGUMENTS...: in the full profile, end the script before anything starts when one of the stages

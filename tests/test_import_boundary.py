@@ -46,7 +46,7 @@ LAYERS = [
     ("embedded", "sam3d_torch", "sam3_masks", "vlm"),
     ("engines", "overlay", "pictures", "report", "report_pictures", "viewer"),
     ("stages",),
-    ("pipeline", "status", "clean", "console", "checkpoints", "doctor"),
+    ("pipeline", "relay", "cards", "status", "clean", "console", "checkpoints", "doctor"),
     ("cli", "cli_checkpoints", "cli_choices", "cli_doctor", "cli_masks", "cli_objects", "cli_phrases"),
 ]
 

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +35,7 @@ from sam3d_gs.options import (
 
 if TYPE_CHECKING:
     from sam3d_gs.pipeline import Settings
+    from sam3d_gs.relay import Relay
 
 app = typer.Typer(
     name="sam3d-gs",
@@ -48,7 +50,7 @@ app.command()(doctor)
 app.add_typer(checkpoints_app, name="checkpoints", help="Weights of the full profile: hub -> this disk, verified.")
 
 # Help panels.
-_INPUT, _RESULT = "Enter from outside", "Results"
+_INPUT, _RESULT, _PIPE = "Enter from outside", "Results", "Stages at the same time, in processes of their own"
 
 Photos = Annotated[
     list[Path],
@@ -72,6 +74,22 @@ ProfileOption = Annotated[
 Check = Annotated[
     bool,
     typer.Option("--check", help="Do nothing but look whether all stages, environments and weights are ready."),
+]
+Follow = Annotated[
+    bool,
+    typer.Option(
+        "--follow",
+        help="Take each photo when `sam3d-gs run --pass-on` before it in a pipe has finished it.",
+        rich_help_panel=_PIPE,
+    ),
+]
+PassOn = Annotated[
+    bool,
+    typer.Option(
+        "--pass-on",
+        help="Tell `sam3d-gs run --follow` after it in a pipe of each finished photo; results are shown on stderr.",
+        rich_help_panel=_PIPE,
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Do the work again even if it is up to date.")]
 MaxSide = Annotated[int, typer.Option(min=16, help="Work on larger photos at this size, in pixels.")]
@@ -159,12 +177,16 @@ def run(
     report: Report = SceneOptions.report,
     max_side_px: MaxSide = PhotoOptions.max_side_px,
     check: Check = False,
+    follow: Follow = False,
+    pass_on: PassOn = False,
 ) -> None:
     """All four stages: photo -> phrases -> masks -> objects -> scene and report."""
     from sam3d_gs.pipeline import Settings
 
     own_phrases = bool(phrases or phrases_file)
-    chosen = chosen_stages(stages, own_phrases, bool(masks), clicked(mask_wish))
+    chosen, all_stages = (
+        chosen_stages(names, own_phrases, bool(masks), clicked(mask_wish)) for names in (stages, ",".join(STAGES))
+    )
     # All options are checked, also those of stages that another environment will run: a slip shows before any work.
     settings = Settings(
         root=workspace.absolute(),
@@ -177,6 +199,10 @@ def run(
     )
     if check:
         check_run(profile, chosen, settings)
+    elif follow or pass_on:
+        from sam3d_gs.relay import Relay
+
+        _run(photos, chosen, settings, Relay(follow, pass_on), all_stages)
     else:
         _run(photos, chosen, settings)
 
@@ -369,15 +395,27 @@ def clean(
             print(path)
 
 
-def _run(photos: list[Path], stages: list[str], settings: Settings) -> None:
+def _run(
+    photos: list[Path],
+    stages: list[str],
+    settings: Settings,
+    relay: Relay | None = None,
+    all_stages: Sequence[str] = (),
+) -> None:
+    """Show the work of `stages`, in this process alone or, with a relay, in one of those that do `all_stages`."""
     from sam3d_gs import pipeline
     from sam3d_gs.console import Console
 
-    with Console(len(photos) > 1) as console:
+    with Console(len(photos) > 1, alone=relay is None) as console:
         try:
-            code = pipeline.run(photos, stages, settings, console)
+            if relay is None:
+                code = pipeline.run(photos, stages, settings, console)
+            else:
+                settings = relay.settle(settings, stages, all_stages)
+                code = pipeline.run(relay.photos(photos), stages, settings, console, relay.pass_on)
         except KeyboardInterrupt:
-            print("Stopped. Finished work is kept; the same command goes on from there.", file=sys.stderr)
+            if relay is None or relay.leads:  # one of them says it for all
+                print("Stopped. Finished work is kept; the same command goes on from there.", file=sys.stderr)
             code = EXIT_STOPPED
     if code:
         raise typer.Exit(code)

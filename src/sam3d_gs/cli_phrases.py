@@ -53,6 +53,9 @@ _VLLM_FLAGS: dict[str, Any] = {
     "tensor_parallel": Annotated[
         int | None, _option(_VLLM, "Spread the model over so many GPUs; else as few as hold it.", min=1)
     ],
+    "leave_free_gib": Annotated[
+        float, _option(_VLLM, "Leave so much memory of each GPU to other programs, in GiB.", "--leave-free", min=0)
+    ],
     "port": Annotated[
         int, _option(_VLLM, "Port on this machine; 0 takes a free one.", min=0, max=65535, envvar="SAM3D_GS_VLM_PORT")
     ],
@@ -123,4 +126,4 @@ def phrase_options(
 
 
 def _flag(name: str) -> str:
-    return f"--{name.removesuffix('_s').replace('_', '-')}"
+    return f"--{name.removesuffix('_s').removesuffix('_gib').replace('_', '-')}"

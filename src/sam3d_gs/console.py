@@ -17,15 +17,15 @@ log = logging.getLogger("sam3d_gs")
 
 
 class Console:
-    """One line per finished stage; a progress bar while one works, when stderr is a terminal."""
+    """One line per finished stage; a progress bar while one works, when stderr is a terminal that is ours alone."""
 
-    def __init__(self, several: bool) -> None:
-        self._several = several
+    def __init__(self, several: bool, alone: bool = True) -> None:
+        self._several, self._alone = several, alone
         self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> Console:
-        if sys.stderr.isatty() and not os.environ.get("SAM3D_GS_QUIET"):
+        if self._alone and sys.stderr.isatty() and not os.environ.get("SAM3D_GS_QUIET"):
             from rich.console import Console as RichConsole
             from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import platform
 import shutil
 import socket
@@ -49,7 +50,7 @@ class Machine:
 
 def look(workspace: Path, cache: Path) -> Machine:
     disks = tuple(
-        Disk(what, str(folder), round(_free_bytes(folder) / _GIB, 1))
+        Disk(what, str(folder.absolute()), round(_free_bytes(folder) / _GIB, 1))
         for what, folder in (("workspace", workspace), ("hub cache", cache))
     )
     return Machine(
@@ -62,7 +63,10 @@ def look(workspace: Path, cache: Path) -> Machine:
 
 
 def cards() -> list[Card]:
-    """None where nvidia-smi is missing, fails or hangs; a card that does not tell its memory is left out."""
+    """Those that CUDA_VISIBLE_DEVICES leaves when it holds numbers; one that does not tell its memory is left out.
+
+    None where nvidia-smi is missing, fails or hangs.
+    """
     command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
@@ -73,7 +77,15 @@ def cards() -> list[Card]:
         if len(row) == len(_QUERY) and row[3].strip().isdigit() and row[4].strip().isdigit():
             total, free = (round(int(mib) / _MIB_PER_GIB, 1) for mib in row[3:])
             found.append(Card(row[0].strip(), row[1].strip(), row[2].strip(), total, free))
-    return found
+    visible = visible_cards()
+    return [card for card in found if visible is None or card.index in visible]
+
+
+def visible_cards() -> list[str] | None:
+    """The numbers in CUDA_VISIBLE_DEVICES; None when it is not set, or names cards in another way (UUID, MIG)."""
+    setting = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [] if setting is None else [name.strip() for name in setting.split(",") if name.strip()]
+    return None if setting is None or not all(name.lstrip("-").isdigit() for name in names) else names
 
 
 def _free_bytes(folder: Path) -> int:

@@ -47,6 +47,7 @@ class PhraseOptions:
     # Engine "vllm" alone.
     gpus: str = field(default="", metadata=SAME_RESULT)  # ids, separated by commas; "": what is there
     tensor_parallel: int | None = field(default=None, metadata=SAME_RESULT)  # None: as few cards as hold the model
+    leave_free_gib: float = field(default=0.0, metadata=SAME_RESULT)  # of each card, for others
     port: int = field(default=0, metadata=SAME_RESULT)  # 0: a free one
     start_timeout_s: float = field(default=1800.0, metadata=SAME_RESULT)  # a first start also downloads the model
     keep_server: bool = field(default=False, metadata=SAME_RESULT)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from sam3d_gs.engines import load_engine
-from sam3d_gs.errors import EXIT_FAILED, EXIT_PARTIAL, BadInputError, Sam3dGsError, UsageError
+from sam3d_gs.errors import EXIT_PARTIAL, BadInputError, Sam3dGsError, UsageError
 from sam3d_gs.files import sha256_of
 from sam3d_gs.options import MaskOptions, ObjectOptions, PhotoOptions, PhraseOptions, SceneOptions
 from sam3d_gs.photo import load_photo
@@ -32,6 +32,7 @@ class Settings:
     masks: MaskOptions = field(default_factory=MaskOptions)
     objects: ObjectOptions = field(default_factory=ObjectOptions)
     scene: SceneOptions = field(default_factory=SceneOptions)
+    waits: bool = False  # for a photo that another process works on, instead of giving it up
 
 
 class Show(Protocol):
@@ -44,38 +45,60 @@ class Show(Protocol):
     def progress(self, photo: str, stage: str) -> Progress: ...
 
 
-def run(photos: Sequence[Path], stages: Sequence[str], settings: Settings, show: Show) -> int:
+def run(
+    photos: Iterable[Path],
+    stages: Sequence[str],
+    settings: Settings,
+    show: Show,
+    finished: Callable[[Path], None] = lambda photo: None,
+) -> int:
     """Run `stages` on every photo; returns the exit code.
 
     A photo that fails is shown and left out of the later stages; the others go on. 0 when all is well, 3 when some
-    objects or photos failed, 1 when nothing came of any photo.
+    objects or photos failed, 1 when nothing came of any photo. `photos` may come in as time goes by; `finished` is
+    told of each that has been through all stages, as soon as it has.
     """
-    photos = list(dict.fromkeys(path.absolute() for path in photos))
-    going, partial = list(photos), False
+    going: Iterable[Path] = _each_once(photos)
+    partial = False
     first_error: Sam3dGsError | None = None
     for stage in stages:
+        well: list[Path] = []
         with closing(_Step(stage, settings)) as step:
-            for path in list(going):
+            for path in going:
                 try:
                     workspace, result = _run_one(path, step, settings, show)
                 except UsageError:
                     raise
                 except Sam3dGsError as error:
                     first_error = first_error or error
-                    going.remove(path)
                     show.failed(path, stage, error)
                 else:
                     partial = partial or result.status == "partial"
                     show.stage(workspace, result)
-    if not going:
-        return first_error.exit_code if first_error else EXIT_FAILED
-    return EXIT_PARTIAL if partial or len(going) < len(photos) else 0
+                    well.append(path)
+                    if stage == stages[-1]:
+                        finished(path)
+        going = well
+    if not stages:  # the user's own phrases or masks leave a process nothing to do
+        for path in going:
+            finished(path)
+    if first_error and not going:
+        return first_error.exit_code
+    return EXIT_PARTIAL if partial or first_error else 0
+
+
+def _each_once(photos: Iterable[Path]) -> Iterator[Path]:
+    seen: set[Path] = set()
+    for path in map(Path.absolute, photos):
+        if path not in seen:
+            seen.add(path)
+            yield path
 
 
 def _run_one(path: Path, step: _Step, settings: Settings, show: Show) -> tuple[Workspace, StageResult]:
     photo = load_photo(path, settings.photo)
     workspace = workspace_of(settings.root, photo)
-    with locked(workspace):
+    with locked(workspace, settings.waits):
         clear_leftovers(workspace)
         prepare(workspace, photo)
         context = Context(workspace, photo, settings.force, show.progress(workspace.photo, step.stage))

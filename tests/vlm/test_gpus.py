@@ -62,6 +62,12 @@ def test_no_more_memory_than_is_free() -> None:
     assert 0.6 < share.memory_share < 18 / 24
 
 
+def test_room_is_left_to_others_and_not_waited_for_afterwards() -> None:
+    share = choose(IDLE, "1", None, None, leave_free_mib=12 * GIB)
+    assert share.memory_share == pytest.approx((23 - 12 - 0.5) / 24, abs=0.011)
+    assert share.free_mib == 11 * GIB
+
+
 def test_cuda_visible_devices_limits_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
     assert choose(ALL, "", None, None).ids == ("3",)

@@ -58,13 +58,14 @@ class VllmPhrases:
 
     def _launch(self) -> Launch:
         options = self._options
+        leave_free_mib = round(options.leave_free_gib * 1024)
         return Launch(
             command=options.vllm_command,
             model=options.model,
             log_file=options.server_log,
             context_tokens=context_tokens(options),
             thinking=thinks(options.model),
-            gpus=choose(list_gpus(), options.gpus, options.tensor_parallel, needed_mib(options.model)),
+            gpus=choose(list_gpus(), options.gpus, options.tensor_parallel, needed_mib(options.model), leave_free_mib),
             port=options.port,
             start_timeout_s=options.start_timeout_s,
             extra_arguments=self._extra_arguments,

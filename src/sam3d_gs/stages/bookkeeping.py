@@ -80,8 +80,8 @@ def _same_size(image_png: Path, photo: Photo) -> bool:
 
 
 @contextmanager
-def locked(workspace: Workspace) -> Iterator[None]:
-    """One process per photo at a time. Raises Sam3dGsError when another one is at work."""
+def locked(workspace: Workspace, waits: bool = False) -> Iterator[None]:
+    """One process per photo at a time. When another one is at work: waits for its end, or raises Sam3dGsError."""
     workspace.run_dir.mkdir(parents=True, exist_ok=True)
     try:
         import fcntl
@@ -90,7 +90,7 @@ def locked(workspace: Workspace) -> Iterator[None]:
         return
     with (workspace.run_dir / ".lock").open("w") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
         except OSError as error:
             raise Sam3dGsError(
                 f"Another sam3d-gs is working on {workspace.photo!r} in {workspace.root}. Wait for it to end."

@@ -33,7 +33,7 @@ class Share:
     ids: tuple[str, ...] = ()  # none: it sees what it finds by itself
     cards: int | None = None  # to spread the model over; None: as the server likes
     memory_share: float | None = None  # of each card, 0..1; None: as the server likes
-    free_mib: int = 0  # on all of them, before the start
+    free_mib: int = 0  # on all of them, before the start, less what is left to others
 
 
 def list_gpus() -> list[Gpu]:
@@ -50,11 +50,14 @@ def list_gpus() -> list[Gpu]:
     return found
 
 
-def choose(gpus: Sequence[Gpu], wanted: str, cards: int | None, needed_mib: int | None) -> Share:
+def choose(
+    gpus: Sequence[Gpu], wanted: str, cards: int | None, needed_mib: int | None, leave_free_mib: int = 0
+) -> Share:
     """The cards for a model that needs `needed_mib` in all: as few as hold it, those with the most free memory first.
 
     `wanted`: ids or UUIDs the user allows, separated by commas; "" means CUDA_VISIBLE_DEVICES, and without it all.
-    `cards`: exactly so many. Raises UsageError for ids that are not there, or fewer than `cards`.
+    `cards`: exactly so many. `leave_free_mib` of each are for other programs. Raises UsageError for ids that are not
+    there, or fewer than `cards`.
     """
     asked = wanted or os.environ.get("CUDA_VISIBLE_DEVICES", "")
     ids = [part.strip() for part in asked.split(",") if part.strip()]
@@ -72,12 +75,12 @@ def choose(gpus: Sequence[Gpu], wanted: str, cards: int | None, needed_mib: int 
     best = sorted(allowed, key=lambda gpu: -gpu.free_mib)
     number = cards or _fewest_that_hold(best, needed_mib)
     chosen = best[:number]
-    share = min((gpu.free_mib - _KEPT_FREE_MIB) / gpu.total_mib for gpu in chosen)
+    share = min((gpu.free_mib - _KEPT_FREE_MIB - leave_free_mib) / gpu.total_mib for gpu in chosen)
     return Share(
         tuple(sorted(gpu.index for gpu in chosen)),
         number,
         round(max(0.05, min(_LARGEST_SHARE, share)) - 0.005, 2),
-        sum(gpu.free_mib for gpu in chosen),
+        sum(max(0, gpu.free_mib - leave_free_mib) for gpu in chosen),
     )
 
 

@@ -1,0 +1,72 @@
+"""Photos handed from process to process: what goes through the pipe, and what comes of a broken one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from sam3d_gs.manifest import load
+from sam3d_gs.workspace import Workspace
+
+
+def run(
+    tmp_path: Path, *arguments: str, stdin: str = "", nvidia_smi: str = "", visible: str = ""
+) -> subprocess.CompletedProcess[str]:
+    tools = tmp_path / "tools"
+    tools.mkdir(exist_ok=True)
+    (tools / "nvidia-smi").write_text(f"#!/bin/sh\n{nvidia_smi or 'exit 9'}\n")
+    (tools / "nvidia-smi").chmod(0o755)
+    environ = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+    environ.pop("CUDA_VISIBLE_DEVICES", None)
+    if visible:
+        environ["CUDA_VISIBLE_DEVICES"] = visible
+    command = [sys.executable, "-m", "sam3d_gs", "run", *arguments, "--workspace", str(tmp_path / "out")]
+    return subprocess.run(command, input=stdin, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_each_finished_photo_is_one_line_and_results_are_on_stderr(tmp_path: Path, picture: Path) -> None:
+    names = [str(picture), str(tmp_path / "not there.png")]
+    done = run(tmp_path, *names, "--stages", "phrases", "--phrases", "red cup", "--pass-on")
+    assert done.returncode == 3
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [{}, str(picture)]
+    assert "kitchen: phrases: 1 phrases" in done.stderr
+
+
+def test_only_what_is_passed_on_is_worked_on(tmp_path: Path, picture: Path) -> None:
+    follow = (str(picture), "--stages", "phrases", "--phrases", "red cup", "--follow")
+    manifest = Workspace(tmp_path / "out", "kitchen").manifest
+    for nothing in ("", "{}\n", "{}\n" + json.dumps(str(picture))):  # the last one: its writer was killed in the line
+        assert run(tmp_path, *follow, stdin=nothing).returncode == 0
+        assert load(manifest) is None
+    for wrong in ("hello\n", '{}\n"/another.png"\n'):
+        done = run(tmp_path, *follow, stdin=wrong)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+    assert run(tmp_path, *follow, stdin="{}\n" + json.dumps(str(picture)) + "\n").returncode == 0
+    assert load(manifest) is not None
+
+
+def test_stages_that_do_not_fit_side_by_side_do_not_start(tmp_path: Path, picture: Path) -> None:
+    card = "echo '0, Small, 580, 24564, 24100'"
+    done = run(tmp_path, str(picture), "--stages", "phrases", "--profile", "full", "--pass-on", nvidia_smi=card)
+    assert done.returncode == 1
+    assert "phrases 19.9, masks 7.5, objects 8; free: card 0 23.5" in done.stderr
+    assert "Leave --overlap" in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_cards_are_planned_once_and_passed_on(tmp_path: Path, picture: Path) -> None:
+    two = "echo '0, Large, 580, 143771, 143000'; echo '1, Large, 580, 143771, 143000'"
+    own = ("--phrases", "red cup", "--profile", "full")
+    first = run(tmp_path, str(picture), "--stages", "phrases", *own, "--pass-on", nvidia_smi=two)
+    assert json.loads(first.stdout.splitlines()[0]) == {"objects": ["0"], "masks": ["1"]}
+    wish = (str(picture), "--stages", "phrases", *own, "--pass-on")
+    limited = run(tmp_path, *wish, nvidia_smi=two, visible="1")
+    assert json.loads(limited.stdout.splitlines()[0]) == {"objects": ["1"], "masks": ["1"]}
+    assert run(tmp_path, *wish, nvidia_smi=two, visible="GPU-1234").returncode == 2
+    # The next one takes the plan as it is, whatever it would see itself.
+    second = run(tmp_path, str(picture), "--stages", "phrases", *own, "--follow", "--pass-on", stdin=first.stdout)
+    assert second.stdout == first.stdout
