@@ -1,7 +1,7 @@
-"""run_pipeline.sh --profile full from a photo to a merged .ply: a real vLLM, three environments, tiny networks.
+"""The full profile from an empty machine to a scene: a real vLLM, three environments, a small hub, tiny networks.
 
-The environments are a stand-in Conda's; each holds a `sam3d-gs` that runs this source with the Python that has its
-packages.
+The environments are a stand-in Conda's; each has a Python with the packages of its stage, and a `sam3d-gs` that runs
+this source with it. The weights come from the hub to where the program expects them, as an owner's do.
 """
 
 from __future__ import annotations
@@ -9,87 +9,302 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
-from PIL import Image
 
 from sam3d_gs.sam3d_torch.checkpoints.synthetic import make_checkpoints
 from sam3d_gs.workspace import Workspace
+from tests.hub import GOOD_TOKEN, FakeHub, serving
 from tests.scripts.script_place import FAKES, REPOSITORY
-from tests.servers.test_vllm import ARGUMENTS, ENVIRONMENT, PROMPT, model  # noqa: F401  a fixture
+from tests.servers.real_vllm import ARGUMENTS, ENVIRONMENT, SMALL, photo, prompt_file, server_groups, wait_until
 
 pytestmark = pytest.mark.servers
 
 SEARCH_PATH = os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY)])
+PYTHONS = {
+    "vllm": ENVIRONMENT / "bin" / "python",
+    "sam3": ENVIRONMENT / "bin" / "python",
+    "sam3d-objects": sys.executable,
+}
+LONG = ("--max-tokens", "3900", "--thinking-tokens", "3900")  # some ten seconds of endless thinking
+
+
+@dataclass
+class Machine:
+    """A machine with the three environments, and its settings."""
+
+    base: Path
+    hub: FakeHub
+    settings: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def workspace(self) -> Path:
+        return self.base / "my work"
+
+    def environ(self) -> dict[str, str]:
+        theirs = ("SAM3D_GS_", "CONDA", "MAMBA", "HF_", "HUGGING")
+        own = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
+        own |= {"CONDA_SH": str(self.base / "etc" / "profile.d" / "conda.sh"), "HF_HOME": str(self.base / "hf")}
+        own |= {"SAM3D_GS_VENVS": str(self.base / "no venvs"), "SAM3D_GS_WORKSPACE": str(self.workspace)}
+        return own | {"PYTHONPATH": SEARCH_PATH, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | self.settings
+
+    def start(self, *command: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(part) for part in command],
+            env=self.environ(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # as a terminal's foreground job: Ctrl-C reaches all of it
+        )
+
+    def run(self, *command: object) -> subprocess.CompletedProcess[str]:
+        process = self.start(*command)
+        out, err = process.communicate(timeout=500)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def sam3d_gs(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return self.run(self.base / "envs" / "sam3d-objects" / "bin" / "sam3d-gs", *arguments)
+
+    def pipeline(self, picture: Path, *options: object) -> list[object]:
+        """The one click, with what keeps it small."""
+        small: list[object] = ["--turntable", "none", "--vllm-args", ARGUMENTS, *SMALL]
+        small += ["--system-prompt", prompt_file(self.base), "--preset", "draft", "--steps", "2", "--slat-steps", "1"]
+        small += ["--score-threshold", "0", "--min-area-percent", "0", "--no-border-filter"]  # masks are random
+        return ["bash", REPOSITORY / "run_pipeline.sh", picture, "--profile", "full", *small, *options]
+
+
+def _program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/usr/bin/env bash\n{text}\n")
+    path.chmod(0o755)
 
 
 @pytest.fixture(scope="module")
-def conda(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """conda.sh of a Conda with the three environments."""
-    base = tmp_path_factory.mktemp("conda")
+def bare(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """The environments are made, the hub has the weights, and none are here."""
+    base = tmp_path_factory.mktemp("my machine")
     script = base / "etc" / "profile.d" / "conda.sh"
     script.parent.mkdir(parents=True)
     shutil.copy(FAKES / "conda.sh", script)
-    vllm_python = str(ENVIRONMENT / "bin" / "python")
-    for name, python in {"vllm": vllm_python, "sam3": vllm_python, "sam3d-objects": sys.executable}.items():
-        program(base / "envs" / name / "bin" / "sam3d-gs", f'exec "{python}" -m sam3d_gs "$@"')
-    program(base / "envs" / "vllm" / "bin" / "vllm", f'exec "{ENVIRONMENT}/bin/vllm" "$@"')
-    return script
+    for name, python in PYTHONS.items():
+        _program(base / "envs" / name / "bin" / "python", f'exec "{python}" "$@"')
+        _program(base / "envs" / name / "bin" / "sam3d-gs", f'exec "{python}" -m sam3d_gs "$@"')
+    _program(base / "envs" / "vllm" / "bin" / "vllm", f'exec "{ENVIRONMENT}/bin/vllm" "$@"')
+    objects = make_checkpoints(base / "made" / "objects")
+    moge = (objects / "moge-vitl" / "model.pt").read_bytes()
+    repositories = {
+        "Qwen/Qwen3-VL-8B-Thinking": _files(model),
+        "facebook/sam3": _files(_tiny_sam3(base / "made" / "sam3")),
+        "facebook/sam-3d-objects": {f"checkpoints/{name}": data for name, data in _files(objects).items()},
+        "Ruicheng/moge-vitl": {"model.pt": moge},
+    }
+    gates = dict.fromkeys(("facebook/sam3", "facebook/sam-3d-objects"), "granted")
+    with serving(FakeHub(repositories, gates)) as hub:
+        yield Machine(base, hub)
 
 
 @pytest.fixture(scope="module")
-def sam3(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sam3")
+def full(bare: Machine) -> Machine:
+    """The weights have been downloaded."""
+    online = Machine(bare.base, bare.hub, _online(bare.hub))
+    done = online.sam3d_gs("checkpoints", "download")
+    assert done.returncode == 0, done.stderr
+    return bare
+
+
+def _online(hub: FakeHub) -> dict[str, str]:
+    return {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": GOOD_TOKEN, "HF_HUB_OFFLINE": "0"}
+
+
+def _tiny_sam3(folder: Path) -> Path:
     code = f"from pathlib import Path; from tests.sam3_masks.tiny import save_tiny; save_tiny(Path({str(folder)!r}))"
     environ = {**os.environ, "PYTHONPATH": SEARCH_PATH}
     subprocess.run([ENVIRONMENT / "bin" / "python", "-c", code], env=environ, check=True, timeout=120)
     return folder
 
 
-def program(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/usr/bin/env bash\n{text}\n")
-    path.chmod(0o755)
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
-def run(conda: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(("SAM3D_GS_", "CONDA"))}
-    environ |= {"CONDA_SH": str(conda), "PYTHONPATH": SEARCH_PATH, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    environ |= {"SAM3D_GS_CHECKED": "1", "SAM3D_GS_VENVS": str(conda.parent / "none")}  # no card here, and no venvs
-    command = ["bash", REPOSITORY / "run_pipeline.sh", *map(str, arguments)]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=500, check=False)
+def _phrases(workspace: Workspace) -> list[str]:
+    return [row["text"] for row in json.loads(workspace.phrases_json.read_text())["phrases"]]
 
 
-def test_one_click_from_photo_to_scene(
-    model: Path,  # noqa: F811
-    sam3: Path,
-    conda: Path,
-    tmp_path: Path,
-) -> None:
-    Image.new("RGB", (96, 64), (210, 30, 30)).save(tmp_path / "kitchen.png")
-    (tmp_path / "prompt.md").write_text(PROMPT)
-    checkpoints = make_checkpoints(tmp_path / "checkpoints")
-    options = ["--profile", "full", "--workspace", tmp_path / "work", "--turntable", "none"]
-    options += ["--model", model, "--vllm-args", ARGUMENTS, "--system-prompt", tmp_path / "prompt.md"]
-    options += ["--sent-side-px", "96", "--max-tokens", "512", "--thinking-tokens", "64"]
-    options += ["--sam3", sam3, "--score-threshold", "0", "--min-area-percent", "0", "--no-border-filter"]
-    options += ["--checkpoints", checkpoints, "--preset", "draft", "--steps", "2", "--slat-steps", "1"]
-    done = run(conda, tmp_path / "kitchen.png", *options)
+def _attempts(workspace: Workspace) -> list[dict[str, Any]]:
+    return list(json.loads(workspace.answer_json.read_text())["attempts"])
+
+
+def _has_scene(workspace: Workspace) -> bool:
+    return workspace.scene_ply.stat().st_size > 1000 and bool(json.loads(workspace.scene_json.read_text())["objects"])
+
+
+def test_doctor_without_weights(bare: Machine, tmp_path: Path) -> None:
+    empty = Machine(bare.base, bare.hub, {"HF_HOME": str(tmp_path), "SAM3D_GS_WORKSPACE": str(tmp_path)})
+    data = json.loads((done := empty.sam3d_gs("doctor", "--json")).stdout)
+    assert done.returncode == 1
+    assert not any(environment["problem"] for environment in data["environments"].values())
+    fixes = {stage["stage"]: [problem["fix"] for problem in stage["problems"]] for stage in data["stages"]}
+    assert fixes["phrases"] == ["sam3d-gs checkpoints download qwen3-vl"]  # offline: it cannot come by itself
+    assert len(fixes["masks"]) == 1 and fixes["masks"][0].startswith("hf auth login")
+    assert fixes["objects"][0].startswith("hf auth login")
+    assert fixes["objects"][1] == "sam3d-gs checkpoints download moge"
+    stopped = empty.run(*empty.pipeline(photo(tmp_path, "red")))
+    assert stopped.returncode == 1
+    assert "nothing was started" in stopped.stderr.splitlines()[-1]
+    assert all(fix in stopped.stderr for fix in fixes["objects"])
+    assert not server_groups(tmp_path) and not (tmp_path / "outputs").exists()
+
+
+def test_doctor_names_the_environment_that_is_missing(full: Machine) -> None:
+    lacking = Machine(full.base, full.hub, {"SAM3D_GS_ENV_SAM3": "nowhere"})
+    done = lacking.sam3d_gs("doctor", "--quiet")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "environment nowhere" in line and "Next: bash envs/setup.sh --env sam3" in line
+
+
+def test_doctor_with_everything(full: Machine) -> None:
+    done = Machine(full.base, full.hub, _online(full.hub)).sam3d_gs("doctor", "--json", "--online", "--deep")
+    data = json.loads(done.stdout)
+    assert done.returncode == 0, data["stages"]
+    assert data["ready"] and [stage["ready"] for stage in data["stages"]] == [True] * 3
+    packages = {stage: environment["packages"] for stage, environment in data["environments"].items()}
+    assert packages["phrases"]["vllm"] and packages["masks"]["transformers"] and packages["objects"]["safetensors"]
+    assert all(row["complete"] and row["compared_with"] == "the record of the download" for row in data["checkpoints"])
+    assert len(data["checkpoints"]) == 4 and set(data["hub"]["access"].values()) == {"granted"}
+    text = full.sam3d_gs("doctor").stdout
+    for words in ("environment vllm", "weights sam-3d-objects", "HF_HUB_OFFLINE", "1. phrases (vllm) in vllm on"):
+        assert words in text
+    assert text.splitlines()[-1].split(maxsplit=2) == ["profile", "full", "can run here"]
+
+
+def test_one_click_from_photo_to_scene(full: Machine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command, started_s = full.pipeline(photo(tmp_path, "red", "kitchen")), time.monotonic()
+    done = full.run(*command)
+    seconds = time.monotonic() - started_s
     assert done.returncode in (0, 3), done.stderr  # random masks: some are too small for an object
-    workspace = Workspace(tmp_path / "work", "kitchen")
-    assert [row["text"] for row in json.loads(workspace.phrases_json.read_text())["phrases"]] == ["red ball"]
+    workspace = Workspace(full.workspace, "kitchen")
+    assert _phrases(workspace) == ["red ball"]
     stages = json.loads(workspace.manifest.read_text())["stages"]
-    assert {name: stages[name]["engine"] for name in ("phrases", "masks", "objects")} == {
-        "phrases": "vllm",
-        "masks": "sam3",
-        "objects": "native",
-    }
-    scene = json.loads(workspace.scene_json.read_text())
-    assert scene["objects"]
-    assert workspace.scene_ply.stat().st_size > 1000
-    again = run(conda, tmp_path / "kitchen.png", *options)
+    engines = {name: stages[name]["engine"] for name in ("phrases", "masks", "objects")}
+    assert engines == {"phrases": "vllm", "masks": "sam3", "objects": "native"}
+    assert _has_scene(workspace)
+    again = full.run(*command)
     assert again.stdout.count("up to date") >= 3
     assert "ready after" not in again.stderr  # no server for what is there
+    with capsys.disabled():
+        print(f"\nFrom the photo to the scene {seconds:.1f} s.")
+
+
+def test_a_server_killed_while_it_answers(full: Machine, endless: Path, tmp_path: Path) -> None:
+    """The run ends and says so. Another one goes through, though the model never closes its thinking."""
+    picture, workspace = photo(tmp_path, "blue", "killed"), Workspace(full.workspace, "killed")
+    process = _start_and_wait_for_the_answer(full, picture, endless)
+    (group,) = server_groups(full.workspace)
+    os.kill(group, signal.SIGKILL)  # of its processes the one we know
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    last = err.splitlines()[-1]
+    assert "vLLM ended by itself" in last and "vllm.log" in last
+    assert not workspace.masks_json.exists()
+
+    done = full.run(*full.pipeline(picture, "--model", endless))
+    assert done.returncode in (0, 3), done.stderr
+    (attempt,) = _attempts(workspace)
+    assert attempt["reasoning"].startswith("the photo shows blue\nthe photo shows blue\nthe")
+    assert _phrases(workspace) == ["blue ball"]
+    assert _has_scene(workspace)
+
+
+def test_ctrl_c_while_it_answers(full: Machine, endless: Path, tmp_path: Path) -> None:
+    process = _start_and_wait_for_the_answer(full, photo(tmp_path, "red", "stopped"), endless)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert not server_groups(full.workspace)
+
+
+def test_a_port_that_is_taken(full: Machine, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = full.run(*full.pipeline(photo(tmp_path, "red", "port"), "--port", port))
+    assert done.returncode == 1
+    assert f"Port {port} of this machine cannot be used" in done.stderr.splitlines()[-1]
+    assert "Starting vLLM" not in done.stderr
+
+
+def test_a_port_that_is_taken_while_vllm_starts(full: Machine, tmp_path: Path) -> None:
+    """By a server that says it is well and has the model: it must not be asked for ours."""
+    port = _free_port()
+    process = full.start(*full.pipeline(photo(tmp_path, "red", "race"), "--port", port))
+    wait_until(lambda: server_groups(full.workspace), lambda: process.poll() is None)
+    with _another_server(port) as asked:
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "Another program took the port" in err.splitlines()[-1], err
+    assert asked and "/v1/chat/completions" not in asked
+
+
+def _start_and_wait_for_the_answer(full: Machine, picture: Path, model: Path) -> subprocess.Popen[str]:
+    port = _free_port()
+    process = full.start(*full.pipeline(picture, "--model", model, "--port", port, *LONG))
+
+    def answers() -> bool:
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=2) as response:
+            running = [line for line in response.read().decode().splitlines() if "num_requests_running{" in line]
+            return any(float(line.rsplit(" ", 1)[1]) > 0 for line in running)
+        return False
+
+    wait_until(answers, lambda: process.poll() is None)
+    return process
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _another_server(port: int) -> Iterator[list[str]]:
+    """Answers every question as vLLM with our model would; gives the paths it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            body = json.dumps({"data": [{"id": "Qwen/Qwen3-VL-8B-Thinking"}]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield asked
+        finally:
+            server.shutdown()

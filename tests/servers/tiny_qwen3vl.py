@@ -1,15 +1,19 @@
 """Make a Qwen3-VL of one million weights that thinks, then names a ball of the photo's colour, in the form we ask for.
 
-Usage: python tiny_qwen3vl.py FOLDER SYSTEM_PROMPT QUESTION [SECONDS]     with the Python of vLLM's environment
+Usage: python tiny_qwen3vl.py FOLDER SYSTEM_PROMPT QUESTION     with the Python of vLLM's environment
 
-It is trained on flat pictures behind exactly these words, so that its answer proves that the picture reached it.
+It is trained on flat pictures behind exactly these words, so that its answer proves that the picture reached it:
+FOLDER/brief. Some more training makes FOLDER/endless of it, which answers only when its thinking is closed for it.
 """
 
 from __future__ import annotations
 
+import copy
 import random
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +46,7 @@ CHAT = """{%- for m in messages -%}{{- '<|im_start|>' + m.role + '\\n' -}}
 {%- endfor -%}{%- endif -%}{{- '<|im_end|>\\n' -}}{%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n<think>\\n' -}}{%- endif -%}
 """
+TIME_LIMIT_S = 180.0  # one core without other work needs 80 for the first training
 COLOURS = {"red": (210, 30, 30), "green": (30, 180, 40), "blue": (30, 40, 210), "yellow": (230, 220, 30)}
 
 
@@ -127,11 +132,21 @@ def make_model(tokenizer: Any) -> Any:
     return model
 
 
-def answer(colour: str) -> str:
-    return f'the photo shows {colour}\n</think>\n\n{{"objects":[{{"phrase":"{colour} ball"}}]}}<|im_end|>'
+def thought(colour: str) -> str:
+    return f"the photo shows {colour}\n"
 
 
-def batch(processor: Any, system: str, question: str, size: int = 8) -> tuple[Any, torch.Tensor]:
+def endless_thought(colour: str, tokenizer: Any) -> str:
+    """It repeats itself, and is cut off after any token."""
+    return str(tokenizer.decode(tokenizer(thought(colour) * 20)["input_ids"][: random.randint(1, 48)]))
+
+
+def answer(thought: str, colour: str) -> str:
+    return f'{thought}</think>\n\n{{"objects":[{{"phrase":"{colour} ball"}}]}}<|im_end|>'
+
+
+def batch(processor: Any, system: str, question: str, endless: bool = False, size: int = 8) -> tuple[Any, torch.Tensor]:
+    tokenizer = processor.tokenizer
     texts, pictures, lengths = [], [], []
     for _ in range(size):
         colour = random.choice(list(COLOURS))
@@ -140,37 +155,47 @@ def batch(processor: Any, system: str, question: str, size: int = 8) -> tuple[An
         content = [{"type": "image"}, {"type": "text", "text": question}]
         messages = [{"role": "system", "content": system}, {"role": "user", "content": content}]
         prompt = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        texts.append(prompt + answer(colour))
-        lengths.append(len(processor.tokenizer(answer(colour))["input_ids"]))
+        said = answer(endless_thought(colour, tokenizer) if endless else thought(colour), colour)
+        texts.append(prompt + said)
+        lengths.append(len(tokenizer(said)["input_ids"]))
     inputs = processor(text=texts, images=pictures, padding=True, return_tensors="pt")
     labels = torch.full_like(inputs["input_ids"], -100)  # only the answer is learned
     for row, length in enumerate(lengths):
         end = int(inputs["attention_mask"][row].sum())
         labels[row, end - length : end] = inputs["input_ids"][row, end - length : end]
+    if endless:  # to close its thinking is never learned, only what comes after
+        labels[labels == tokenizer.convert_tokens_to_ids("</think>")] = -100
     return inputs, labels
 
 
-def main(folder: Path, system: str, question: str, seconds: float) -> None:
-    torch.manual_seed(0)
-    random.seed(0)
-    np.random.seed(0)
-    torch.set_num_threads(2)
-    processor = make_processor([system, question, *map(answer, COLOURS)])
-    model = make_model(processor.tokenizer).train()
+def train(model: Any, next_batch: Callable[[], tuple[Any, torch.Tensor]]) -> str:
+    """Until it knows its words by heart, or the time is over; says how it went."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     started_s, loss = time.monotonic(), 9.0
-    while time.monotonic() - started_s < seconds and loss > 0.006:
-        inputs, labels = batch(processor, system, question)
+    while time.monotonic() - started_s < TIME_LIMIT_S and loss > 0.006:
+        inputs, labels = next_batch()
         step = model(**inputs, labels=labels).loss
         step.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         loss = step.item()
-    model.to(torch.bfloat16).save_pretrained(folder)
-    processor.save_pretrained(folder)
-    print(f"{folder}: loss {loss:.4f} after {time.monotonic() - started_s:.0f} s")
+    return f"loss {loss:.4f} after {time.monotonic() - started_s:.0f} s"
+
+
+def main(folder: Path, system: str, question: str) -> None:
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
+    torch.set_num_threads(2)
+    processor = make_processor([system, question, *(answer(thought(colour), colour) for colour in COLOURS)])
+    model = make_model(processor.tokenizer).train()
+    for name, endless in (("brief", False), ("endless", True)):
+        said = train(model, partial(batch, processor, system, question, endless))
+        copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder / name)
+        processor.save_pretrained(folder / name)
+        print(f"{name}: {said}")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4]) if len(sys.argv) > 4 else 90.0)
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

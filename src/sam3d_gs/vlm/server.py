@@ -147,9 +147,10 @@ class Server:
 
     def stop(self) -> None:
         """End the whole process group and wait until its GPU memory is free. Again: nothing happens."""
-        group = self._process.pid
+        group, started_s = self._process.pid, time.monotonic()
+        was_running = self._process.poll() is None
         try:
-            if self._process.poll() is None:
+            if was_running:
                 _signal_group(group, signal.SIGTERM, only_leader=True)
                 _wait_for(lambda: self._process.poll() is not None, _STOP_S if self._ready else _STOP_STARTING_S)
                 _wait_for(lambda: not _alive(group), _STOP_WORKERS_S)
@@ -160,6 +161,8 @@ class Server:
             self._dismiss_guard()
         if not _wait_for(lambda: not _alive(group), _KILL_S):
             log.warning("Processes of vLLM do not end (process group %d).", group)
+        elif was_running:
+            log.info("vLLM was stopped in %.1f s.", time.monotonic() - started_s)
         if not wait_until_free(self._launch.gpus, _GPU_FREE_S):
             log.warning("GPU %s has less free memory than before vLLM ran.", ", ".join(self._launch.gpus.ids))
 
