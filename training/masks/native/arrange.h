@@ -31,6 +31,7 @@ struct Standing {
   float unit;      // world length of one sprite unit
   float mirrored;  // -1 or 1
   float turn;      // in the picture
+  bool hung;       // on a wall or in the air, over its foot's place
 };
 
 FN float extent_of(const Sprite &s) { return fmaxf(s.height, s.width); }
@@ -182,16 +183,17 @@ FN int kind_of(Random &random, const Recipe &r) {
 
 // Where on the ground a thing of this size can be seen at a sensible size; its sprite is chosen for that place.
 FN bool stood(Random &random, const Scene &scene, const Bank &bank, const Index &index, const Recipe &r, int kind,
-              int same, float around, float spread, Standing *out) {
+              int same, float around, float spread, const Standing *others, int count, Standing *out) {
   float horizon = -scene.focal * scene.pitch_sin / fmaxf(scene.pitch_cos, 0.05f);
   float size = random.log_between(r.low[kind], r.high[kind]);
-  for (int attempt = 0; attempt < 12; attempt++) {
+  for (int attempt = 0; attempt < 24; attempt++) {
     float x = around + spread * random.between(-0.55f, 0.55f), y = random.between(fmaxf(horizon + 0.02f, -0.5f), 0.6f);
     float down = y / scene.focal, fall = down * scene.pitch_cos + scene.pitch_sin;
     if (fall < 1 / FAR_DEPTH) continue;
     float seen = size * scene.focal * fall;
     if (seen < 0.05f || seen > 1.1f) continue;
     if (seen < 0.12f && random.chance(0.6f)) continue;
+    if (y - seen * scene.pitch_cos < -0.55f && random.chance(0.8f)) continue;  // its top would be cut off
     float elevation = asinf(fall / sqrtf(1 + down * down));
     out->sprite = same >= 0 ? same : picked(random, index, kind, elevation);
     if (out->sprite < 0) return false;
@@ -199,6 +201,20 @@ FN bool stood(Random &random, const Scene &scene, const Bank &bank, const Index 
     out->unit = size / extent_of(bank.sprites[out->sprite]);
     out->mirrored = random.chance(0.5f) ? -1.f : 1.f;
     out->turn = 0.02f * random.normal();
+    bool apart = true;  // from what stands there already
+    for (int k = 0; k < count; k++) {
+      float x_gap = others[k].foot.x - out->foot.x, z_gap = (others[k].foot.z - out->foot.z) / fmaxf(scene.pitch_cos, 0.3f);
+      float reach = 0.4f * (bank.sprites[others[k].sprite].width * others[k].unit + bank.sprites[out->sprite].width * out->unit);
+      apart = apart && x_gap * x_gap + z_gap * z_gap > reach * reach;
+    }
+    if (!apart) continue;
+    out->hung = kind == THING && random.chance(0.08f);
+    if (out->hung) {
+      float lift = random.between(0.2f, 1.2f);
+      out->foot.y -= lift * scene.pitch_cos;
+      out->foot.z -= lift * scene.pitch_sin;
+      if (out->foot.z < 0.3f) return false;
+    }
     return true;
   }
   return false;
@@ -223,6 +239,7 @@ FN bool carried(Random &random, const Bank &bank, const Index &index, const Stan
   out->unit = size / extent_of(own);
   out->mirrored = random.chance(0.5f) ? -1.f : 1.f;
   out->turn = 0.02f * random.normal();
+  out->hung = false;
   return out->foot.z > 0.1f;
 }
 
@@ -238,14 +255,16 @@ struct Drawer {  // hands out layers and labels
   const Bank &bank;
   int side, used = 0, label = 0;
 
-  FN void draw(Random &random, const Standing &s, float similar, const Light *light) {
+  // `soft`: far out of focus; such things count neither as objects nor as background.
+  FN void draw(Random &random, const Standing &s, float similar, const Light *light, bool soft = false) {
     const Sprite &first = bank.sprites[s.sprite];
     int members = (int)first.members;
     if (used + members > LAYERS) return;
     for (int m = 0; m < members; m++) {
       Layer l = layer_of(*out.scene, bank, s, s.sprite + m, side);
       dressed(l, random, similar);
-      l.label = (float)++label;
+      l.label = soft ? IGNORE_LABEL : (float)++label;
+      if (soft) l.level = fminf(l.level + 3, bank.levels - 1.f);
       if (light && m == 0) shaded(l, *out.scene, first, s, *light, bank.levels);
       out.layers[used++] = l;
     }
@@ -274,13 +293,14 @@ FN void strewn(Random &random, const Arranged &out, const Bank &bank, const Inde
     float v = (crowd ? y + 0.13f * random.normal() : random.between(-0.5f, 0.5f)) + 0.5f * size * first.up_y;
     s.unit = size * depth / out.scene->focal / extent_of(first);
     s.foot = {u * depth / out.scene->focal, v * depth / out.scene->focal, depth - s.unit * first.foot_z};
+    s.hung = false;
     s.mirrored = random.chance(0.5f) ? -1.f : 1.f;
     s.turn = random.chance(0.8f) ? 0.06f * random.normal() : random.between(-3.1f, 3.1f);
     int before = drawer.used;
     drawer.draw(random, s, similar, &wall);
     for (int l = before; l < drawer.used; l++) {
       out.layers[l].depth = depth;
-      out.layers[l].depth_per_z = fminf(0.2f, s.unit);
+      out.layers[l].depth_per_z = fminf(0.1f, s.unit);
       out.layers[l].shadow_x0 += 0.04f * random.normal();
       out.layers[l].contact = 0;
     }
@@ -298,7 +318,8 @@ FN void furnished(Random &random, const Arranged &out, const Bank &bank, const I
   Standing roots[LAYERS];
   for (int k = 0; k < wanted && count < LAYERS; k++) {
     int kind = same_kind >= 0 && random.chance(0.8f) ? same_kind : kind_of(random, r);
-    if (stood(random, scene, bank, index, r, kind, kind == same_kind ? same : -1, around, spread, &roots[count])) {
+    if (stood(random, scene, bank, index, r, kind, kind == same_kind ? same : -1, around, spread, roots, count,
+              &roots[count])) {
       if (kind == same_kind && same < 0 && random.chance(0.5f)) same = roots[count].sprite;
       count++;
     }
@@ -314,14 +335,15 @@ FN void furnished(Random &random, const Arranged &out, const Bank &bank, const I
                  random.chance(0.15f) ? random.between(0.05f, 0.5f) : 0, (float)random.below(4)};
   Drawer drawer = {out, bank, side};
   float wall = 0.3f, corner = -5;
+  int soft = random.chance(0.1f) ? count / 2 : 0;
   for (int k = 0; k < count; k++) {
-    drawer.draw(random, roots[k], similar, &light);
+    drawer.draw(random, roots[k], similar, roots[k].hung ? nullptr : &light, k < soft);
     const Sprite &s = bank.sprites[roots[k].sprite];
     Point f = roots[k].foot;
     float ahead = f.z * scene.pitch_cos - f.y * scene.pitch_sin, reach = 0.6f * s.width * roots[k].unit;
     wall = fmaxf(wall, f.x * scene.wall_sin + ahead * scene.wall_cos + reach);
     corner = fmaxf(corner, f.x * scene.wall_cos - ahead * scene.wall_sin + reach);
-    if (s.top > 0 && random.chance(0.75f)) {
+    if (s.top > 0 && k >= soft && random.chance(0.75f)) {
       Standing things[4];
       int some = 1 + random.below(4), made = 0;
       float elevation = asinf(clamped((f.y * scene.pitch_cos + f.z * scene.pitch_sin) / sqrtf(f.y * f.y + f.z * f.z), 0, 1));

@@ -1,0 +1,90 @@
+"""Procedural scenes with labels, as batches of tensors: arranged, composed, developed and compressed on one device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.masks.bank import Bank
+from training.masks.library import CRows, address, call
+from training.masks.rows import LAYER, LAYERS, PANEL, PANELS, SCENE, SURFACE, SURFACES
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What B scenes are made of; float32, the columns are those of `rows`."""
+
+    scenes: Tensor  # (B, len(SCENE))
+    surfaces: Tensor  # (B, SURFACES, len(SURFACE)): ground, wall, corner wall
+    panels: Tensor  # (B, PANELS, len(PANEL))
+    layers: Tensor  # (B, LAYERS, len(LAYER)), far to near
+
+    @classmethod
+    def empty(cls, count: int, device: torch.device) -> Rows:
+        shapes = ((len(SCENE),), (SURFACES, len(SURFACE)), (PANELS, len(PANEL)), (LAYERS, len(LAYER)))
+        return cls(*(torch.zeros(count, *shape, device=device) for shape in shapes))
+
+    def native(self) -> CRows:
+        return CRows(*(address(t) for t in (self.scenes, self.surfaces, self.panels, self.layers)))
+
+    def column(self, name: str) -> Tensor:
+        """(B,) one column of `scenes`."""
+        return self.scenes[:, SCENE.index(name)]
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """B square pictures of S px a side and the truth about them."""
+
+    rgb: Tensor  # (B, 3, S, S) float32 in 0..1
+    labels: Tensor  # (B, S, S) uint8: 0 background, 1.. an object each, rows.IGNORE neither
+    inverse_depth: Tensor  # (B, S, S) float32, of what is seen; depth along the camera's axis in camera heights
+    rise: Tensor  # (B, S, S) float32, sine of the angle of the pixel's ray above the horizon
+    ground: Tensor  # (B, S, S) uint8, 1 where the ground is seen
+    placed: Tensor  # (B,) float32, 1 where the last three hold: things stand on a ground
+
+
+def arrange(seeds: Tensor, bank: Bank, side_px: int) -> Rows:
+    """`seeds` (B,) int32 -> the rows of B scenes for pictures of `side_px`; the same seeds give the same rows."""
+    rows = Rows.empty(len(seeds), seeds.device)
+    call("arrange_scenes", seeds.device, seeds, rows.native(), bank.native(), bank.index(), len(seeds), side_px)
+    return rows
+
+
+def compose(rows: Rows, bank: Bank, side_px: int, coverage: Tensor | None = None) -> Scenes:
+    """What the camera sees, before it takes the photo; `rgb` is linear, 0..1.3.
+
+    `coverage`, (B, LAYERS + 1, S, S) float32, is filled with the shares of the background and of each layer.
+    """
+    device, count = rows.scenes.device, len(rows.scenes)
+    area = (count, side_px, side_px)
+    scenes = Scenes(
+        rgb=torch.empty(count, 3, side_px, side_px, device=device),
+        labels=torch.empty(area, dtype=torch.uint8, device=device),
+        inverse_depth=torch.empty(area, device=device),
+        rise=torch.empty(area, device=device),
+        ground=torch.empty(area, dtype=torch.uint8, device=device),
+        placed=rows.column("placed").clone(),
+    )
+    outputs = (scenes.rgb, scenes.labels, scenes.inverse_depth, scenes.rise, scenes.ground, coverage)
+    call("compose_scenes", device, rows.native(), bank.native(), count, side_px, *outputs)
+    return scenes
+
+
+def photograph(rows: Rows, composed: Scenes) -> Scenes:
+    """The same scenes as a camera and a file show them; the labels stay."""
+    count, _, side, _ = composed.rgb.shape
+    device = composed.rgb.device
+    rgb = torch.empty_like(composed.rgb)
+    inputs = (rows.scenes, composed.rgb, composed.labels, composed.inverse_depth)
+    call("develop_scenes", device, *inputs, rgb, count, side)
+    call("compress_scenes", device, rows.scenes, rgb, count, side)
+    return Scenes(rgb, *(getattr(composed, name) for name in ("labels", "inverse_depth", "rise", "ground", "placed")))
+
+
+def make_scenes(seeds: Tensor, bank: Bank, side_px: int) -> Scenes:
+    """`seeds` (B,) int32 on the bank's device; `side_px` a multiple of 8."""
+    rows = arrange(seeds, bank, side_px)
+    return photograph(rows, compose(rows, bank, side_px))

@@ -1,0 +1,82 @@
+"""The lessons of the mask net for `training.loop`: scenes made on the fly from a bank of sprites that is renewed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sam3d_gs.embedded.mask_net import MaskNet
+from training.masks.bank import Bank, Part, bank_of
+from training.masks.losses import losses
+from training.masks.scenes import Scenes, make_scenes
+from training.masks.sprites import SetPool, make_pool, picture_sets
+from training.masks.validation import figures
+
+_CHECK_SETS = 10_000_000  # sets from here on are for validation only
+_CHUNK = 256  # sets rendered at once
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything. The same plan, settings and device type give the same lessons."""
+
+    batch_size: int = 64
+    side_px: int = 320
+    questions: int = 24  # cells asked per picture
+    shape_sets: int = 60_000  # sets of shapes
+    lasting: int = 12_000  # of them, seen from one side each, stay in the bank for the whole run
+    passing: int = 4_000  # are drawn anew for every leg
+    sprite_px: int = 256
+    check_scenes: int = 96
+
+
+class MaskTask:
+    """Implements `training.loop.Task`."""
+
+    def __init__(self, plan: Plan, device: torch.device, processes: int) -> None:
+        self.plan, self.device, self.batch_size = plan, device, plan.batch_size
+        self._pool = make_pool(plan.shape_sets, 0, processes).to(device)
+        self._lasting = self._parts(self._pool, plan.lasting, 1)
+        self._leg_seed: int | None = None
+        self._bank: Bank | None = None
+        checks = make_pool(max(plan.check_scenes, 64), _CHECK_SETS).to(device)
+        self._check_bank = bank_of(self._parts(checks, len(checks.first), 2))
+
+    def _parts(self, pool: SetPool, count: int, seed: int) -> list[Part]:
+        """`count` sets of the pool as parts of a bank; all of the pool in order when it has just as many."""
+        generator = torch.Generator(self.device).manual_seed(seed)
+        total = len(pool.first)
+        chosen = torch.arange(total, device=self.device)
+        if count != total:
+            chosen = torch.randint(0, total, (count,), device=self.device, generator=generator)
+        return [Part.of(picture_sets(pool, some, generator, self.plan.sprite_px)) for some in chosen.split(_CHUNK)]
+
+    def bank(self, leg_seed: int) -> Bank:
+        """The bank of one leg: it depends on the seed of the leg and on nothing that came before."""
+        if self._bank is None or leg_seed != self._leg_seed:
+            self._bank = None  # frees the old one first
+            passing = self._parts(self._pool, self.plan.passing, leg_seed + 3) if self.plan.passing else []
+            self._bank, self._leg_seed = bank_of([*self._lasting, *passing]), leg_seed
+        return self._bank
+
+    def batch(self, generator: torch.Generator) -> Scenes:
+        bank = self.bank(generator.initial_seed())
+        seeds = torch.randint(0, 1 << 31, (self.batch_size,), device=self.device, generator=generator)
+        return make_scenes(seeds.int(), bank, self.plan.side_px)
+
+    def losses(self, net: Callable[..., Any], batch: Scenes) -> dict[str, Tensor]:
+        return losses(net(batch.rgb), batch, self.plan.questions)
+
+    def validate(self, net: nn.Module) -> dict[str, float]:
+        assert isinstance(net, MaskNet)
+        seeds = torch.arange(self.plan.check_scenes, dtype=torch.int32, device=self.device)
+        found: dict[str, list[float]] = {}
+        for some in seeds.split(16):
+            scenes = make_scenes(some, self._check_bank, self.plan.side_px)
+            for name, values in figures(net, scenes).items():
+                found.setdefault(name, []).extend(values)
+        return {name: sum(values) / max(len(values), 1) for name, values in found.items()}

@@ -1,0 +1,124 @@
+"""Train the mask net on procedural scenes, for a while or to the end of its schedule.
+
+    python -m training.masks.train --run runs/masks --minutes 9
+
+Repeat the command to go on; when the schedule is done it says so. `--smoke` does a minute of everything and writes
+nothing but the folder given; it prints how fast scenes are made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from sam3d_gs.embedded.mask_net import AttentionBlock, MaskNet, MaskNetConfig, ResidualBlock
+from training.loop import Settings, train
+from training.masks.scenes import make_scenes
+from training.masks.task import MaskTask, Plan
+
+CONFIG = MaskNetConfig(geometry=True)
+PLAN = Plan()
+SETTINGS = Settings(total_steps=48_000, leg_steps=250, learning_rate=1.2e-3, warmup_steps=500, weight_decay=0.03)
+TINY_CONFIG = MaskNetConfig(widths=(8, 16, 16, 48, 64), embedding=8, query_width=16, geometry=True)
+TINY_PLAN = Plan(4, 64, 8, shape_sets=24, lasting=16, passing=8, sprite_px=32, check_scenes=8)
+
+
+def new_net(config: MaskNetConfig, seed: int = 0) -> MaskNet:
+    """A net to train from scratch: blocks begin as the identity, masks mostly empty and near their cells."""
+    torch.manual_seed(seed)
+    net = MaskNet(config)
+    with torch.no_grad():
+        for module in net.modules():
+            ends: list[nn.Conv2d | nn.Linear] = []
+            if isinstance(module, ResidualBlock):
+                ends = [module.conv2]
+            elif isinstance(module, AttentionBlock):
+                ends = [module.project, module.contract]
+            for end in ends:
+                nn.init.zeros_(end.weight)
+                if end.bias is not None:
+                    nn.init.zeros_(end.bias)
+        last, first_term = net.query[-1], config.embedding
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        last.bias.zero_()
+        last.weight[first_term : first_term + 6] *= 0.1
+        last.bias[first_term + 2 : first_term + 4] = -0.3  # of dx^2 and dy^2
+        last.bias[first_term + 5] = -2.0  # of the constant
+    return net
+
+
+def started_from(net: MaskNet, weights: Path) -> MaskNet:
+    """`net` with every parameter that a file of weights has too; the others stay."""
+    net.load_state_dict({name: value.float() for name, value in load_file(weights).items()}, strict=False)
+    return net
+
+
+def speed(task: MaskTask, repeats: int = 20) -> float:
+    """Scenes per second, without training."""
+    bank = task.bank(0)
+    seeds = torch.arange(task.batch_size, dtype=torch.int32, device=task.device)
+    make_scenes(seeds, bank, task.plan.side_px)
+    if task.device.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    for _ in range(repeats):
+        make_scenes(seeds, bank, task.plan.side_px)
+    if task.device.type == "cuda":
+        torch.cuda.synchronize()
+    return repeats * task.batch_size / (time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="folder of the checkpoints and the log")
+    parser.add_argument("--minutes", type=float, default=9.0, help="stop after about this long, start-up included")
+    parser.add_argument("--steps", type=int, default=SETTINGS.total_steps, help="length of the whole schedule")
+    parser.add_argument("--batch", type=int, default=PLAN.batch_size)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--start-from", type=Path, help="weights to begin a new run with, such as the shipped ones")
+    parser.add_argument("--no-compile", action="store_true", help="do not compile the net (slower, starts at once)")
+    parser.add_argument("--tiny", action="store_true", help="a toy net and few scenes: tries everything on a CPU")
+    parser.add_argument("--smoke", action="store_true", help="measure and train for a minute in a throw-away folder")
+    arguments = parser.parse_args()
+    if arguments.run is None and not arguments.smoke:
+        parser.error("--run DIR is needed (or --smoke)")
+    started = time.perf_counter()
+    device = torch.device(arguments.device)
+    plan = TINY_PLAN if arguments.tiny else replace(PLAN, batch_size=arguments.batch)
+    settings = replace(SETTINGS, total_steps=arguments.steps)
+    if arguments.tiny:
+        settings = replace(settings, leg_steps=5, warmup_steps=5)
+    if arguments.smoke:
+        plan = replace(plan, shape_sets=min(plan.shape_sets, 8_000), lasting=min(plan.lasting, 3_000))
+        plan = replace(plan, passing=min(plan.passing, 500))
+        settings = replace(settings, leg_steps=min(settings.leg_steps, 100))
+    net = new_net(TINY_CONFIG if arguments.tiny else CONFIG)
+    if arguments.start_from:
+        net = started_from(net, arguments.start_from)
+    task = MaskTask(plan, device, os.cpu_count() or 1)
+    bank = task.bank(0)
+    print(f"{len(bank.sprites)} sprites after {time.perf_counter() - started:.0f} s; {speed(task):.0f} scenes/s", flush=True)
+
+    minutes = min(arguments.minutes, 1.0) if arguments.smoke else arguments.minutes
+    left = minutes - (time.perf_counter() - started) / 60
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder) if arguments.smoke else arguments.run
+        compiled = device.type == "cuda" and not arguments.no_compile
+        progress = train(net, task, settings, run, device, left, compile_net=compiled)
+    if progress.finished:
+        print("The schedule is done. Next: python -m training.masks.export")
+    else:
+        print(f"Step {progress.step} of {progress.total_steps}. Repeat the command to go on.")
+
+
+if __name__ == "__main__":
+    main()
