@@ -22,7 +22,7 @@ say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 activate_env() {
   local activation_problem=''
   _activate "$1" && return
-  say "Cannot use the environment \"$1\": $activation_problem Make it (see README.md), name" \
+  say "Cannot use the environment \"$1\": $activation_problem Make it with envs/setup.sh (see README.md), name" \
     "another one with SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3 or SAM3D_GS_ENV_SAM3D, or pass --profile embedded."
   return 1
 }
