@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from sam3d_gs.repositories import ENGINE_FILES, REPOSITORIES
 from tests.hub import GOOD_TOKEN, FakeHub, serving
 
 NAMES = ("vllm", "sam3", "sam3d-objects")
-MODULES = ("vllm", "torch", "transformers", "safetensors", "yaml")
+MODULES = ("vllm", "torch", "transformers", "safetensors", "yaml", "numba")
 
 
 def _executable(path: Path, text: str) -> None:
@@ -48,6 +50,10 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAM3D_GS_VENVS", str(tmp_path / "venvs"))
     monkeypatch.setenv("SAM3D_GS_WORKSPACE", str(tmp_path))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    root = environments.repository_root()
+    assert root is not None
+    monkeypatch.chdir(root)  # fixes name the scripts as they are called from there
     _cards(tmp_path)
 
 
@@ -60,13 +66,21 @@ def _environment(tmp_path: Path, name: str, modules: tuple[str, ...] = MODULES) 
     for module in (*modules, "sam3d_gs"):
         (stubs / module).mkdir(parents=True)
         (stubs / module / "__init__.py").touch()
+    if "torch" in modules:
+        _torch(stubs, usable=True)
     place = tmp_path / "venvs" / name / "bin"
     _executable(place / "python", f'PYTHONPATH="{stubs}" exec "{sys.executable}" -S "$@"')
     _executable(place / "sam3d-gs", "exit 0")
 
 
+def _torch(stubs: Path, usable: bool) -> None:
+    text = f"class version:\n    cuda = '13.0'\nclass cuda:\n    is_available = staticmethod(lambda: {usable})\n"
+    (stubs / "torch" / "__init__.py").write_text(text)
+
+
 def _weights(tmp_path: Path) -> None:
-    """Small files with a record that says so."""
+    """Small files, with a record of their sizes and digests."""
+    digest = hashlib.sha256(b"abc").hexdigest()
     hub = Hub("", tmp_path / "hf" / "hub")
     for repository in REPOSITORIES:
         folder = tmp_path / repository.folder if repository.folder else None
@@ -76,7 +90,7 @@ def _weights(tmp_path: Path) -> None:
             path = store.path(name, "c" * 40)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"abc")
-        store.record("c" * 40, [RemoteFile(name, 3, None) for name in sorted(needed)])
+        store.record("c" * 40, [RemoteFile(name, 3, digest) for name in sorted(needed)])
 
 
 def _in(repository: Any, folder: Path) -> Any:
@@ -139,8 +153,6 @@ def test_the_full_set_up(full: Path) -> None:
 
 
 def test_a_package_that_is_missing(full: Path) -> None:
-    import shutil
-
     shutil.rmtree(full / "stubs" / "sam3" / "transformers")
     data = _data(code=1)
     assert [s["ready"] for s in data["stages"]] == [True, False, True]
@@ -182,6 +194,76 @@ def test_a_smaller_model_fits_a_smaller_card(full: Path) -> None:
     assert "no CUDA card" in _check(full, "--model", str(full / "mine"))
 
 
+def test_deep_finds_weights_of_the_right_size_that_are_damaged(full: Path) -> None:
+    assert _data("--deep", code=0)["ready"]
+    (full / "sam-3d-objects/checkpoints/hf/slat_generator.ckpt").write_bytes(b"abd")
+    assert _data(code=0)["ready"]
+    data = _data("--deep", code=1)
+    assert _fixes(data, "objects") == ["sam3d-gs checkpoints verify --repair sam-3d-objects"]
+    bad = [(f["name"], f["state"]) for c in data["checkpoints"] for f in c["files"] if f["state"] != "ok"]
+    assert bad == [("checkpoints/slat_generator.ckpt", "wrong digest")]
+
+
+def test_deep_hashes_a_folder_of_the_users_own(full: Path) -> None:
+    own = full / "my weights"
+    shutil.move(full / "sam-3d-objects/checkpoints/hf", own)
+    objects = ("--stages", "objects", "--deep")
+    assert "not here" in _data(*objects, code=1)["stages"][0]["problems"][0]["what"]
+    folder = ("--folder", f"sam-3d-objects={own}")
+    [sam3d, moge] = _data(*objects, *folder, code=0)["checkpoints"]
+    assert (sam3d["where"], sam3d["complete"], moge["complete"]) == (str(own), True, True)
+    (own / "ss_decoder.ckpt").write_bytes(b"xyz")
+    assert "1 wrong digest" in _data(*objects, *folder, code=1)["stages"][0]["problems"][0]["what"]
+
+
+def test_deep_asks_each_torch_for_its_card(full: Path) -> None:
+    assert _data("--deep", code=0)["environments"]["masks"]["cuda"] == "CUDA 13.0, usable"
+    _torch(full / "stubs" / "sam3", usable=False)
+    assert _data(code=0)["environments"]["masks"]["cuda"] == ""  # not asked
+    data = _data("--deep", code=1)
+    assert [stage["ready"] for stage in data["stages"]] == [True, False, True]
+    assert data["stages"][1]["problems"][0]["what"] == "torch cannot use the card (CUDA 13.0, not usable here)"
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["0, Usual, 580, 24564, 24100"], "Not at the same time (--overlap): side by side they want about 35.4 GiB"),
+        (["0, Large, 580, 143771, 143000"], "--overlap: phrases on card 0, masks on card 0, objects on card 0."),
+        (
+            ["0, Usual, 580, 24564, 24100", "1, Usual, 580, 24564, 24100"],
+            "--overlap: phrases on card 0, masks on card 1, objects on card 1.",
+        ),
+    ],
+    ids=["one small", "one large", "two"],
+)
+def test_the_plan_says_what_can_work_at_the_same_time(full: Path, rows: list[str], words: str) -> None:
+    _cards(full, *rows)
+    plan = _data(code=0)["plan"]
+    assert plan[3] == "4. scene in sam3d-objects on the CPU"
+    assert words in plan[-1]
+
+
+def test_only_visible_cards_count(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    text = _doctor("--stages", "phrases", code=1)
+    assert "CUDA_VISIBLE_DEVICES=1" in text and "on a CUDA card, which is not here" in text
+
+
+def test_fixes_work_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = _fixes(_data(code=1), "masks")[0].split()
+    assert command[:1] + command[2:] == ["bash", "--env", "sam3"] and Path(command[1]).is_file()
+
+
+def test_an_engine_without_packages_takes_any_environment(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(full / "venvs" / "vllm")
+    served = ("--phrases-engine", "openai")
+    assert "export SAM3D_GS_ENV_VLLM=" in _fixes(_data(*served, code=1), "phrases")[0]
+    monkeypatch.setenv("SAM3D_GS_ENV_VLLM", "sam3")
+    assert _data(*served, code=0)["ready"]
+
+
 def test_an_environment_that_hangs(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "_TIMEOUT_S", 0.5)
     _executable(full / "venvs" / "sam3" / "bin" / "python", "exec sleep 3")
@@ -220,7 +302,7 @@ def test_wrong_usage(arguments: list[str]) -> None:
 
 def test_without_a_clone_this_python_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     found = environments.probe("vllm", ["json", "no_such_module"], None)
-    assert found.missing == ("no_such_module",) and found.name == "of this Python"
+    assert found.missing == ("no_such_module",) and found.name == "this Python"
 
 
 def test_a_port_is_free() -> None:
@@ -246,8 +328,6 @@ def test_a_run_is_stopped_before_anything_starts(full: Path) -> None:
 
 
 def test_a_check_knows_what_the_options_mean(full: Path) -> None:
-    import shutil
-
     shutil.rmtree(full / "hf")  # of all but the objects' own weights
     assert "facebook/sam3" in _check(full) and "Ruicheng" in _check(full)
     (full / "mine").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -136,8 +137,12 @@ def _print(diagnosis: Diagnosis) -> None:
         rows += [("", f"{problem.what}\n-> {problem.fix}") for problem in verdict.problems]
         rows += [("", note) for note in verdict.notes]
     rows += [("plan" if not number else "", line) for number, line in enumerate(diagnosis.plan)]
-    ready = "can run here" if diagnosis.ready else "cannot run here"
-    rows.append((f"profile {diagnosis.facts.profile}", ready))
+    if diagnosis.ready:
+        rows.append((f"profile {diagnosis.facts.profile}", "can run here"))
+    else:
+        rows.append(("to mend", "each -> from top to bottom; hf and sam3d-gs are in every environment, once activated"))
+        instead = "" if diagnosis.facts.profile == "embedded" else "; --profile embedded needs none of this"
+        rows.append((f"profile {diagnosis.facts.profile}", f"cannot run here{instead}"))
     _table(rows)
 
 
@@ -148,7 +153,10 @@ def _machine_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
         free = f"{card.free_gib:g} of {card.total_gib:g} GiB free, driver {card.driver}"
         rows.append((f"card {card.index}", f"{card.name}, {free}"))
     if not machine.cards:
-        rows.append(("cards", "none (nvidia-smi shows none)"))
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+        rows.append(
+            ("cards", f"none ({'nvidia-smi shows none' if hidden is None else f'CUDA_VISIBLE_DEVICES={hidden}'})")
+        )
     rows += [(f"disk: {disk.what}", f"{disk.free_gib:g} GiB free at {disk.folder}") for disk in machine.disks]
     rows.append(("free port", str(machine.free_port) if machine.free_port else "none on 127.0.0.1"))
     return rows
@@ -163,12 +171,14 @@ def _environment_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
             versions = [f"{n} {'missing' if v is None else v or '(there)'}" for n, v in environment.packages.items()]
             text = f"Python {environment.python}, {', '.join(versions)}"
             if environment.cuda:
-                text += f"; torch's CUDA, usable: {environment.cuda}"
+                text += f"; its torch says: {environment.cuda}"
         rows.append((f"environment {environment.name}", text))
     return rows
 
 
 def _weights_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
+    from sam3d_gs.doctor import SUBMODULES
+
     facts = diagnosis.facts
     token = "token found" if facts.token else "no token"
     rows = [("hub", f"{facts.endpoint}, {token}{', HF_HUB_OFFLINE' if facts.offline else ''}")]
@@ -178,7 +188,8 @@ def _weights_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
         compared = f" by {state.compared_with}" if state.complete else ""
         rows.append((f"weights {state.repository.name}", f"{state.summary}{compared}; {said}; {state.where}"))
     for folder, filled in facts.submodules.items():
-        rows.append((f"submodule {folder}", "filled" if filled else "empty"))
+        user = next(engine for engine, its_folder in SUBMODULES.items() if its_folder == folder)
+        rows.append((f"submodule {folder}", "filled" if filled else f"empty (engine {user} alone needs it)"))
     return rows
 
 

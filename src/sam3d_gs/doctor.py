@@ -5,26 +5,36 @@
 
 from __future__ import annotations
 
+import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sam3d_gs.cards import Wish, needed_gib, place
 from sam3d_gs.checkpoints import Checkpoints, Store, inspect
-from sam3d_gs.environments import ENGINE_MODULES, Environment, environment_of, probe, repository_root
+from sam3d_gs.environments import (
+    ENGINE_MODULES,
+    STAGE_ENVIRONMENTS,
+    Environment,
+    environment_of,
+    probe,
+    repository_root,
+)
 from sam3d_gs.hub import Access, Hub
 from sam3d_gs.machine import Card, Machine, look
 from sam3d_gs.options import PhraseOptions
 from sam3d_gs.repositories import ENGINE_FILES
-from sam3d_gs.vlm.model import needed_mib
 
-# Engine -> GPU memory in GiB, about; `vllm` depends on its model. What was measured and what not is in the README.
-_NEEDS_GIB = {"sam3": 7.5, "sam3-official": 7.5, "sam3d-objects": 16.0, "native": 8.0}
-_ONLY_ON_CARDS = {"vllm": "--phrases-engine openai", "sam3d-objects": "--objects-engine native"}  # -> what else to do
+# Engine -> what else to do.
+_ONLY_ON_CARDS = {"vllm": "--phrases-engine openai --base-url URL", "sam3d-objects": "--objects-engine native"}
 _FETCHES_ITSELF = ("vllm",)  # its server downloads an open model on its first start
-_SUBMODULES = {"sam3-official": "sam3", "sam3d-objects": "sam-3d-objects"}
-_RECIPES = {"vllm": "vllm", "sam3": "sam3", "sam3-official": "sam3"}  # names of envs/setup.sh; else the engine's own
+SUBMODULES = {"sam3-official": "sam3", "sam3d-objects": "sam-3d-objects"}  # engine -> the folder of its source
+# Names that envs/setup.sh knows: the engine's own environment, or the usual one of the stage.
+_RECIPES = {"sam3d-objects": "sam3d-objects"}
+_STAGE_RECIPES = {"phrases": "vllm", "masks": "sam3", "objects": "native"}
 
 
 @dataclass(frozen=True)
@@ -127,9 +137,9 @@ def judge(facts: Facts) -> Diagnosis:
 
 def _verdict(facts: Facts, stage: str, engine: str) -> Verdict:
     environment = facts.environments[stage]
-    problems, notes = _environment_problems(engine, environment), []
-    if (folder := _SUBMODULES.get(engine)) and not facts.submodules.get(folder):
-        problems.append(Problem(f"{folder}/ is empty", f"bash envs/fetch_upstream.sh {folder}"))
+    problems, notes = _environment_problems(stage, engine, environment), []
+    if (folder := SUBMODULES.get(engine)) and not facts.submodules.get(folder):
+        problems.append(Problem(f"{folder}/ is empty", _script("fetch_upstream.sh", folder)))
     for name, needed in ENGINE_FILES.get((stage, engine), {}).items():
         if name not in facts.checkpoints:
             continue  # the user's own files: the engine judges them before it loads any
@@ -140,18 +150,32 @@ def _verdict(facts: Facts, stage: str, engine: str) -> Verdict:
                 notes.append(f"{state.repository.id} (about {state.repository.gib} GiB) comes on the first start")
             else:
                 problems.append(_weights_problem(facts, state, [file.name for file in bad]))
-    card_problem, card_notes = _card(engine, needed_gib(engine, facts.model), environment, facts.machine.cards)
+    need_gib = _need_gib(facts, stage)
+    card_problem, card_notes = _card(engine, need_gib, facts.machine.cards)
+    if facts.machine.cards and need_gib and environment.cuda and not environment.cuda.endswith(", usable"):
+        problems.append(Problem(f"torch cannot use the card ({environment.cuda})", "NVIDIA driver 580 or newer"))
     return Verdict(stage, engine, environment.name, (*problems, *card_problem), (*notes, *card_notes))
 
 
-def _environment_problems(engine: str, environment: Environment) -> list[Problem]:
-    recipe = _RECIPES.get(engine, engine)
-    fix = "bash envs/setup_embedded.sh" if engine == "embedded" else f"bash envs/setup.sh --env {recipe}"
+def _environment_problems(stage: str, engine: str, environment: Environment) -> list[Problem]:
+    recipe = _RECIPES.get(engine, _STAGE_RECIPES[stage])
+    fix = _script("setup_embedded.sh") if engine == "embedded" else _script("setup.sh", "--env", recipe)
+    if not ENGINE_MODULES[engine]:  # nothing of its own to install
+        fix = f"export {STAGE_ENVIRONMENTS[stage][0]}=NAME of any environment with sam3d-gs, or {fix}"
     if environment.problem:
         return [Problem(f"environment {environment.name}: {environment.problem}", fix)]
     if environment.missing:
         return [Problem(f"environment {environment.name} lacks {', '.join(environment.missing)}", fix)]
     return []
+
+
+def _script(name: str, *arguments: str) -> str:
+    """The command that runs a script of envs/, from the folder where the user is."""
+    root = repository_root()
+    if root is None:
+        return shlex.join(["bash", f"envs/{name}", *arguments]) + " in a clone of the repository"
+    path = root / "envs" / name
+    return shlex.join(["bash", str(path.relative_to(root) if Path.cwd() == root else path), *arguments])
 
 
 def _weights_problem(facts: Facts, state: Checkpoints, names: Sequence[str]) -> Problem:
@@ -162,35 +186,35 @@ def _weights_problem(facts: Facts, state: Checkpoints, names: Sequence[str]) -> 
         return Problem(f"{what}, access {access.state}", access.advice)
     if repository.gated and not facts.token:
         page = f"https://huggingface.co/{repository.id}"
-        return Problem(f"{what}, and no token", f"hf auth login (once access is granted at {page})")
+        fetch = f"sam3d-gs checkpoints download {repository.name}"
+        return Problem(f"{what}, and no token", f"hf auth login && {fetch} (once access is granted at {page})")
     if any(file.state != "missing" for file in state.bad):
         return Problem(what, f"sam3d-gs checkpoints verify --repair {repository.name}")
     extra = "" if all(repository.wants(name) for name in names) else "--all "
     return Problem(what, f"sam3d-gs checkpoints download {extra}{repository.name}")
 
 
-def needed_gib(engine: str, model: str = PhraseOptions.model) -> float:
-    """GPU memory an engine wants, about; 0 for those that run on the CPU alone, and where nobody knows."""
-    if engine == "vllm":
-        return round((needed_mib(model) or 0) / 1024, 1)
-    return _NEEDS_GIB.get(engine, 0.0)
+def _need_gib(facts: Facts, stage: str) -> float:
+    """GPU memory a stage wants; 0 on the CPU, also where its environment has the CPU build of torch."""
+    torch = facts.environments[stage].packages.get("torch") or ""
+    return 0.0 if torch.endswith("+cpu") else needed_gib(facts.engines[stage], facts.model)
 
 
-def _card(engine: str, need: float, environment: Environment, cards: Sequence[Card]) -> tuple[list[Problem], list[str]]:
-    """`need` is in GiB; 0 for a model of unknown size."""
-    if not need and engine not in _ONLY_ON_CARDS:
-        return [], []
-    if engine == "vllm" and (environment.packages.get("torch") or "").endswith("+cpu"):
-        return [], ["the CPU build of torch: runs on the CPU, slowly"]
+def _card(engine: str, need: float, cards: Sequence[Card]) -> tuple[list[Problem], list[str]]:
+    """`need` is in GiB; infinite for a model of unknown size."""
+    if not need:
+        return [], ["the CPU build of torch: runs on the CPU, slowly"] if needed_gib(engine) else []
     otherwise = _ONLY_ON_CARDS.get(engine, "")
     if not cards:
         if otherwise:
             return [Problem("no CUDA card (nvidia-smi shows none)", f"a machine with a card, or {otherwise}")], []
         return [], ["no CUDA card: runs on the CPU, slowly"]
+    if math.isinf(need):
+        return [], []
     have, free = _memory(engine, cards)
     if have < need and otherwise:
         smaller = "a larger card, a smaller --model" if engine == "vllm" else "a larger card"
-        what = f"wants about {need:g} GiB, the largest card has {have:g}"
+        what = f"wants about {need:g} GiB, {'the cards have' if engine == 'vllm' else 'the largest card has'} {have:g}"
         return [Problem(what, f"{smaller}, or {otherwise}")], []
     if have < need:
         return [], [f"wants about {need:g} GiB, the largest card has {have:g}: see its memory options"]
@@ -207,21 +231,48 @@ def _memory(engine: str, cards: Sequence[Card]) -> tuple[float, float]:
 def _plan(facts: Facts) -> tuple[str, ...]:
     cards, lines = facts.machine.cards, []
     for number, (stage, engine) in enumerate(facts.engines.items(), 1):
-        need = needed_gib(engine, facts.model)
-        where = "the CPU"
-        if need and cards:
-            largest = max(cards, key=lambda card: card.total_gib)
-            spread = engine == "vllm" and largest.total_gib < need and len(cards) > 1
-            names = "cards " + "+".join(card.index for card in cards) if spread else f"card {largest.index}"
-            fits = "fits" if _memory(engine, cards if spread else [largest])[0] >= need else "does not fit"
-            where = f"{names}, about {need:g} GiB: {fits}"
-        elif engine in _ONLY_ON_CARDS:
-            where = "a CUDA card, which is not here"
+        where = _where(engine, _need_gib(facts, stage), cards)
         lines.append(f"{number}. {stage} ({engine}) in {facts.environments[stage].name} on {where}")
+    if "objects" in facts.engines:
+        lines.append(f"{len(lines) + 1}. scene in {facts.environments['objects'].name} on the CPU")
     lines.append("One after another: each gives its memory back before the next starts.")
-    if len(cards) > 1 and "vllm" in facts.engines.values():
-        lines.append("With --keep-server the language model stays on its card while the next stages use another.")
-    return tuple(lines)
+    return (*lines, *_side_by_side(facts))
+
+
+def _where(engine: str, need: float, cards: Sequence[Card]) -> str:
+    """`need` is in GiB."""
+    if not cards or not need:
+        return "a CUDA card, which is not here" if need and engine in _ONLY_ON_CARDS else "the CPU"
+    holding = [card for card in cards if math.isinf(need) or card.total_gib >= need]
+    emptiest = max(holding or cards, key=lambda card: card.free_gib)
+    if engine == "vllm":  # it chooses by itself
+        spread = not holding and len(cards) > 1
+        where = "cards " + "+".join(card.index for card in cards) if spread else f"card {emptiest.index}"
+        fits = _memory(engine, cards)[0] >= need
+    else:
+        where, fits = f"card {emptiest.index}", bool(holding)
+        if len(cards) > 1:
+            where = f"CUDA's first card (CUDA_VISIBLE_DEVICES={emptiest.index} for that with the most free memory)"
+    if math.isinf(need):
+        return f"{where}: how much memory it wants, its name does not tell"
+    return f"{where}, about {need:g} GiB: {'fits' if fits else 'does not fit'}"
+
+
+def _side_by_side(facts: Facts) -> list[str]:
+    """What becomes of `run_pipeline.sh --overlap` here."""
+    cards, engines = facts.machine.cards, facts.engines
+    wishes = {
+        stage: Wish(_need_gib(facts, stage), cards=None if name == "vllm" else 1) for stage, name in engines.items()
+    }
+    stuck = not cards and any(wishes[stage].gib and name in _ONLY_ON_CARDS for stage, name in engines.items())
+    if stuck or len(engines) < len(STAGE_ENVIRONMENTS):
+        return []
+    places = place(wishes, cards)
+    if places is None:
+        wanted = sum(wish.gib for wish in wishes.values())
+        return [f"Not at the same time (--overlap): side by side they want about {wanted:g} GiB, and a tenth to spare."]
+    seats = ", ".join(f"{stage} on card {'+'.join(places[stage])}" for stage in engines if stage in places)
+    return [f"Or several photos at the same time, with run_pipeline.sh --overlap: {seats or 'all on the CPU'}."]
 
 
 def _submodules(root: Path | None) -> dict[str, bool]:

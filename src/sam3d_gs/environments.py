@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 _TIMEOUT_S = 30.0
@@ -26,8 +26,9 @@ ENGINE_MODULES: Mapping[str, tuple[str, ...]] = {
     "openai": (),
     "sam3": ("torch", "transformers"),
     "sam3-official": ("torch", "torchvision"),
-    "sam3d-objects": ("torch", "hydra", "omegaconf", "spconv", "kaolin", "pytorch3d", "moge"),
-    "native": ("torch", "safetensors", "yaml"),
+    # With what stage scene needs, which follows in the same environment.
+    "sam3d-objects": ("torch", "hydra", "omegaconf", "spconv", "kaolin", "pytorch3d", "moge", "numba"),
+    "native": ("torch", "safetensors", "yaml", "numba"),
     "embedded": ("torch", "safetensors", "numba", "scipy", "skimage"),
     "given": (),
 }
@@ -43,7 +44,11 @@ def version(name):
 print(json.dumps({"python": sys.version.split()[0], "prefix": sys.prefix,
                   "packages": {name: version(name) for name in sys.argv[1:]}}))
 """
-_CUDA_PROBE = "import torch; print(torch.version.cuda or '', torch.cuda.is_available())"
+_CUDA_PROBE = """
+import torch
+built, usable = torch.version.cuda, torch.cuda.is_available()
+print(f"CUDA {built}, {'usable' if usable else 'not usable here'}" if built else "built without CUDA")
+"""
 _IN_ENVIRONMENT = """
 source "$1/envs/activate.sh"
 problem=$(env_problem "$2")
@@ -60,7 +65,7 @@ class Environment:
     prefix: str = ""
     python: str = ""
     packages: Mapping[str, str | None] = field(default_factory=dict)  # module -> version; None: not there
-    cuda: str = ""  # what torch says of it, when it was asked
+    cuda: str = ""  # what torch says of it, when it was asked, e.g. "CUDA 13.0, usable"
     problem: str = ""  # why it cannot be used
 
     @property
@@ -85,7 +90,7 @@ def environment_of(stage: str, engine: str) -> str:
 def probe(name: str, modules: Sequence[str], root: Path | None, cuda_too: bool = False) -> Environment:
     """Ask the environment `name` (this one, when there is no clone or no .venv in it) what it holds."""
     here = root is None or (name == EMBEDDED and not (root / EMBEDDED).exists())
-    name = "of this Python" if here else name
+    name = "this Python" if here else name
     start = [sys.executable] if here else ["bash", "-c", _IN_ENVIRONMENT, "doctor", str(root), name, "python"]
     wanted = sorted({"sam3d_gs", *modules})
     code, text = _run([*start, "-c", _PROBE, *wanted])
@@ -98,7 +103,7 @@ def probe(name: str, modules: Sequence[str], root: Path | None, cuda_too: bool =
         return Environment(name, problem=f"its Python answered {text[:80]!r}")
     if cuda_too and environment.packages.get("torch") is not None:
         _, text = _run([*start, "-c", _CUDA_PROBE])
-        return Environment(name, environment.prefix, environment.python, environment.packages, text.splitlines()[-1])
+        return replace(environment, cuda=(text.splitlines() or ["did not answer"])[-1])
     return environment
 
 
