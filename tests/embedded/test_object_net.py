@@ -40,7 +40,8 @@ def test_forward_equals_the_training_code(net: ObjectNet) -> None:
     x, y = np.meshgrid(np.arange(CROP_PX, dtype=np.float64), np.arange(CROP_PX, dtype=np.float64))
     planes = [np.sin(0.11 * x + 0.3 * c) * np.cos(0.07 * y - 0.2 * c) for c in range(6)]
     with torch.inference_mode():
-        answer = net(torch.from_numpy(np.stack(planes).astype(np.float32))[None])[0].numpy()
+        said = net(torch.from_numpy(np.stack(planes).astype(np.float32))[None])
+    answer = torch.cat([said.front, said.thickness, said.back_rgb, said.visible], dim=1)[0].numpy()
     np.testing.assert_allclose(answer.mean((1, 2)), [0.08658, 0.21306, 0.4246, 0.45419, 0.45208, 2.70921], atol=1e-4)
     np.testing.assert_allclose(answer[:, 40, 100], [0.31394, 0.20124, 0.8994, 0.89463, 0.80748, 3.07239], atol=3e-4)
     np.testing.assert_allclose(answer[:, 133, 17], [-0.03984, 0.28737, 1e-5, 0.00035, 0.02187, 7.73057], atol=3e-4)

@@ -28,7 +28,7 @@ DEEPEST = 4.5  # crop half-sides; deeper things are seen end on
 @dataclass(frozen=True)
 class SampleOptions:
     side_px: int = 224
-    plain: bool = False  # as a benchmark wants it: whole objects, parallel rays, usual views, clean pictures
+    plain: bool = False  # as a benchmark wants it: whole objects, parallel rays, usual views, clean pictures, no twins
     margin: float = 1.08  # of a plain sample: crop side over the longer side of the mask's box
 
 
@@ -44,8 +44,8 @@ class Batch(NamedTuple):
     back_rgb: Tensor  # (B, 3, S, S) without fine detail
     up: Tensor  # (B, 3) unit vector against gravity; x right, y up, z towards the viewer
     usable: Tensor  # (B,) 0 or 1
-    views: Tensor  # (B, VIEW_LENGTH) from where
-    centre_depth: Tensor  # (B,) camera-frame depth of the samples' depth 0
+    views: Tensor  # (N, VIEW_LENGTH) from where; N is B for plain samples, else B / 2
+    centre_depth: Tensor  # (N,) camera-frame depth of the samples' depth 0
 
 
 def net_input(image: Tensor, mask: Tensor) -> Tensor:
@@ -57,7 +57,10 @@ def net_input(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def make_batch(draw: Draw, shapes: Shapes, options: SampleOptions) -> Batch:
-    """One sample of each shape."""
+    """One sample of each of N shapes, and unless `plain` its twin: the mirror image, seen by another camera.
+
+    Rays cost more than the rest, so each picture is used twice; exposure, noise and mask differ between the two.
+    """
     views, up = random_views(draw, shapes, **({"high_share": 0.0} if options.plain else {}))
     if options.plain:
         put(views, "LEAN", torch.zeros(len(shapes), 1, device=draw.device))
@@ -87,9 +90,14 @@ def make_batch(draw: Draw, shapes: Shapes, options: SampleOptions) -> Batch:
     light = (image * visible).sum((2, 3)) / ((front * visible).sum((2, 3)) + 1e-3)
     back = _plane(planes, "BACK_RGB", 3) * light.clamp(0.1, 2.5)[..., None, None]
     back = blurred_inside(back, amodal, options.side_px // 32)
+    hollow = _plane(planes, "HOLLOW", 1)
     if options.plain:
         image, back, mask = image.clamp(0, 1), back.clamp(0, 1), visible
     else:
+        image, visible, amodal, layers, hollow, back = (
+            torch.cat([t, t.flip(-1)]) for t in (image, visible, amodal, layers, hollow, back)
+        )
+        up, usable = torch.cat([up, up * up.new_tensor([-1, 1, 1])]), usable.repeat(2)
         image, back = photographed(draw, image, back, visible)
         mask = noisy_mask(draw, visible)
     return Batch(
@@ -98,7 +106,7 @@ def make_batch(draw: Draw, shapes: Shapes, options: SampleOptions) -> Batch:
         visible,
         amodal,
         layers,
-        _plane(planes, "HOLLOW", 1),
+        hollow,
         back,
         up,
         usable.float(),

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import multiprocessing
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from procedural import families, grown, made, parts, shape
 from procedural.families import make_shape
 from procedural.parts import chance
 from procedural.shape import ROW_LENGTH, Shape, ShapeBuilder
 
+from sam3d_gs.files import atomic_path
+from training.objects import hollow_and_thin
 from training.objects.hollow_and_thin import frame_chair, greenery, lamp, open_box, person, thin, vessel
 from training.objects.layout import MAX_PRIMITIVES
-from training.objects.raycast import Shapes
+from training.objects.raycast import BUILD, Shapes
 
 # Beside the eight families of the evaluation set, which version 1 of the net was trained on alone.
 FURTHER: dict[str, tuple[Callable[[np.random.Generator], ShapeBuilder], float]] = {
@@ -31,6 +36,7 @@ FURTHER: dict[str, tuple[Callable[[np.random.Generator], ShapeBuilder], float]] 
 FURTHER_SHARE = 0.4
 TUMBLING = {"soup": 0.35, "organic": 0.35, "plant": 0.35, "flat": 0.35, "thin": 0.6}  # chance to lie on any side
 TUMBLING_ELSE = 0.08
+_GRAMMARS = (families, grown, made, parts, shape, hollow_and_thin)
 
 
 @dataclass(frozen=True)
@@ -53,17 +59,17 @@ def shape_of(seed: int, further: bool) -> tuple[Shape, bool]:
         family = str(rng.choice(list(FURTHER), p=weights / weights.sum()))
         grammar, _ = FURTHER[family]
         taper = {"taper_per_unit": rng.uniform(-0.3, 0.3)} if chance(rng, 0.1) else {}
-        shape = grammar(rng).shape(family, **taper)
+        made_shape = grammar(rng).shape(family, **taper)
     else:
-        shape = make_shape(seed)
-    return shape, chance(rng, TUMBLING.get(shape.family, TUMBLING_ELSE))
+        made_shape = make_shape(seed)
+    return made_shape, chance(rng, TUMBLING.get(made_shape.family, TUMBLING_ELSE))
 
 
 def pack(shapes: list[Shape], tumbles: list[bool]) -> Shapes:
     """Shapes as arrays on the CPU."""
     rows = np.zeros((len(shapes), MAX_PRIMITIVES, ROW_LENGTH), np.float32)
-    for i, shape in enumerate(shapes):
-        rows[i, : len(shape.primitives)] = shape.primitives
+    for i, one in enumerate(shapes):
+        rows[i, : len(one.primitives)] = one.primitives
     deformations = [(s.bump_height, s.bump_frequency, s.twist_per_unit, s.taper_per_unit) for s in shapes]
     return Shapes(
         torch.from_numpy(rows),
@@ -79,17 +85,29 @@ def make_pool(choice: PoolChoice, processes: int | None = None) -> Shapes:
     edges = np.linspace(choice.first, choice.first + choice.count, 4 * processes + 1).astype(int)
     ranges = [(int(a), int(b), choice.further) for a, b in itertools.pairwise(edges) if a < b]
     if processes == 1 or choice.count < 1000:
-        parts = [_range(r) for r in ranges]
+        arrays = [_range(r) for r in ranges]
     else:
         with multiprocessing.get_context("fork").Pool(processes) as pool:
-            parts = pool.map(_range, ranges)
-    arrays = [[torch.from_numpy(part[i]) for part in parts] for i in range(4)]
-    return Shapes(*(torch.cat(part) for part in arrays))
+            arrays = pool.map(_range, ranges)
+    return Shapes(*(torch.from_numpy(np.concatenate(column)) for column in zip(*arrays, strict=True)))
+
+
+def kept_pool(choice: PoolChoice) -> Shapes:
+    """`make_pool`, kept in a file beside the ray caster's build: the second call on a machine takes a second."""
+    code = "".join(Path(module.__file__ or "").read_text() for module in _GRAMMARS)
+    key = hashlib.sha256(f"{choice} {code} {Path(__file__).read_text()}".encode()).hexdigest()[:12]
+    path = BUILD / f"pool-{key}.pt"
+    if path.is_file():
+        return Shapes(**torch.load(path, weights_only=True))
+    pool = make_pool(choice)
+    with atomic_path(path) as temporary:
+        torch.save(asdict(pool), temporary)
+    return pool
 
 
 def _range(bounds: tuple[int, int, bool]) -> tuple[np.ndarray, ...]:
     """NumPy arrays travel between processes without torch's shared memory, which small machines run out of."""
     first, end, further = bounds
-    made = [shape_of(seed, further) for seed in range(first, end)]
-    packed = pack([shape for shape, _ in made], [tumbles for _, tumbles in made])
+    drawn = [shape_of(seed, further) for seed in range(first, end)]
+    packed = pack([one for one, _ in drawn], [tumbles for _, tumbles in drawn])
     return tuple(t.numpy() for t in (packed.rows, packed.counts, packed.deformations, packed.tumbles))

@@ -1,0 +1,174 @@
+"""Train the objects net, or go on with it.
+
+    python -m training.objects.train RUN [--minutes 9] [--steps 60000] [...]
+
+RUN is a folder: checkpoints go there and are taken up from there. The schedule runs over --steps whatever the number of
+calls that it takes; each call ends after --minutes and says how far it got. Options that change the result are kept
+with the checkpoint, and other values for them are refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sam3d_gs.embedded.object_net import Answer, AttentionBlock, ObjectNet, ObjectNetConfig, ResidualBlock
+from sam3d_gs.errors import BadInputError
+from sam3d_gs.files import write_json
+from training.loop import Settings, train
+from training.objects.draw import Draw
+from training.objects.layout import MATERIAL_LENGTH, MATERIALS
+from training.objects.losses import losses
+from training.objects.raycast import Shapes, render
+from training.objects.samples import Batch, SampleOptions, make_batch, net_input
+from training.objects.shapes import PoolChoice, kept_pool
+
+# Twice the pixels of version 1 and a little more width where it is cheap; 7.3 M parameters.
+VERSION_2 = ObjectNetConfig(224, (24, 48, 96, 176, 256), layers=4, uncertain=True, upright=True)
+HELD_OUT_SEED = 10_000_000  # shapes from here on are for validation; the evaluation set begins at 20,000,000
+
+
+class ObjectsTask:
+    """Random views of random shapes."""
+
+    def __init__(self, pool: Shapes, held_out: Shapes, options: SampleOptions, batch_size: int) -> None:
+        self.pool, self.held_out, self.options, self.batch_size = pool, held_out, options, batch_size
+
+    def batch(self, generator: torch.Generator) -> Batch:
+        draw = Draw(generator)
+        shapes = draw.integers(len(self.pool), self.batch_size // 2)  # each gives two samples
+        return make_batch(draw, self.pool.pick(shapes), self.options)
+
+    def losses(self, net: Callable[[Tensor], Answer], batch: Batch) -> dict[str, Tensor]:
+        x = net_input(batch.image, batch.mask).contiguous(memory_format=torch.channels_last)
+        return losses(Answer(*(part.float() for part in net(x))), batch)
+
+    @torch.no_grad()
+    def validate(self, net: nn.Module) -> dict[str, float]:
+        """Means over the held-out shapes, augmented like the training samples, and the median angle of `up`."""
+        device = self.held_out.rows.device
+        draw = Draw(torch.Generator(device).manual_seed(5))
+        torch.manual_seed(5)
+        totals: dict[str, float] = {}
+        angles = []
+        starts = range(0, len(self.held_out), self.batch_size // 2)
+        for start in starts:
+            index = torch.arange(start, min(start + self.batch_size // 2, len(self.held_out)), device=device)
+            batch = make_batch(draw, self.held_out.pick(index), self.options)
+            answer = Answer(*(part.float() for part in net(net_input(batch.image, batch.mask))))
+            for name, value in losses(answer, batch).items():
+                totals[name] = totals.get(name, 0.0) + float(value) / len(starts)
+            if answer.up.shape[1]:
+                angles.append(torch.cosine_similarity(answer.up, batch.up).clamp(-1, 1).acos()[batch.usable > 0])
+        if angles:
+            totals["up_deg"] = float(torch.cat(angles).median().rad2deg())
+        return totals
+
+
+def new_net(config: ObjectNetConfig) -> ObjectNet:
+    """Blocks begin as the identity, which lets a deep net learn from the first step on."""
+    torch.manual_seed(0)
+    net = ObjectNet(config)
+    for module in net.modules():
+        last: list[nn.Conv2d | nn.Linear] = []
+        if isinstance(module, ResidualBlock):
+            last = [module.conv2]
+        elif isinstance(module, AttentionBlock):
+            last = [module.project, module.narrow]
+        for layer in last:
+            nn.init.zeros_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return net
+
+
+def measure(task: ObjectsTask, device: torch.device) -> dict[str, float]:
+    """Milliseconds a batch takes to make, of which the ray caster alone, to see where the time goes."""
+    generator = torch.Generator(device).manual_seed(0)
+    batch = task.batch(generator)
+    shapes = task.pool.pick(torch.arange(len(batch.views), device=device))
+    materials = torch.zeros(len(shapes), MATERIALS, MATERIAL_LENGTH, device=device)
+
+    def milliseconds(work: Callable[[], object]) -> float:
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        started = time.perf_counter()
+        for _ in range(5):
+            work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return round((time.perf_counter() - started) * 200, 1)
+
+    rays = milliseconds(lambda: render(shapes, batch.views, materials, task.options.side_px))
+    return {"batch_ms": milliseconds(lambda: task.batch(generator)), "rays_ms": rays}
+
+
+def parse() -> argparse.Namespace:
+    defaults = Settings(total_steps=60_000)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of this run")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end this call after so long, and save")
+    parser.add_argument("--steps", type=int, default=defaults.total_steps, help="of the whole schedule")
+    parser.add_argument("--leg", type=int, default=defaults.leg_steps, help="steps between two checkpoints")
+    parser.add_argument("--batch", type=int, default=128, help="samples a step, an even number")
+    parser.add_argument("--rate", type=float, default=defaults.learning_rate, help="learning rate at its peak")
+    parser.add_argument("--side", type=int, default=VERSION_2.side_px, help="of a crop, pixels, a multiple of 16")
+    parser.add_argument("--pool", type=int, default=160_000, help="different shapes")
+    parser.add_argument("--held-out", type=int, default=1024, help="different shapes for validation")
+    parser.add_argument("--evaluated-only", action="store_true", help="leave out the families that version 1 lacked")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--no-compile", action="store_true", help="do not compile the net (slower steps, quick start)")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
+    started = time.monotonic()
+    device = torch.device(options.device)
+    config = ObjectNetConfig(**(asdict(VERSION_2) | {"side_px": options.side}))
+    setting = {"net": config.to_json(), "batch": options.batch, "pool": options.pool}
+    setting |= {"evaluated_only": options.evaluated_only}
+    _same_or_new(options.run / "run.json", setting)
+
+    further = not options.evaluated_only
+    pool = kept_pool(PoolChoice(options.pool, further=further)).to(device)
+    held_out = kept_pool(PoolChoice(options.held_out, HELD_OUT_SEED, further)).to(device)
+    task = ObjectsTask(pool, held_out, SampleOptions(options.side), options.batch)
+    net = new_net(config).to(device)
+    count = sum(p.numel() for p in net.parameters())
+    seconds = {"pool_s": round(time.monotonic() - started, 1), **measure(task, device)}
+    print(json.dumps({"parameters": count, "shapes": options.pool, "device": str(device), **seconds}), flush=True)
+
+    progress = train(
+        net,
+        task,
+        Settings(options.steps, options.leg, options.rate),
+        options.run,
+        device,
+        options.minutes - (time.monotonic() - started) / 60,
+        compile_net=device.type == "cuda" and not options.no_compile,
+    )
+    print(json.dumps({"done_steps": progress.step, "of": progress.total_steps, "finished": progress.finished}))
+
+
+def _same_or_new(path: Path, setting: dict[str, object]) -> None:
+    """Keep what the loop does not know of; a run that goes on must have the same."""
+    if path.is_file():
+        before = json.loads(path.read_text())
+        other = sorted(k for k in before | setting if before.get(k) != setting.get(k))
+        if other:
+            raise BadInputError(f"{path} was made with another {', '.join(other)}. Repeat it, or take a new folder.")
+    write_json(path, setting)
+
+
+if __name__ == "__main__":
+    main()
