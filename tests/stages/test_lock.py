@@ -1,0 +1,34 @@
+"""One process per photo at a time: the second one gives up, or waits."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from sam3d_gs.errors import Sam3dGsError
+from sam3d_gs.stages.bookkeeping import Context, locked
+
+
+def test_a_photo_that_is_worked_on_is_left_alone(context: Context) -> None:
+    at_work = "Another sam3d-gs is working on 'kitchen'"
+    with locked(context.workspace), pytest.raises(Sam3dGsError, match=at_work), locked(context.workspace):
+        pass
+    with locked(context.workspace):
+        pass
+
+
+def test_stages_of_one_run_wait_for_each_other(context: Context) -> None:
+    events: list[str] = []
+
+    def second() -> None:
+        with locked(context.workspace, waits=True):
+            events.append("second")
+
+    with locked(context.workspace):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(0.1)
+        events.append("first ends")
+    thread.join(10)
+    assert events == ["first ends", "second"]
