@@ -14,16 +14,29 @@ from urllib.parse import urlsplit
 
 COMMIT = "c0ffee" * 6 + "c0de"
 GOOD_TOKEN = "hf_good"
-# What the real hub says of a gated repository: status, words.
+LOG_IN = "You must have access to it and be authenticated to access it. Please log in."
+# What the real hub says of a gated repository: status, X-Error-Code, words.
 GATES = {
     "not asked for": (
         403,
-        "Access to model {id} is restricted and you are not in the authorized list. Visit it to ask.",
+        "GatedRepo",
+        "Access to model {id} is restricted and you are not in the authorized list. "
+        "Visit https://huggingface.co/{id} to ask for access.",
     ),
-    "pending": (403, "Your request to access model {id} is awaiting a review from the repo authors."),
-    "refused": (403, "Your request to access model {id} has been rejected by the repo's authors."),
-    "token may not": (403, "Please enable access to public gated repositories in your fine-grained token settings."),
-    "granted": (200, ""),
+    "pending": (403, "GatedRepo", "Your request to access model {id} is awaiting a review from the repo authors."),
+    "refused": (403, "GatedRepo", "Your request to access model {id} has been rejected by the repo's authors."),
+    "reset": (
+        403,
+        "GatedRepo",
+        "Your request to access model {id} has been reset by the repo's authors. "
+        "Visit https://huggingface.co/{id} to submit a new request.",
+    ),
+    "token may not": (
+        403,
+        "",
+        "Please enable access to public gated repositories in your fine-grained token settings to view this repo.",
+    ),
+    "granted": (200, "", ""),
 }
 
 
@@ -129,13 +142,15 @@ class _Handler(BaseHTTPRequestHandler):
         if token and token != GOOD_TOKEN:
             return self._answer(401, message="Invalid credentials in Authorization header")
         if repository not in self.fake.repositories:
-            return self._answer(404 if token else 401, code="RepoNotFound", message="Repository not found")
+            if not token:
+                return self._answer(401, message="Invalid username or password.")
+            return self._answer(404, code="RepoNotFound", message="Repository not found")
         gate = self.fake.gates.get(repository)
         if gate and not token:
-            return self._answer(401, code="GatedRepo", message=f"Access to model {repository} is restricted.")
+            return self._answer(401, code="GatedRepo", message=f"Access to model {repository} is restricted. {LOG_IN}")
         if gate and GATES[gate][0] != 200:
-            status, words = GATES[gate]
-            return self._answer(status, code="GatedRepo", message=words.format(id=repository))
+            status, code, words = GATES[gate]
+            return self._answer(status, code=code, message=words.format(id=repository))
         data = self.fake.repositories[repository].get(name)
         if data is None:
             return self._answer(404, code="EntryNotFound", message="Entry not found")

@@ -30,7 +30,12 @@ REPOS = {
         "model-2-of-2.safetensors": BIG[::-1],
         "README.md": b"# nobody reads this",
     },
-    "facebook/sam3": {"config.json": b"{ }", "model.safetensors": BIG + b"3", "sam3.pt": BIG + b"pt"},
+    "facebook/sam3": {
+        "config.json": b"{ }",
+        "model.safetensors": BIG + b"3",
+        "sam3.pt": BIG + b"pt",
+        "tokenizer.json": b"{  }",
+    },
     "facebook/sam-3d-objects": {
         **{name: name.encode() * 9 for name in OBJECTS.essential},
         "checkpoints/ss_encoder.ckpt": BIG,
@@ -78,7 +83,7 @@ def test_everything_lands_where_engines_look(hub: FakeHub, tmp_path: Path) -> No
     assert (folder / "pipeline.yaml").read_bytes() == REPOS[OBJECTS.id]["checkpoints/pipeline.yaml"]
     assert not (folder / "ss_encoder.ckpt").exists()
     snapshot = tmp_path / "hf" / "hub" / "models--facebook--sam3" / "snapshots" / COMMIT
-    assert sorted(path.name for path in snapshot.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in snapshot.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
     from huggingface_hub import hf_hub_download
 
     found = hf_hub_download("Ruicheng/moge-vitl", "model.pt", cache_dir=tmp_path / "hf" / "hub", local_files_only=True)

@@ -112,7 +112,15 @@ class Hub:
         ]
 
     def _denied(self, repository_id: str, error: Any) -> Access:
-        """The hub's answer, told apart by status, X-Error-Code and the words of X-Error-Message."""
+        """The hub's answer, told apart by status, X-Error-Code and the words of X-Error-Message.
+
+        The words are those of the real hub, as people quote them in public (2026): "... is awaiting a review from the
+        repo authors", "... has been rejected by the repo's authors", "... has been reset by the repo's authors. Visit
+        ... to submit a new request", "... you are not in the authorized list", all with 403 and the code GatedRepo;
+        "Please enable access to public gated repositories in your fine-grained token settings ..." with 403 and no
+        code; "Invalid credentials in Authorization header" with 401 for a token that it does not know. Without a
+        token, a gated file is 401 with GatedRepo, and a repository that is not there 401 without a code.
+        """
         status, headers = error.response.status_code, error.response.headers
         code, said = headers.get("X-Error-Code", ""), headers.get("X-Error-Message", "").lower()
         page = self.page(repository_id)

@@ -59,6 +59,8 @@ def _below(sizes: Mapping[str, int]) -> dict[str, int]:
     return {f"checkpoints/{name}": size for name, size in sizes.items()}
 
 
+_SAM3_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+
 REPOSITORIES = (
     Repository(
         "qwen3-vl",
@@ -67,6 +69,9 @@ REPOSITORIES = (
         licence="Apache-2.0",
         gib=16.4,
     ),
+    # The hub's commit 3c879f3, as public scripts and copies of it show, has .gitattributes, LICENSE, README.md,
+    # config.json, merges.txt, model.safetensors, processor_config.json, sam3.pt, special_tokens_map.json,
+    # tokenizer.json, tokenizer_config.json and vocab.json. The package's own loader names config.json and sam3.pt.
     Repository(
         "sam3",
         "facebook/sam3",
@@ -74,7 +79,7 @@ REPOSITORIES = (
         licence="SAM License",
         gated=True,
         gib=3.2,
-        essential=("config.json", "model.safetensors"),
+        essential=_SAM3_FILES,
         extra=("sam3.pt",),  # engine `sam3-official` reads this one instead of model.safetensors
     ),
     Repository(
@@ -105,7 +110,7 @@ REPOSITORIES = (
 # Engine -> the repositories it reads, each with the files it does not start without. Others need none.
 ENGINE_FILES: Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]] = {
     ("phrases", "vllm"): {"qwen3-vl": ("config.json",)},
-    ("masks", "sam3"): {"sam3": ("config.json", "model.safetensors")},
+    ("masks", "sam3"): {"sam3": _SAM3_FILES},
     ("masks", "sam3-official"): {"sam3": ("sam3.pt",)},
     ("objects", "sam3d-objects"): {"sam-3d-objects": tuple(_below(_SAM3D_SIZES | _MESH_SIZES)), "moge": ("model.pt",)},
     ("objects", "native"): {"sam-3d-objects": tuple(_below(_SAM3D_SIZES)), "moge": ("model.pt",)},
