@@ -47,7 +47,7 @@ LAYERS = [
     ("engines", "overlay", "pictures", "report", "report_pictures", "viewer"),
     ("stages",),
     ("pipeline", "relay", "cards", "status", "clean", "console", "checkpoints", "doctor"),
-    ("cli", "cli_checkpoints", "cli_choices", "cli_doctor", "cli_masks", "cli_objects", "cli_phrases"),
+    ("cli", "cli_checkpoints", "cli_choices", "cli_doctor", "cli_masks", "cli_objects", "cli_options", "cli_phrases"),
 ]
 
 
