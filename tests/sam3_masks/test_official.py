@@ -60,6 +60,7 @@ class Model(torch.nn.Module):
         self.inst_interactive_predictor = (
             SimpleNamespace(model=SimpleNamespace(sam_mask_decoder=twice)) if clicks else None
         )
+        self.scale = torch.nn.Parameter(torch.zeros(1))
         # as upstream: built with "cuda" named, whatever device is meant
         self.position = torch.zeros(1, device="cuda")
 
@@ -123,7 +124,8 @@ def photo(tmp_path: Path) -> Photo:
 def engine(tmp_path: Path, **options: Any) -> Any:
     from sam3d_gs.engines import load_engine
 
-    (tmp_path / "sam3.pt").touch()
+    if not (tmp_path / "sam3.pt").exists():
+        torch.save({"detector.scale": torch.ones(1)}, tmp_path / "sam3.pt")
     given = {"score_threshold": 0.5, "border_filter": False, "device": "cpu", "sam3": str(tmp_path), **options}
     return load_engine("masks", "sam3-official", MaskOptions("sam3-official", **given))
 
@@ -139,7 +141,7 @@ def test_phrases_in_one_batch_on_one_encoding(built: list[dict[str, Any]], photo
     assert found[0].area_px == 6 * 64  # three of 32 columns; the chair's mask gave them up
     assert found[1].area_px == (38 - 6) * 64
     assert made._network.model.backbone.calls == [("photo", 1), ("text", 2)]
-    assert built[0]["checkpoint_path"] == str(tmp_path / "sam3.pt")
+    assert made._network.model.scale.tolist() == [1]
     assert built[0]["load_from_HF"] is False and built[0]["enable_inst_interactivity"] is False
     made.masks(photo, phrases[1:])
     assert made._network.model.backbone.calls[2:] == [("photo", 1)]  # texts are kept
@@ -153,6 +155,27 @@ def test_boxes_and_points(built: list[dict[str, Any]], photo: Photo, tmp_path: P
     assert (box.object_id, box.box_xyxy[:2]) == ("00-object-at-14-14-0", (8, 8))
     assert (point.object_id, point.box_xyxy[:2]) == ("01-object-at-40-44-0", (40, 44))
     assert point.score == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"scale": 1.0}, r"sam3\.pt lacks 1 weights of SAM 3, e\.g\. scale\. Give --sam3 the release's sam3\.pt"),
+        (b"<html>not found</html>", r"Cannot read .*sam3\.pt: .*Download sam3\.pt again"),
+        (b"", r"Cannot read .*sam3\.pt"),
+    ],
+    ids=["names of a training", "no checkpoint", "empty"],
+)
+def test_a_file_that_does_not_hold_sam3(
+    built: list[dict[str, Any]], tmp_path: Path, content: bytes | dict[str, float], says: str
+) -> None:
+    if isinstance(content, bytes):
+        (tmp_path / "sam3.pt").write_bytes(content)
+    else:
+        torch.save({name: torch.full((1,), value) for name, value in content.items()}, tmp_path / "sam3.pt")
+    with pytest.raises(BadInputError, match=says) as error:
+        engine(tmp_path)
+    assert "\n" not in str(error.value)
 
 
 def test_no_checkpoint_in_the_folder(built: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ The package's processor asks for one phrase at a time; its model takes many, and
 
 from __future__ import annotations
 
+import pickle
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -25,6 +27,8 @@ from sam3d_gs.sam3_masks.prompts import Prompt
 SIDE_PX = 1008  # the package's models are built for this size
 FILE = "sam3.pt"
 _AT_ONCE = 12  # phrases decoded together
+_PLACES = {"detector.": "", "tracker.": "inst_interactive_predictor.model."}  # parts of the file -> of the model
+_UNREAD = re.compile(r"convs\.3\.")  # a level of features half as fine; SAM 3.1 has none
 
 
 class _OnTheCpu(TorchFunctionMode):
@@ -131,15 +135,37 @@ class OfficialClicks:
 
 
 def built(weights: Path | None, device: torch.device, clicks: bool) -> Any:
-    """The package's Sam3Image on a device, ready to infer; random without a file of weights."""
+    """The package's Sam3Image on a device, ready to infer; random without a file of weights. Raises BadInputError."""
     with placed(device):
         model = build_sam3_image_model(
-            device=device.type,
-            checkpoint_path=weights and str(weights),
-            load_from_HF=False,
-            enable_inst_interactivity=clicks,
+            device=device.type, checkpoint_path=None, load_from_HF=False, enable_inst_interactivity=clicks
         )
+    if weights is not None:
+        _load(model, weights)
     return model.eval().to(device)
+
+
+def _load(model: Any, path: Path) -> None:
+    """Weights of the release's sam3.pt. Not by the package, which goes on with random numbers where it finds none: a
+    checkpoint of its own training, whose names begin otherwise, is such a case. Raises BadInputError."""
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BadInputError(f"Cannot read {path}: {reason}. Download {FILE} again.") from error
+    found = found.get("model", found) if isinstance(found, dict) else {}
+    weights = {
+        f"{place}{name.removeprefix(part)}": weight
+        for part, place in _PLACES.items()
+        for name, weight in found.items()
+        if name.startswith(part)
+    }
+    missing = set(model.load_state_dict(weights, strict=False).missing_keys)
+    unknown = sorted(name for name, _ in model.named_parameters() if name in missing and not _UNREAD.search(name))
+    if unknown:
+        raise BadInputError(
+            f"{path} lacks {len(unknown)} weights of SAM 3, e.g. {unknown[0]}. Give --sam3 the release's {FILE}."
+        )
 
 
 def _weights(checkpoint: str) -> Path:
