@@ -18,7 +18,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no environment with vLLM: run `bash run_tests.sh --servers`")
     folder = tmp_path_factory.mktemp("models")
     maker = Path(__file__).with_name("tiny_qwen3vl.py")
-    subprocess.run([ENVIRONMENT / "bin" / "python", maker, folder, PROMPT, QUESTION], check=True, timeout=600)
+    subprocess.run([ENVIRONMENT / "bin" / "python", maker, folder, PROMPT, QUESTION], check=True, timeout=1200)
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -62,10 +63,10 @@ def server_groups(workspace: Path) -> set[int]:
     return groups
 
 
-def wait_until(true: Callable[[], object], still_there: Callable[[], object], timeout_s: float = 300) -> None:
-    """Fails when the time is over, or when the process we wait for is no longer there."""
+def wait_until(true: Callable[[], object], process: subprocess.Popen[str], timeout_s: float = 300) -> None:
+    """Fails when the time is over, or when the process that is to bring it about has ended."""
     end_s = time.monotonic() + timeout_s
     while not true():
-        assert still_there(), "it ended too early"
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < end_s, f"not within {timeout_s:.0f} s"
         time.sleep(0.05)

@@ -1,144 +1,48 @@
-"""The full profile from an empty machine to a scene: a real vLLM, three environments, a small hub, tiny networks.
-
-The environments are a stand-in Conda's; each has a Python with the packages of its stage, and a `sam3d-gs` that runs
-this source with it. The weights come from the hub to where the program expects them, as an owner's do.
-"""
+"""The full profile from a machine without weights to a scene: a real vLLM, three environments, tiny networks."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sam3d_gs.sam3d_torch.checkpoints.synthetic import make_checkpoints
 from sam3d_gs.workspace import Workspace
-from tests.hub import GOOD_TOKEN, FakeHub, serving
-from tests.scripts.script_place import FAKES, REPOSITORY
-from tests.servers.real_vllm import ARGUMENTS, ENVIRONMENT, SMALL, photo, prompt_file, server_groups, wait_until
+from tests.hub import serving
+from tests.servers.full_machine import Machine, full_hub, make_environments
+from tests.servers.real_vllm import photo, server_groups, wait_until
 
 pytestmark = pytest.mark.servers
 
-SEARCH_PATH = os.pathsep.join([str(REPOSITORY / "src"), str(REPOSITORY)])
-PYTHONS = {
-    "vllm": ENVIRONMENT / "bin" / "python",
-    "sam3": ENVIRONMENT / "bin" / "python",
-    "sam3d-objects": sys.executable,
-}
 LONG = ("--max-tokens", "3900", "--thinking-tokens", "3900")  # some ten seconds of endless thinking
-
-
-@dataclass
-class Machine:
-    """A machine with the three environments, and its settings."""
-
-    base: Path
-    hub: FakeHub
-    settings: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def workspace(self) -> Path:
-        return self.base / "my work"
-
-    def environ(self) -> dict[str, str]:
-        theirs = ("SAM3D_GS_", "CONDA", "MAMBA", "HF_", "HUGGING")
-        own = {name: value for name, value in os.environ.items() if not name.startswith(theirs)}
-        own |= {"CONDA_SH": str(self.base / "etc" / "profile.d" / "conda.sh"), "HF_HOME": str(self.base / "hf")}
-        own |= {"SAM3D_GS_VENVS": str(self.base / "no venvs"), "SAM3D_GS_WORKSPACE": str(self.workspace)}
-        return own | {"PYTHONPATH": SEARCH_PATH, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | self.settings
-
-    def start(self, *command: object) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [str(part) for part in command],
-            env=self.environ(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # as a terminal's foreground job: Ctrl-C reaches all of it
-        )
-
-    def run(self, *command: object) -> subprocess.CompletedProcess[str]:
-        process = self.start(*command)
-        out, err = process.communicate(timeout=500)
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-    def sam3d_gs(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        return self.run(self.base / "envs" / "sam3d-objects" / "bin" / "sam3d-gs", *arguments)
-
-    def pipeline(self, picture: Path, *options: object) -> list[object]:
-        """The one click, with what keeps it small."""
-        small: list[object] = ["--turntable", "none", "--vllm-args", ARGUMENTS, *SMALL]
-        small += ["--system-prompt", prompt_file(self.base), "--preset", "draft", "--steps", "2", "--slat-steps", "1"]
-        small += ["--score-threshold", "0", "--min-area-percent", "0", "--no-border-filter"]  # masks are random
-        return ["bash", REPOSITORY / "run_pipeline.sh", picture, "--profile", "full", *small, *options]
-
-
-def _program(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/usr/bin/env bash\n{text}\n")
-    path.chmod(0o755)
 
 
 @pytest.fixture(scope="module")
 def bare(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """The environments are made, the hub has the weights, and none are here."""
     base = tmp_path_factory.mktemp("my machine")
-    script = base / "etc" / "profile.d" / "conda.sh"
-    script.parent.mkdir(parents=True)
-    shutil.copy(FAKES / "conda.sh", script)
-    for name, python in PYTHONS.items():
-        _program(base / "envs" / name / "bin" / "python", f'exec "{python}" "$@"')
-        _program(base / "envs" / name / "bin" / "sam3d-gs", f'exec "{python}" -m sam3d_gs "$@"')
-    _program(base / "envs" / "vllm" / "bin" / "vllm", f'exec "{ENVIRONMENT}/bin/vllm" "$@"')
-    objects = make_checkpoints(base / "made" / "objects")
-    moge = (objects / "moge-vitl" / "model.pt").read_bytes()
-    repositories = {
-        "Qwen/Qwen3-VL-8B-Thinking": _files(model),
-        "facebook/sam3": _files(_tiny_sam3(base / "made" / "sam3")),
-        "facebook/sam-3d-objects": {f"checkpoints/{name}": data for name, data in _files(objects).items()},
-        "Ruicheng/moge-vitl": {"model.pt": moge},
-    }
-    gates = dict.fromkeys(("facebook/sam3", "facebook/sam-3d-objects"), "granted")
-    with serving(FakeHub(repositories, gates)) as hub:
+    make_environments(base)
+    with serving(full_hub(base / "made", model)) as hub:
         yield Machine(base, hub)
 
 
 @pytest.fixture(scope="module")
 def full(bare: Machine) -> Machine:
     """The weights have been downloaded."""
-    online = Machine(bare.base, bare.hub, _online(bare.hub))
-    done = online.sam3d_gs("checkpoints", "download")
+    done = bare.online().sam3d_gs("checkpoints", "download")
     assert done.returncode == 0, done.stderr
     return bare
-
-
-def _online(hub: FakeHub) -> dict[str, str]:
-    return {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": GOOD_TOKEN, "HF_HUB_OFFLINE": "0"}
-
-
-def _tiny_sam3(folder: Path) -> Path:
-    code = f"from pathlib import Path; from tests.sam3_masks.tiny import save_tiny; save_tiny(Path({str(folder)!r}))"
-    environ = {**os.environ, "PYTHONPATH": SEARCH_PATH}
-    subprocess.run([ENVIRONMENT / "bin" / "python", "-c", code], env=environ, check=True, timeout=120)
-    return folder
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def _phrases(workspace: Workspace) -> list[str]:
@@ -179,7 +83,7 @@ def test_doctor_names_the_environment_that_is_missing(full: Machine) -> None:
 
 
 def test_doctor_with_everything(full: Machine) -> None:
-    done = Machine(full.base, full.hub, _online(full.hub)).sam3d_gs("doctor", "--json", "--online", "--deep")
+    done = full.online().sam3d_gs("doctor", "--json", "--online", "--deep")
     data = json.loads(done.stdout)
     assert done.returncode == 0, data["stages"]
     assert data["ready"] and [stage["ready"] for stage in data["stages"]] == [True] * 3
@@ -209,6 +113,17 @@ def test_one_click_from_photo_to_scene(full: Machine, tmp_path: Path, capsys: py
     assert "ready after" not in again.stderr  # no server for what is there
     with capsys.disabled():
         print(f"\nFrom the photo to the scene {seconds:.1f} s.")
+
+
+def test_stages_at_the_same_time(full: Machine, tmp_path: Path) -> None:
+    pictures = {colour: photo(tmp_path, colour, f"{colour}_overlap") for colour in ("red", "blue")}
+    done = full.run(*full.pipeline(*pictures.values(), "--overlap"))
+    assert done.returncode in (0, 3), done.stderr
+    for colour, picture in pictures.items():
+        workspace = Workspace(full.workspace, picture.stem)
+        assert _phrases(workspace) == [f"{colour} ball"]
+        assert _has_scene(workspace)
+    assert done.stderr.count("Starting vLLM") == 1
 
 
 def test_a_server_killed_while_it_answers(full: Machine, endless: Path, tmp_path: Path) -> None:
@@ -255,7 +170,7 @@ def test_a_port_that_is_taken_while_vllm_starts(full: Machine, tmp_path: Path) -
     """By a server that says it is well and has the model: it must not be asked for ours."""
     port = _free_port()
     process = full.start(*full.pipeline(photo(tmp_path, "red", "race"), "--port", port))
-    wait_until(lambda: server_groups(full.workspace), lambda: process.poll() is None)
+    wait_until(lambda: server_groups(full.workspace), process)
     with _another_server(port) as asked:
         _, err = process.communicate(timeout=120)
     assert process.returncode == 1
@@ -273,7 +188,7 @@ def _start_and_wait_for_the_answer(full: Machine, picture: Path, model: Path) ->
             return any(float(line.rsplit(" ", 1)[1]) > 0 for line in running)
         return False
 
-    wait_until(answers, lambda: process.poll() is None)
+    wait_until(answers, process)
     return process
 
 

@@ -46,7 +46,7 @@ CHAT = """{%- for m in messages -%}{{- '<|im_start|>' + m.role + '\\n' -}}
 {%- endfor -%}{%- endif -%}{{- '<|im_end|>\\n' -}}{%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n<think>\\n' -}}{%- endif -%}
 """
-TIME_LIMIT_S = 180.0  # one core without other work needs 80 for the first training
+CPU_LIMIT_S = 300.0  # it needs some 50; of the clock that may be much more on a busy machine
 COLOURS = {"red": (210, 30, 30), "green": (30, 180, 40), "blue": (30, 40, 210), "yellow": (230, 220, 30)}
 
 
@@ -171,8 +171,8 @@ def batch(processor: Any, system: str, question: str, endless: bool = False, siz
 def train(model: Any, next_batch: Callable[[], tuple[Any, torch.Tensor]]) -> str:
     """Until it knows its words by heart, or the time is over; says how it went."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    started_s, loss = time.monotonic(), 9.0
-    while time.monotonic() - started_s < TIME_LIMIT_S and loss > 0.006:
+    started_s, loss = time.process_time(), 9.0
+    while loss > 0.006 and time.process_time() - started_s < CPU_LIMIT_S:
         inputs, labels = next_batch()
         step = model(**inputs, labels=labels).loss
         step.backward()
@@ -180,21 +180,34 @@ def train(model: Any, next_batch: Callable[[], tuple[Any, torch.Tensor]]) -> str
         optimizer.step()
         optimizer.zero_grad()
         loss = step.item()
-    return f"loss {loss:.4f} after {time.monotonic() - started_s:.0f} s"
+    return f"loss {loss:.4f} after {time.process_time() - started_s:.0f} s of computing"
+
+
+def without(model: Any, tokenizer: Any, *words: str) -> Any:
+    """A copy that says these words only when it must: they are to it like a word it was never taught."""
+    copied = copy.deepcopy(model)
+    head = copied.lm_head.weight.data
+    for word in words:
+        head[tokenizer.convert_tokens_to_ids(word)] = head[tokenizer.convert_tokens_to_ids("<|video_pad|>")]
+    return copied
+
+
+def save(model: Any, processor: Any, folder: Path) -> None:
+    model.to(torch.bfloat16).save_pretrained(folder)
+    processor.save_pretrained(folder)
 
 
 def main(folder: Path, system: str, question: str) -> None:
     torch.manual_seed(0)
     random.seed(0)
     np.random.seed(0)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # it is too small for more
     processor = make_processor([system, question, *(answer(thought(colour), colour) for colour in COLOURS)])
     model = make_model(processor.tokenizer).train()
-    for name, endless in (("brief", False), ("endless", True)):
-        said = train(model, partial(batch, processor, system, question, endless))
-        copy.deepcopy(model).to(torch.bfloat16).save_pretrained(folder / name)
-        processor.save_pretrained(folder / name)
-        print(f"{name}: {said}")
+    print("brief:", train(model, partial(batch, processor, system, question)))
+    save(copy.deepcopy(model), processor, folder / "brief")
+    print("endless:", train(model, partial(batch, processor, system, question, endless=True)))
+    save(without(model, processor.tokenizer, "</think>", "<|im_end|>"), processor, folder / "endless")
 
 
 if __name__ == "__main__":
