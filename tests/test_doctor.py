@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -252,7 +253,7 @@ def test_only_visible_cards_count(full: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_fixes_work_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    command = _fixes(_data(code=1), "masks")[0].split()
+    command = shlex.split(_fixes(_data(code=1), "masks")[0])
     assert command[:1] + command[2:] == ["bash", "--env", "sam3"] and Path(command[1]).is_file()
 
 
