@@ -113,7 +113,7 @@ PANEL = (  # rectangles on the walls and the ground
 
 LAYER = (
     "sprite",  # index in the bank; negative: nothing is drawn
-    "label",  # 1..13: an object of its own; 0: background; IGNORE: neither
+    "label",  # 1..LAYERS: an object of its own; 0: background; IGNORE: neither
     "xx",  # window x = xx * view x + xy * view y + x0
     "xy",
     "x0",
@@ -147,10 +147,11 @@ LAYER = (
     "foot_row",  # window y of the foot
 )
 
-LAYERS = 14
+LAYERS = 20
 PANELS = 8
 SURFACES = 3
-IGNORE = 15  # label of pixels that count neither as object nor as background
+IGNORE = 31  # label of pixels that count neither as object nor as background
+NEAR = 0.1  # nothing nearer is drawn
 FAR = 40.0  # depth of the sky, and the largest depth of a label
 
 _RECORDS = {"Sprite": SPRITE, "Scene": SCENE, "Surface": SURFACE, "Panel": PANEL, "Layer": LAYER}
@@ -165,4 +166,6 @@ def header() -> str:
     ]
     numbers = {"LAYERS": LAYERS, "PANELS": PANELS, "SURFACES": SURFACES, "IGNORE_LABEL": IGNORE}
     constants = [f"constexpr int {name} = {value};" for name, value in numbers.items()]
-    return "\n".join(["#pragma once", *constants, f"constexpr float FAR_DEPTH = {FAR}f;", *structs, ""])
+    return "\n".join(
+        ["#pragma once", *constants, f"constexpr float NEAR_DEPTH = {NEAR}f, FAR_DEPTH = {FAR}f;", *structs, ""]
+    )

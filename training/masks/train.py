@@ -106,7 +106,10 @@ def main() -> None:
         net = started_from(net, arguments.start_from)
     task = MaskTask(plan, device, os.cpu_count() or 1)
     bank = task.bank(0)
-    print(f"{len(bank.sprites)} sprites after {time.perf_counter() - started:.0f} s; {speed(task):.0f} scenes/s", flush=True)
+    print(
+        f"{len(bank.sprites)} sprites after {time.perf_counter() - started:.0f} s; {speed(task):.0f} scenes/s",
+        flush=True,
+    )
 
     minutes = min(arguments.minutes, 1.0) if arguments.smoke else arguments.minutes
     left = minutes - (time.perf_counter() - started) / 60

@@ -149,7 +149,7 @@ FN void photographed(Scene &s, Random &random) {
   Rgb haze = random.colour(0.9f);
   s.haze_r = haze.r, s.haze_g = haze.g, s.haze_b = haze.b;
   s.vignette = random.chance(0.3f) ? random.between(0, 1) : 0;
-  s.patches = random.chance(0.25f) ? random.between(0.1f, 0.7f) : 0;
+  s.patches = random.chance(0.18f) ? random.between(0.1f, 0.7f) : 0;
   s.patches_scale = random.log_between(1.5f, 6);
   s.blur = random.chance(0.5f) ? random.between(0.3f, 1.7f) : 0;
   s.noise = powf(random.between(0, 0.05f), 1.3f);
@@ -189,7 +189,7 @@ FN bool stood(Random &random, const Scene &scene, const Bank &bank, const Index 
   for (int attempt = 0; attempt < 24; attempt++) {
     float x = around + spread * random.between(-0.55f, 0.55f), y = random.between(fmaxf(horizon + 0.02f, -0.5f), 0.6f);
     float down = y / scene.focal, fall = down * scene.pitch_cos + scene.pitch_sin;
-    if (fall < 1 / FAR_DEPTH) continue;
+    if (fall < 1 / FAR_DEPTH || fall * size > 0.8f) continue;
     float seen = size * scene.focal * fall;
     if (seen < 0.05f || seen > 1.1f) continue;
     if (seen < 0.12f && random.chance(0.6f)) continue;
@@ -288,7 +288,7 @@ FN void strewn(Random &random, const Arranged &out, const Bank &bank, const Inde
     s.sprite = same >= 0 && random.chance(0.8f) ? same : picked(random, index, kind, random.between(0, 1.2f));
     if (s.sprite < 0) continue;
     const Sprite &first = bank.sprites[s.sprite];
-    float depth = 9 - 0.5f * k;
+    float depth = 3 + 0.5f * (LAYERS - k);
     float u = crowd ? x + 0.16f * random.normal() : random.between(-0.5f, 0.5f);
     float v = (crowd ? y + 0.13f * random.normal() : random.between(-0.5f, 0.5f)) + 0.5f * size * first.up_y;
     s.unit = size * depth / out.scene->focal / extent_of(first);
@@ -310,7 +310,7 @@ FN void strewn(Random &random, const Arranged &out, const Bank &bank, const Inde
 FN void furnished(Random &random, const Arranged &out, const Bank &bank, const Index &index, int side, int place) {
   Scene &scene = *out.scene;
   Recipe r = recipe(place);
-  int wanted = random.chance(0.15f) ? 1 + random.below(2) : 2 + random.below(9), count = 0;
+  int wanted = random.chance(0.15f) ? 1 + random.below(2) : 2 + random.below(13), count = 0;
   bool crowd = random.chance(0.2f);
   float around = crowd ? random.between(-0.3f, 0.3f) : 0, spread = crowd ? 0.35f : 1;
   float similar = random.chance(0.2f) ? random.between(0.2f, 0.75f) : 0;
@@ -334,7 +334,7 @@ FN void furnished(Random &random, const Arranged &out, const Bank &bank, const I
                  0.9f * random.normal(), random.chance(0.8f) ? random.between(0.1f, 0.8f) : 0,
                  random.chance(0.15f) ? random.between(0.05f, 0.5f) : 0, (float)random.below(4)};
   Drawer drawer = {out, bank, side};
-  float wall = 0.3f, corner = -5;
+  float wall = 0.3f, corner = 0.2f;
   int soft = random.chance(0.1f) ? count / 2 : 0;
   for (int k = 0; k < count; k++) {
     drawer.draw(random, roots[k], similar, roots[k].hung ? nullptr : &light, k < soft);

@@ -51,7 +51,7 @@ FN Rgb developed(const Scene &scene, const Picture &p, int i, int j) {
   Rgb c = blurred(p, i, j, scene.blur);
   if (scene.patches > 0) {
     float shade = fractal_noise(scene.patches_scale * x, scene.patches_scale * y, seed + 41, 3);
-    c = c * (1 - scene.patches * smooth(-0.1f, 0.25f, shade));
+    c = c * (1 - scene.patches * smooth(-0.25f, 0.45f, shade));
   }
   if (scene.haze > 0) {
     float far = 1 - expf(-scene.haze / fmaxf(p.inverse[i * p.side + j], 1 / FAR_DEPTH));

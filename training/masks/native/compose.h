@@ -208,7 +208,8 @@ FN Pixel composed(const Scene &scene, const Surface *surfaces, const Panel *pane
     Texel t = sampled(bank, sprite, (int)l.level, x, y);
     if (t.alpha <= 0) continue;
     float depth = l.depth - l.depth_per_z * t.z;
-    if (depth > front) continue;  // behind the wall of what holds it, or the arm of the chair
+    if (depth < NEAR_DEPTH) continue;  // beside or behind the camera
+    if (depth > front) continue;       // behind the wall of what holds it, or the arm of the chair
     Rgb colour = t.colour * Rgb{l.tint_r, l.tint_g, l.tint_b} * l.brightness;
     if (l.grain > 0) colour = colour * (1 + l.grain * fractal_noise(x * l.grain_frequency, y * l.grain_frequency, seed + 31 * k, 3));
     colour = mix(colour, mean * t.alpha, l.fade);
@@ -219,7 +220,8 @@ FN Pixel composed(const Scene &scene, const Surface *surfaces, const Panel *pane
     }
     if (t.alpha > 0.5f) {
       out.label = (int)l.label;
-      out.depth = front = depth;
+      front = depth;
+      out.depth = fminf(depth, FAR_DEPTH);
       out.ground = false;
     }
   }
