@@ -1,13 +1,15 @@
-"""Two layers -> a closed shell of surfels in the camera frame, at the photo's resolution.
+"""Layers of depth -> a closed shell of surfels in the camera frame, at the photo's resolution.
 
 Front points lie on the rays of their pixels, and so does everything down to the deepest front point: nothing of the
 shell can come before what the photo shows. Behind that the shell goes on along the object's own viewing direction,
 since the network was trained on parallel rays: sides of a box stay parallel instead of opening like a fan. Walls
-close the shell at the outline and wherever a layer jumps.
+close the shell at the outline and wherever a layer jumps. Where the net says that there is air between front and
+back, a pixel holds two stretches of solid instead of one, and the air gets its two surfaces and its walls.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,21 +29,31 @@ NEAREST_SHARE = 0.4  # no point comes nearer to the camera than this share of th
 OPAQUE = 0.97
 OUTLINE_ALPHA = 0.6  # discs reach a little over their centres, so the outline lies a little inside the mask's edge
 SOFT_ALPHA = (0.35, 0.95)  # the edge fades between these
+HOLLOW = 0.5  # probability from which on there is air between front and back
+LEAST_AIR = 0.03  # crop half-sides; nearer walls are one
 MAX_SPILL = 0.015  # share of the mask by which the back may show beyond it, through holes and bays
 
 
 @dataclass(frozen=True)
 class Shell:
-    """One layer pair sampled on a square grid over the crop, in the camera frame."""
+    """The layers sampled on a square grid over the crop, in the camera frame."""
 
     inside: np.ndarray  # (G, G) bool
     alpha: np.ndarray  # (G, G) 0..1
     rays: np.ndarray  # (G, G, 3) with z = 1
     front: np.ndarray  # (G, G) depth
     back: np.ndarray  # (G, G) depth, > front
+    air: np.ndarray | None  # (2, G, G) depths between which there is air, equal where there is none; None: nowhere
     axis: np.ndarray  # (3,) ray of the crop's centre, with z = 1
     turn: float  # depth at which the shell leaves the pixels' rays for `axis`
     pixel: float  # width of a sample over its depth
+
+    @property
+    def solids(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The stretches of solid of every sample, near one first: depths (G, G) where they begin and end."""
+        if self.air is None:
+            return [(self.front, self.back)]
+        return [(self.front, self.air[0]), (self.air[1], self.back)]
 
     def points(self, rays: np.ndarray, z: np.ndarray) -> np.ndarray:
         """(N, 3) points at depth z (N,) on the way that starts along rays (N, 3)."""
@@ -77,7 +89,10 @@ def build_surfels(
         back = _sample_shell(mask, crop, layers, K, depth, BACK_SIDE)
         parts.append(_layer(back, back.back, _resize(back_rgb, BACK_SIDE)))
     else:
+        back = front
         parts.append(_layer(front, front.back, back_rgb))
+    if back.air is not None:
+        parts += _air_layers(back, _resize(front_rgb, len(back.front)), _resize(back_rgb, len(back.front)))
     return join([part for part in parts if len(part)])
 
 
@@ -114,10 +129,26 @@ def _sample_shell(mask: np.ndarray, crop: Crop, layers: TwoLayers, K: np.ndarray
         rays=np.stack([x, y, np.ones_like(x)], axis=-1),
         front=z,
         back=back,
+        air=_air(layers, known, side, z, back, LEAST_AIR * depth * half / focal),
         axis=np.array([(crop.center_px[0] - K[0, 2]) / focal, (crop.center_px[1] - K[1, 2]) / focal, 1.0]),
         turn=_turn(z, back, inside),
         pixel=pixel / focal,
     )
+
+
+def _air(
+    layers: TwoLayers, known: np.ndarray, side: int, front: np.ndarray, back: np.ndarray, least: float
+) -> np.ndarray | None:
+    """(2, G, G) depths between which the air lies, the back twice where there is less than `least`; None: nowhere."""
+    if layers.cavity is None:
+        return None
+    hollow, near, far = (
+        _upsample(plane, known, side)
+        for plane in (layers.cavity.hollow, layers.cavity.near_share, layers.cavity.far_share)
+    )
+    begin, end = front + near * (back - front), back - far * (back - front)
+    there = (hollow > HOLLOW) & (end - begin > least)
+    return np.where(there, np.stack([begin, end]), back) if there.any() else None
 
 
 def _turn(front: np.ndarray, back: np.ndarray, inside: np.ndarray) -> float:
@@ -171,9 +202,11 @@ def _round_edges(relief: np.ndarray, thickness: np.ndarray, inside: np.ndarray) 
     return relief - drop, np.maximum(thickness - 2 * drop, 0.25 * step)
 
 
-def _layer(shell: Shell, z: np.ndarray, rgb: np.ndarray) -> Surfels:
-    """One surface of the shell, at depths z (G, G)."""
+def _layer(shell: Shell, z: np.ndarray, rgb: np.ndarray, where: np.ndarray | None = None) -> Surfels:
+    """One surface of the shell, at depths z (G, G), or the part of it `where` (G, G)."""
     keep = (shell.alpha > SOFT_ALPHA[0]) | shell.inside
+    if where is not None:
+        keep &= where
     step = shell.step(z)
     depth_x = _gentlest_difference(z, keep, 1, JUMP * step)[keep][:, None]
     depth_y = _gentlest_difference(z, keep, 0, JUMP * step)[keep][:, None]
@@ -187,6 +220,17 @@ def _layer(shell: Shell, z: np.ndarray, rgb: np.ndarray) -> Surfels:
         rgb=rgb[keep],
         opacity=np.where(shell.inside[keep], np.maximum(opacity, 0.3), opacity),
     )
+
+
+def _air_layers(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> list[Surfels]:
+    """The two surfaces of the air inside, coloured between front and back as the walls are."""
+    assert shell.air is not None
+    there = shell.air[1] > shell.air[0]
+    surfaces = []
+    for z in shell.air:
+        fade = _smoothstep((z - shell.front) / np.maximum(shell.back - shell.front, 1e-9), 0.0, 1.0)[..., None]
+        surfaces.append(_layer(shell, z, (1 - fade) * front_rgb + fade * back_rgb, there))
+    return surfaces
 
 
 def _gentlest_difference(z: np.ndarray, keep: np.ndarray, axis: int, limit: np.ndarray) -> np.ndarray:
@@ -204,16 +248,15 @@ def _gentlest_difference(z: np.ndarray, keep: np.ndarray, axis: int, limit: np.n
 
 
 def _jump_walls(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> list[Surfels]:
-    """Walls between neighbouring samples where the front or the back jumps, built on the sample that sticks out."""
-    inside, front, back = shell.inside, shell.front, shell.back
+    """Walls between neighbouring samples where one is solid and the other is not, built on the solid one."""
+    inside = shell.inside
     walls = []
     for row_step, column_step in ((0, 1), (0, -1), (1, 0), (-1, 0)):
         other = (-row_step, -column_step)
         pair = inside & np.roll(inside, other, (0, 1))
         step = np.array([column_step, row_step, 0.0]) * shell.pixel
-        front_wall = front, np.minimum(np.roll(front, other, (0, 1)), back)
-        back_wall = np.maximum(np.roll(back, other, (0, 1)), front), back
-        for start, end in (front_wall, back_wall):
+        beside = [(np.roll(a, other, (0, 1)), np.roll(b, other, (0, 1))) for a, b in shell.solids]
+        for start, end in [stretch for solid in shell.solids for stretch in _left_over(solid, beside)]:
             where = pair & (end - start > JUMP * shell.step(start))
             across = np.broadcast_to(np.abs(step[[1, 0, 2]]), (int(where.sum()), 3))
             walls.append(
@@ -223,13 +266,25 @@ def _jump_walls(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> li
                     across,
                     start[where],
                     end[where],
-                    (front[where], back[where]),
+                    (shell.front[where], shell.back[where]),
                     front_rgb[where],
                     back_rgb[where],
                     MAX_WALL_SURFELS // 8,
                 )
             )
     return walls
+
+
+def _left_over(
+    solid: tuple[np.ndarray, np.ndarray], beside: list[tuple[np.ndarray, np.ndarray]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What is left of the stretches `solid` when the neighbours' stretches, near one first, are taken away."""
+    start, end = solid
+    stretches = [(start, np.minimum(beside[0][0], end))]
+    stretches += [
+        (np.maximum(start, first[1]), np.minimum(second[0], end)) for first, second in itertools.pairwise(beside)
+    ]
+    return [*stretches, (np.maximum(beside[-1][1], start), end)]
 
 
 def _outline_wall(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> Surfels:
@@ -251,17 +306,21 @@ def _outline_wall(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> 
     offset = np.stack([at[:, 1] - column, at[:, 0] - row, np.zeros(len(at))], axis=1)
     along = np.stack([tangent[:, 1], tangent[:, 0], np.zeros(len(at))], axis=1)
     front, back = shell.front[row, column], shell.back[row, column]
-    return _wall(
-        shell,
-        shell.rays[row, column] + offset * shell.pixel,
-        along * shell.pixel,
-        front,
-        back,
-        (front, back),
-        front_rgb[row, column],
-        back_rgb[row, column],
-        MAX_WALL_SURFELS,
-    )
+    walls = [
+        _wall(
+            shell,
+            shell.rays[row, column] + offset * shell.pixel,
+            along * shell.pixel,
+            start[row, column],
+            end[row, column],
+            (front, back),
+            front_rgb[row, column],
+            back_rgb[row, column],
+            MAX_WALL_SURFELS,
+        )
+        for start, end in shell.solids
+    ]
+    return join(walls)
 
 
 def _wall(

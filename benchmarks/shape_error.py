@@ -1,0 +1,266 @@
+"""How far the embedded objects net is from true shapes: one object, one picture, parallel rays.
+
+    python benchmarks/shape_error.py [--count 120] [--further] [--weights shipped FILE ...] [--meshes FILE ...]
+
+Held-out procedural shapes are seen from where the net's training cameras stand, alone and in clean pictures. What comes
+out of the whole embedded pipeline short of placement (crop, net, shell of Gaussians) is compared with points spread
+evenly over the true surface, inside and back included:
+
+- Chamfer: mean distance to the nearest point of the other set, averaged over both directions;
+- F@3 %: harmonic mean of the shares of points that have one of the other set within 3 %;
+- thickness: mean absolute error of the way between first entry and last exit, over the seen pixels;
+- up: median angle between the direction against gravity and the net's answer, of nets that answer.
+
+All but F and up in % of the object's extent, the longest side of its box along the camera's axes; the offset in depth,
+which one picture cannot tell, is fitted first. `truth-2` and `truth-4` build the shell from the true first and last, or
+all four, depths: what no net can beat. --meshes takes triangle meshes (.obj, .stl), four views each (mesh_cases.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from machine import machine_line
+from measures import surface_samples
+from procedural.raycast import surface_points
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from sam3d_gs.embedded.inflate import inflate
+from sam3d_gs.embedded.layers import build_surfels
+from sam3d_gs.embedded.object_net import (
+    MIN_THICKNESS,
+    Cavity,
+    Crop,
+    TwoLayers,
+    crop_object,
+    load_object_net,
+    predict,
+    shipped_weights,
+)
+from sam3d_gs.embedded.surfels import to_gaussians
+from training.objects.draw import Draw
+from training.objects.layout import VIEW
+from training.objects.samples import SampleOptions, make_batch
+from training.objects.shapes import pack, shape_of
+
+FIRST_SEED = 20_000_000  # shapes of the evaluation set; no training draws from here
+PICTURE_PX = 320
+DISTANCE = 200.0  # of the camera, in half sides of the picture: rays are as good as parallel
+POINTS = 30_000
+COARSE_POINTS = 3000  # enough to find the offset in depth
+TRUTH_PX = 224
+F_THRESHOLD = 0.03
+
+
+@dataclass(frozen=True)
+class Case:
+    """One object in one picture. Lengths in half sides of the picture, x right, y down, z away from the viewer."""
+
+    rgb: np.ndarray  # (S, S, 3) uint8
+    mask: np.ndarray  # (S, S) bool
+    layers: np.ndarray  # (4, S, S) depths towards the viewer, 0 outside the mask
+    hollow: np.ndarray  # (S, S) bool
+    surface: np.ndarray  # (N, 3) points of the true surface
+    up: np.ndarray  # (3,) against gravity, x right, y up, z towards the viewer
+
+
+@dataclass
+class Scores:
+    chamfer: list[float] = field(default_factory=list)
+    f_score: list[float] = field(default_factory=list)
+    thickness: list[float] = field(default_factory=list)
+    up_deg: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)  # of crop and net
+
+
+def procedural_cases(count: int, further: bool, first: int = FIRST_SEED) -> Iterator[Case]:
+    """Shapes of the evaluation set's families, or with `further` also of those that version 1 never saw."""
+    for seed in range(first, first + count):
+        shape, tumbles = shape_of(seed, further)
+        batch = make_batch(
+            Draw(torch.Generator().manual_seed(seed)), pack([shape], [tumbles]), SampleOptions(PICTURE_PX, plain=True)
+        )
+        if not batch.usable[0]:
+            continue
+        deformation = [shape.bump_height, shape.bump_frequency, shape.twist_per_unit, shape.taper_per_unit]
+        points = surface_points(shape.primitives, np.array(deformation), np.zeros(3), 2.4, POINTS, seed)
+        view = batch.views[0].numpy().astype(np.float64)
+        turn, half = view[:9].reshape(3, 3), view[VIEW["HALF"]]
+        centre = np.array([view[VIEW["CENTRE"]], view[VIEW["CENTRE"] + 1], float(batch.centre_depth[0])])
+        surface = (points @ turn.T - centre) / half * [1, -1, -1]
+        yield Case(
+            (batch.image[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8),
+            batch.mask[0, 0].numpy() > 0.5,
+            batch.layers[0].numpy(),
+            batch.hollow[0, 0].numpy() > 0.5,
+            surface,
+            batch.up[0].numpy(),
+        )
+
+
+def true_layers(case: Case, crop: Crop, count: int) -> TwoLayers:
+    """What a perfect net of two or four layers would answer."""
+    row, column = _photo_pixels(case, crop)
+    zoom = PICTURE_PX / 2 / crop.half_px  # crop half-sides per picture half-side
+    first, exit_, entry, last = (plane[row, column].astype(np.float32) * zoom for plane in case.layers)
+    thickness = np.maximum(first - last, MIN_THICKNESS)
+    cavity = None
+    if count == 4:
+        hollow = case.hollow[row, column].astype(np.float32)
+        cavity = Cavity(hollow, (first - exit_) / thickness, (entry - last) / thickness)
+    grey = np.full((*first.shape, 3), 0.5, np.float32)
+    return TwoLayers(first, thickness, grey, np.ones_like(first), cavity)
+
+
+def _photo_pixels(case: Case, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns (R, R) of the object's picture pixels nearest to the crop's pixels."""
+    from scipy.ndimage import distance_transform_edt
+
+    side = len(crop.coverage)
+    offset = ((np.arange(side) + 0.5) / side * 2 - 1) * crop.half_px
+    at = [np.clip((center + offset).astype(int), 0, PICTURE_PX - 1) for center in crop.center_px]
+    nearest = distance_transform_edt(~case.mask, return_distances=False, return_indices=True)
+    row, column = np.meshgrid(at[1], at[0], indexing="ij")
+    return nearest[0][row, column], nearest[1][row, column]
+
+
+def made_points(case: Case, crop: Crop, layers: TwoLayers, count: int = POINTS) -> np.ndarray:
+    """(count, 3) points of the shell of Gaussians, in the frame of the case but for an offset in depth."""
+    focal = DISTANCE * PICTURE_PX / 2
+    K = np.array([[focal, 0, PICTURE_PX / 2], [0, focal, PICTURE_PX / 2], [0, 0, 1.0]])
+    surfels = build_surfels(case.rgb, case.mask, crop, layers, K, DISTANCE, seed=0)
+    return surface_samples(to_gaussians(surfels, np.eye(3), np.array([0, 0, DISTANCE]), 1.0), count)
+
+
+def compare(made: np.ndarray, true: np.ndarray) -> tuple[float, float]:
+    """Chamfer distance and F-score, both in %, after the best offset in depth (golden section)."""
+    from scipy.spatial import cKDTree
+
+    extent = float(np.ptp(true, axis=0).max())
+    few_made, few_true = made[:COARSE_POINTS], true[:: -(-len(true) // COARSE_POINTS)]
+    tree = cKDTree(few_true)
+
+    def coarse(offset: float) -> float:
+        moved = few_made + np.array((0, 0, offset))
+        return float(tree.query(moved)[0].mean() + cKDTree(moved).query(few_true)[0].mean())
+
+    middle = float(np.mean(few_true[:, 2]) - np.mean(few_made[:, 2]))
+    offset = _least(coarse, middle - 0.3 * extent, middle + 0.3 * extent, 0.002 * extent)
+    moved = made + np.array((0, 0, offset))
+    forth, back = cKDTree(true).query(moved)[0] / extent, cKDTree(moved).query(true)[0] / extent
+    precision, recall = (forth < F_THRESHOLD).mean(), (back < F_THRESHOLD).mean()
+    f_score = 2 * precision * recall / max(precision + recall, 1e-9)
+    return 50 * float(forth.mean() + back.mean()), 100 * float(f_score)
+
+
+def _least(value: Callable[[float], float], low: float, high: float, tolerance: float) -> float:
+    ratio = (np.sqrt(5) - 1) / 2
+    a, b = high - ratio * (high - low), low + ratio * (high - low)
+    at_a, at_b = value(a), value(b)
+    while high - low > tolerance:
+        if at_a < at_b:
+            high, b, at_b = b, a, at_a
+            a = high - ratio * (high - low)
+            at_a = value(a)
+        else:
+            low, a, at_a = a, b, at_b
+            b = low + ratio * (high - low)
+            at_b = value(b)
+    return float((low + high) / 2)
+
+
+def thickness_percent(case: Case, crop: Crop, layers: TwoLayers) -> float:
+    side = len(crop.coverage)
+    row, column = np.nonzero(case.mask)
+    at = [
+        np.clip(((pixel + 0.5 - center) / crop.half_px + 1) / 2 * side, 0, side - 1).astype(int)
+        for pixel, center in ((row, crop.center_px[1]), (column, crop.center_px[0]))
+    ]
+    made = layers.thickness[at[0], at[1]] * crop.half_px / (PICTURE_PX / 2)
+    true = (case.layers[0] - case.layers[3])[row, column]
+    return 100 * float(np.abs(made - true).mean()) / float(np.ptp(case.surface, axis=0).max())
+
+
+def engine(name: str) -> Callable[[Case], tuple[Crop, TwoLayers]]:
+    """What answers to a case: "inflation", "truth-2", "truth-4", "shipped" or a file of weights."""
+    if name == "inflation":
+        return lambda case: _with(crop_object(case.rgb, case.mask), inflate)
+    if name.startswith("truth-"):
+        count = int(name.removeprefix("truth-"))
+        return lambda case: _with(
+            crop_object(case.rgb, case.mask, TRUTH_PX), lambda crop: true_layers(case, crop, count)
+        )
+    net = load_object_net(shipped_weights() if name == "shipped" else Path(name))
+    return lambda case: _with(
+        crop_object(case.rgb, case.mask, net.config.side_px), lambda crop: predict(net, [crop])[0]
+    )
+
+
+def _with(crop: Crop, answer: Callable[[Crop], TwoLayers]) -> tuple[Crop, TwoLayers]:
+    return crop, answer(crop)
+
+
+def score(cases: Sequence[Case], name: str) -> Scores:
+    scores, answer = Scores(), engine(name)
+    for case in cases:
+        started = time.perf_counter()
+        crop, layers = answer(case)
+        scores.seconds.append(time.perf_counter() - started)
+        chamfer, f_score = compare(made_points(case, crop, layers), case.surface)
+        scores.chamfer.append(chamfer)
+        scores.f_score.append(f_score)
+        scores.thickness.append(thickness_percent(case, crop, layers))
+        if layers.up is not None:
+            cosine = layers.up @ case.up / np.linalg.norm(layers.up)
+            scores.up_deg.append(float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
+    return scores
+
+
+def print_table(title: str, rows: dict[str, Scores]) -> None:
+    print(f"\n{title}\n\n| | Chamfer % mean (median) | F@3 % | thickness error % | up ° median | s |")
+    print("|---" * 6 + "|")
+    for name, s in rows.items():
+        up = f"{np.median(s.up_deg):.1f}" if s.up_deg else "–"
+        cells = (
+            f"{np.mean(s.chamfer):.2f} ({np.median(s.chamfer):.2f})",
+            f"{np.mean(s.f_score):.1f}",
+            f"{np.mean(s.thickness):.2f}",
+            up,
+            f"{np.median(s.seconds):.2f}",
+        )
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=120, help="procedural shapes")
+    parser.add_argument("--further", action="store_true", help="also of the families that version 1 never saw")
+    parser.add_argument("--weights", nargs="+", default=["inflation", "shipped", "truth-2", "truth-4"])
+    parser.add_argument("--meshes", type=Path, nargs="+", default=[], help="also triangle meshes, .obj or .stl")
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    print(machine_line())
+    if options.count:
+        cases = list(procedural_cases(options.count, options.further))
+        title = f"{len(cases)} held-out procedural shapes"
+        print_table(title, {name: score(cases, name) for name in options.weights})
+    if options.meshes:
+        from mesh_cases import mesh_cases
+
+        cases = list(mesh_cases(options.meshes, PICTURE_PX, POINTS))
+        print_table(
+            f"{len(cases)} views of {len(options.meshes)} meshes",
+            {name: score(cases, name) for name in options.weights},
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Turn a run's averaged weights into a file that the package loads.
+
+    python -m training.objects.export RUN OUT.safetensors
+
+Half precision, with the net's configuration inside. Put it where `sam3d_gs.embedded` keeps its weights once
+`benchmarks/shape_error.py` and `benchmarks/embedded.py` say that it is better, and bring OBJECTS_CARD.md up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from sam3d_gs.embedded.object_net import ObjectNet, ObjectNetConfig, save_object_net
+from sam3d_gs.errors import BadInputError
+from training.checkpoint import load
+
+
+def export(run: Path, out: Path, config: ObjectNetConfig) -> Path:
+    """Write the newest checkpoint's moving average. Raises BadInputError when there is none."""
+    state = load(run)
+    if state is None:
+        raise BadInputError(f"{run} holds no checkpoint. Train first, or name the folder given to the training.")
+    with torch.device("meta"):
+        net = ObjectNet(config)
+    net.load_state_dict(state.average, strict=True, assign=True)
+    save_object_net(net, out)
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder given to the training")
+    parser.add_argument("out", type=Path, help=".safetensors file to write")
+    options = parser.parse_args()
+    setting = json.loads((options.run / "run.json").read_text())
+    out = export(options.run, options.out, ObjectNetConfig.from_json(setting["net"]))
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
