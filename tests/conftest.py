@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 
@@ -15,7 +16,11 @@ from sam3d_gs.workspace import Workspace
 
 
 def pytest_configure() -> None:
-    """Programs that the tests start and interrupt must not inherit a Ctrl-C that is ignored, as in a background job."""
+    """Before anything loads OpenMP or starts a program."""
+    # Rendering leaves torch with as many threads as numba has. On busy cores, those of OpenMP that wait for work in a
+    # loop keep others from theirs: the same tests then take many times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Programs that the tests start and interrupt must not inherit a Ctrl-C that is ignored, as in a background job.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -112,7 +112,7 @@ class Place:
             capture_output=True,
             text=True,
             encoding="utf-8",
-            timeout=30,
+            timeout=90,
             check=False,
         )
 
