@@ -51,7 +51,9 @@ def build(device: torch.device, architecture: str | None = None) -> Path:
         flags = ["-O3", "--use_fast_math", f"-arch={architecture}", "-Xcompiler", "-fPIC"]
     else:
         compiler = "g++"
-        flags = ["-O3", "-ffast-math", "-fno-finite-math-only", "-march=native", "-fopenmp", "-fPIC", "-x", "c++"]
+        # Not -ffast-math: a library linked with it makes the whole process flush tiny numbers to zero.
+        quick = ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-freciprocal-math"]
+        flags = ["-O3", *quick, "-march=native", "-fopenmp", "-fPIC", "-x", "c++"]
     text = header()
     key = hashlib.sha256(" ".join([text, SOURCE.read_text(), compiler, *flags]).encode()).hexdigest()[:12]
     library = BUILD / f"raycast-{device.type}-{key}.so"
