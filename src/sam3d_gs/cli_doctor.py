@@ -140,7 +140,7 @@ def _print(diagnosis: Diagnosis) -> None:
     if diagnosis.ready:
         rows.append((f"profile {diagnosis.facts.profile}", "can run here"))
     else:
-        rows.append(("to mend", "each -> from top to bottom; hf and sam3d-gs are in every environment, once activated"))
+        rows.append(("to mend", "each -> from top to bottom; hf and sam3d-gs come with the environments of the stages"))
         instead = "" if diagnosis.facts.profile == "embedded" else "; --profile embedded needs none of this"
         rows.append((f"profile {diagnosis.facts.profile}", f"cannot run here{instead}"))
     _table(rows)
