@@ -1,7 +1,7 @@
 """Where transformers' SAM 3 computes other than Meta's code, for which the weights were trained: as Meta's code does.
 
-Found by comparing the two at the same weights in float64 (benchmarks/sam3_parity.py), where they agree to 1e-13 with
-these three changes. Line and class names are of transformers 5.23.
+With these three changes the two agree at the same weights to what rounding leaves (benchmarks/sam3_parity.py). Class
+names are of transformers 5.23.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-# Meta's photo encoder names this value; Sam3ViTConfig, and the release's config.json with it, say 1e-6. Small as it is,
-# masks of random weights move by 7e-4 of the largest logit.
+# Meta's photo encoder names this value (sam3/model/vitdet.py). Sam3ViTConfig has 1e-6, and so has the config.json of
+# the release, which was written from it. Small as it is, masks of random weights move by 7e-4 of the largest logit.
 _NORM_EPSILON = 1e-5
 
 
