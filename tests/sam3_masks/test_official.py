@@ -58,7 +58,11 @@ class Model(torch.nn.Module):
         self.backbone = Backbone()
         twice = SimpleNamespace(conv_s0=lambda level: level + 1, conv_s1=lambda level: level + 1)
         self.inst_interactive_predictor = (
-            SimpleNamespace(model=SimpleNamespace(sam_mask_decoder=twice)) if clicks else None
+            SimpleNamespace(
+                model=SimpleNamespace(sam_mask_decoder=twice), _transforms=SimpleNamespace(max_hole_area=256.0)
+            )
+            if clicks
+            else None
         )
         self.scale = torch.nn.Parameter(torch.zeros(1))
         # as upstream: built with "cuda" named, whatever device is meant
@@ -84,6 +88,7 @@ class Model(torch.nn.Module):
         levels = state["backbone_out"]["sam2_backbone_out"]["backbone_fpn"]
         assert [float(level.mean()) for level in levels] == [1, 1, 0]  # as set_image prepares them, once
         assert multimask_output == ("point_coords" in asked)
+        assert self.inst_interactive_predictor._transforms.max_hole_area == 0  # else it wants scikit-image, or warns
         logits = np.full((3 if multimask_output else 1, 16, 16), -5.0, np.float32)
         x, y = (asked["box"][:2] if "box" in asked else asked["point_coords"][0]) / 4
         logits[-1, int(y) : int(y) + 4, int(x) : int(x) + 4] = 5

@@ -142,6 +142,8 @@ def built(weights: Path | None, device: torch.device, clicks: bool) -> Any:
         )
     if weights is not None:
         _load(model, weights)
+    if clicks:  # its masks at the photo's size, with small holes filled by packages of their own, are not used here
+        model.inst_interactive_predictor._transforms.max_hole_area = 0
     return model.eval().to(device)
 
 
