@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sam3d_gs.embedded.mask_net import WEIGHTS
 from sam3d_gs.embedded.outline import outlined
 from sam3d_gs.embedded.regions import MOST_PROPOSALS, propose
 from sam3d_gs.embedded.selection import select
@@ -63,21 +64,22 @@ def best_ious(real: Sequence[np.ndarray], proposed: Sequence[np.ndarray]) -> np.
     return best
 
 
-def recall_on_photos(folder: Path, baseline: bool = False) -> list[Row]:
-    """Table rows: all proposals, the kept set, and with `baseline` a classical method under the same limit."""
+def recall_on_photos(folder: Path, baseline: bool = False, weights: Path = WEIGHTS) -> list[Row]:
+    """Table rows: all proposals, the best ten, the kept set, and with `baseline` a classical method."""
     photos = labelled_photos(folder)
     engines: dict[str, Callable[[np.ndarray], list[np.ndarray]]] = {
-        f"proposals (<= {MOST_PROPOSALS})": lambda rgb: [p.mask for p in propose(rgb)],
-        "kept objects": kept_objects,
+        f"proposals (<= {MOST_PROPOSALS})": lambda rgb: [p.mask for p in propose(rgb, weights=weights)],
+        "the best 10 of them": lambda rgb: [p.mask for p in propose(rgb, weights=weights)[:10]],
+        "kept objects": lambda rgb: kept_objects(rgb, weights),
     }
     if baseline:
         engines[f"felzenszwalb (<= {MOST_PROPOSALS})"] = felzenszwalb_proposals
     return [_measured(name, engine, photos) for name, engine in engines.items()]
 
 
-def kept_objects(rgb: np.ndarray) -> list[np.ndarray]:
+def kept_objects(rgb: np.ndarray, weights: Path = WEIGHTS) -> list[np.ndarray]:
     """The masks the engine gives for every object it describes."""
-    return outlined(rgb, [c.mask for c in select(propose(rgb), rgb) if c.dropped is None])
+    return outlined(rgb, [c.mask for c in select(propose(rgb, weights=weights), rgb) if c.dropped is None])
 
 
 def _measured(
@@ -142,8 +144,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="folder of photos with real masks")
     parser.add_argument("--baseline", action="store_true", help="also measure a classical method")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="another weights file of the mask net")
     arguments = parser.parse_args()
-    rows = recall_on_photos(arguments.photos, arguments.baseline)
+    rows = recall_on_photos(arguments.photos, arguments.baseline, arguments.weights)
     print(f"{rows[0].photos} photos, {rows[0].masks} real masks above {SMALLEST_SHARE:.1%} of the photo\n")
     print("| engine | recall at IoU .5 | at .75 | mean best IoU | s per photo (median) |")
     print("|---|---|---|---|---|")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from sam3d_gs.embedded.edges import Guide, refined
-from sam3d_gs.embedded.mask_net import load_mask_net
+from sam3d_gs.embedded.mask_net import WEIGHTS, load_mask_net
 from sam3d_gs.embedded.plain_shapes import plain_shapes
 from sam3d_gs.embedded.superpixels import Tree, region_tree, superpixels
 from sam3d_gs.types import Photo
@@ -29,12 +30,12 @@ class Proposal:
     score: float  # 0..1, comparable within one photo
 
 
-def propose(rgb: np.ndarray, limit: int = MOST_PROPOSALS) -> list[Proposal]:
+def propose(rgb: np.ndarray, limit: int = MOST_PROPOSALS, weights: Path = WEIGHTS) -> list[Proposal]:
     """At most `limit` proposals for the photo `rgb`, (H, W, 3) uint8, best first; none for an empty picture."""
     if min(rgb.shape[:2]) < 2 or int(np.ptp(rgb)) <= _FLAT_RANGE:
         return []
     small, labels = superpixels(rgb)
-    tree = region_tree(load_mask_net(), rgb, labels)
+    tree = region_tree(load_mask_net(weights), rgb, labels)
     scores = region_scores(tree)
     coarse = [(tree.members[region][labels], float(scores[region])) for region in best_regions(tree, scores, limit)]
     coarse = sorted(coarse + _overlooked(plain_shapes(small), coarse), key=lambda entry: -entry[1])[:limit]
