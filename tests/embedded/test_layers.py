@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from sam3d_gs.embedded.inflate import inflate
-from sam3d_gs.embedded.layers import build_surfels
-from sam3d_gs.embedded.object_net import Crop, TwoLayers, crop_object
+from sam3d_gs.embedded.layers import _left_over, build_surfels
+from sam3d_gs.embedded.object_net import Cavity, Crop, TwoLayers, crop_object
 from sam3d_gs.embedded.surfels import Surfels, matrices_to_quats, to_gaussians
 from sam3d_gs.gaussians.render import Camera, render_numba
 from sam3d_gs.photo import intrinsics
@@ -72,6 +74,65 @@ def test_is_closed_from_every_side(kind: str, yaw_deg: float) -> None:
     assert alpha[solid].min() > 0.8
     parts, count = label(~seen)
     assert all((parts == i).sum() > 100 for i in range(1, count + 1))  # the ring's own hole is larger
+
+
+def test_what_is_left_of_a_solid_is_what_its_neighbour_lacks() -> None:
+    """Interval arithmetic, checked by counting points: stretches (a0, a1) minus (b0, b1) and (c0, c1)."""
+    rng = np.random.default_rng(0)
+    solid, near, far = (
+        np.sort(rng.uniform(0, 10, (2, 200)), axis=0),
+        *np.sort(rng.uniform(0, 10, (4, 200)), 0).reshape(2, 2, 200),
+    )
+    at = np.linspace(0, 10, 2001)[:, None]
+
+    def inside(stretch: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        return (at > stretch[0]) & (at < stretch[1])
+
+    for beside in ([(near[0], near[1])], [(near[0], near[1]), (far[0], far[1])]):
+        left = np.sum([inside(stretch) for stretch in _left_over((solid[0], solid[1]), beside)], axis=0)
+        taken = np.any([inside(stretch) for stretch in beside], axis=0)
+        wrong = left != (inside((solid[0], solid[1])) & ~taken)
+        assert wrong.mean() < 0.005  # points on a boundary
+
+
+def test_air_inside_has_two_surfaces_and_walls() -> None:
+    """A box of thickness 0.9 that is open at the top: air between 0.2 and 0.7 of the way, but for the lowest rows."""
+    rgb, mask, crop, layers = scene("box")
+    air = np.zeros(layers.front.shape, np.float32)
+    air[20:110] = 1
+    share = np.full_like(air, 0.2 / 0.9)
+    hollow = replace(layers, cavity=Cavity(air, share, share))
+    K = intrinsics(*SIZE, None, 55.0)
+    solid, cup = (build_surfels(rgb, mask, crop, given, K, depth=3.0, seed=0) for given in (layers, hollow))
+    unit = 3.0 * crop.half_px / K[0, 0]  # scene units of a crop half-side
+    front = float(np.median(solid.points[: len(solid.points) // 3, 2]))
+
+    def at_depth(surfels: Surfels, low: float, high: float) -> np.ndarray:
+        """Points between two depths behind the front, in units."""
+        behind = (surfels.points[:, 2] - front) / unit
+        return np.asarray(surfels.points[(behind > low) & (behind < high)])
+
+    for depth in (0.2, 0.7):
+        counts = [len(at_depth(surfels, depth - 0.03, depth + 0.03)) for surfels in (solid, cup)]
+        assert counts[1] > counts[0] + 2000
+    # The air ends at row 110 of the crop, 0.375 below its middle, well above the box's lower side at 0.66.
+    left, right = (np.quantile(solid.points[:, 0], share) for share in (0.1, 0.9))
+
+    def floor(surfels: Surfels) -> int:
+        x, y, _ = at_depth(surfels, 0.3, 0.6).T
+        return int(((x > left) & (x < right) & (np.abs(y / unit - 0.375) < 0.08)).sum())
+
+    assert floor(solid) == 0
+    assert floor(cup) > 300
+
+
+def test_a_cavity_where_there_is_no_air_changes_nothing() -> None:
+    rgb, mask, crop, layers = scene("ring")
+    nothing = np.zeros(layers.front.shape, np.float32)
+    K = intrinsics(*SIZE, None, 55.0)
+    plain = build_surfels(rgb, mask, crop, layers, K, depth=3.0, seed=0)
+    same = build_surfels(rgb, mask, crop, replace(layers, cavity=Cavity(nothing, nothing, nothing)), K, 3.0, seed=0)
+    np.testing.assert_array_equal(plain.points, same.points)
 
 
 def test_no_background_bleeds_in() -> None:

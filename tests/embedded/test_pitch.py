@@ -106,3 +106,19 @@ def test_a_plate_tells_the_pitch(center_row: int) -> None:
     assert ellipse is not None and (ellipse & masks[1]).sum() == masks[1].sum()
     assert plate_ellipse(1, masks) is None
     assert plate_ellipse(0, masks[:1]) is None  # a lone ellipse may be an egg
+
+
+@pytest.mark.parametrize("center_row", [60, 120, 180])
+def test_a_network_that_says_up_is_believed(center_row: int) -> None:
+    """Its answer holds along the ray of the crop's middle; the surer object counts more."""
+    mask = square_mask(center_row, 30)
+    crop = crop_of(mask)
+    below = view_below_deg(crop, K)
+
+    def saying(pitch_deg: float, sureness: float) -> TwoLayers:
+        elevation = np.radians(pitch_deg + below)
+        return replace(inflate(crop), up=sureness * np.array([0.0, np.cos(elevation), np.sin(elevation)]))
+
+    assert estimate_pitch_deg([crop], [saying(25.0, 3.0)], [mask], K) == pytest.approx(25, abs=1e-6)
+    both = estimate_pitch_deg([crop, crop], [saying(20.0, 9.0), saying(40.0, 1.0)], [mask] * 2, K)
+    assert 20 < both < 25

@@ -43,6 +43,9 @@ def estimate_pitch_deg(
         return float(np.clip(np.average(plates[:, 0], weights=plates[:, 1]), *PITCH_RANGE_DEG))
     if layers is None:
         return USUAL_PITCH_DEG
+    said = _said_pitch_deg(crops, layers, K)
+    if said is not None:
+        return float(np.clip(said, *PITCH_RANGE_DEG))
     candidates = np.arange(PITCH_RANGE_DEG[0], PITCH_RANGE_DEG[1] + 0.5, 1.0)
     support, weights = np.zeros(len(candidates)), []
     for crop, layer in zip(crops, layers, strict=True):
@@ -54,6 +57,23 @@ def estimate_pitch_deg(
     prior = -0.5 * ((candidates - USUAL_PITCH_DEG) / USUAL_PITCH_SPREAD_DEG) ** 2
     evidence = OBJECT_EVIDENCE * len(weights) * support / max(sum(weights), 1e-9)
     return float(candidates[np.argmax(evidence + prior)])
+
+
+def _said_pitch_deg(crops: Sequence[Crop], layers: Sequence[TwoLayers], K: np.ndarray) -> float | None:
+    """The pitch by a network that tells the direction against gravity; None when it does not.
+
+    The sum of its vectors is the best estimate, for their lengths are concentrations of von Mises-Fisher
+    distributions. Each is first turned from its own viewing direction to the camera's axis.
+    """
+    turned = []
+    for crop, layer in zip(crops, layers, strict=True):
+        if layer.up is None:
+            return None
+        below = math.radians(view_below_deg(crop, K))
+        _, y, z = layer.up
+        turned.append((y * math.cos(below) + z * math.sin(below), z * math.cos(below) - y * math.sin(below)))
+    y, z = np.sum(turned, axis=0)
+    return math.degrees(math.atan2(z, y))
 
 
 def _log_likelihood(slope_x: np.ndarray, slope_y: np.ndarray, elevations_deg: np.ndarray) -> np.ndarray:

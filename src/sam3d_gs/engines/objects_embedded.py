@@ -16,6 +16,7 @@ from sam3d_gs.embedded.complete import complete_plate, keep_hidden, without_spec
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels, relative_depth
 from sam3d_gs.embedded.object_net import (
+    CROP_PX,
     Crop,
     ObjectNet,
     TwoLayers,
@@ -98,7 +99,8 @@ class EmbeddedObjects:
 
     def _drafts(self, photo: Photo, items: Sequence[InstanceMask], masks: Sequence[np.ndarray]) -> list[_Draft]:
         pictures = [complete_plate(photo.rgb, i, masks) for i in range(len(items))]
-        crops = [crop_object(rgb, mask) for rgb, mask in pictures]
+        side_px = self._net.config.side_px if self._net else CROP_PX
+        crops = [crop_object(rgb, mask, side_px) for rgb, mask in pictures]
         layers = predict(self._net, crops) if self._net else [inflate(crop) for crop in crops]
         return [
             _Draft(item, rgb, mask, crop, layer)
