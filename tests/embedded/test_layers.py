@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from sam3d_gs.embedded.inflate import inflate
-from sam3d_gs.embedded.layers import _left_over, build_surfels
+from sam3d_gs.embedded.layers import build_surfels
 from sam3d_gs.embedded.object_net import Cavity, Crop, TwoLayers, crop_object
 from sam3d_gs.embedded.surfels import Surfels, matrices_to_quats, to_gaussians
+from sam3d_gs.embedded.walls import left_over
 from sam3d_gs.gaussians.render import Camera, render_numba
 from sam3d_gs.photo import intrinsics
 from sam3d_gs.types import Gaussians
@@ -89,7 +90,7 @@ def test_what_is_left_of_a_solid_is_what_its_neighbour_lacks() -> None:
         return (at > stretch[0]) & (at < stretch[1])
 
     for beside in ([(near[0], near[1])], [(near[0], near[1]), (far[0], far[1])]):
-        left = np.sum([inside(stretch) for stretch in _left_over((solid[0], solid[1]), beside)], axis=0)
+        left = np.sum([inside(stretch) for stretch in left_over((solid[0], solid[1]), beside)], axis=0)
         taken = np.any([inside(stretch) for stretch in beside], axis=0)
         wrong = left != (inside((solid[0], solid[1])) & ~taken)
         assert wrong.mean() < 0.005  # points on a boundary

@@ -9,64 +9,24 @@ back, a pixel holds two stretches of solid instead of one, and the air gets its 
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
-
 import numpy as np
 
 from sam3d_gs.embedded.appearance import back_colours, front_colours, soft_alpha
 from sam3d_gs.embedded.object_net import CROP_MARGIN, Crop, TwoLayers
+from sam3d_gs.embedded.shell import JUMP, OPAQUE, Shell, smoothstep
 from sam3d_gs.embedded.surfels import Surfels, join
+from sam3d_gs.embedded.walls import jump_walls, outline_wall
 
 FRONT_SIDE = round(320 * CROP_MARGIN)  # samples along the crop: 320 along the object
 BACK_SIDE = 140  # 130 along the object: the predicted back holds no finer detail
 LEAST_SIDE = 64  # a tiny object is sampled finer than its pixels, for a smooth outline
-JUMP = 2.5  # steeper than this many steps between neighbours is an edge, not a slope
 FILLET = 0.05  # largest rounding of an edge, as a share of the crop's side
-MAX_WALL_SURFELS = 16_000
 THICKNESS_PER_WIDTH = 1.5  # no object is thicker than this many of its widest inner circle
 NEAREST_SHARE = 0.4  # no point comes nearer to the camera than this share of the object's depth
-OPAQUE = 0.97
-OUTLINE_ALPHA = 0.6  # discs reach a little over their centres, so the outline lies a little inside the mask's edge
 SOFT_ALPHA = (0.35, 0.95)  # the edge fades between these
 HOLLOW = 0.5  # probability from which on there is air between front and back
 LEAST_AIR = 0.03  # crop half-sides; nearer walls are one
 MAX_SPILL = 0.015  # share of the mask by which the back may show beyond it, through holes and bays
-
-
-@dataclass(frozen=True)
-class Shell:
-    """The layers sampled on a square grid over the crop, in the camera frame."""
-
-    inside: np.ndarray  # (G, G) bool
-    alpha: np.ndarray  # (G, G) 0..1
-    rays: np.ndarray  # (G, G, 3) with z = 1
-    front: np.ndarray  # (G, G) depth
-    back: np.ndarray  # (G, G) depth, > front
-    air: np.ndarray | None  # (2, G, G) depths between which there is air, equal where there is none; None: nowhere
-    axis: np.ndarray  # (3,) ray of the crop's centre, with z = 1
-    turn: float  # depth at which the shell leaves the pixels' rays for `axis`
-    pixel: float  # width of a sample over its depth
-
-    @property
-    def solids(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The stretches of solid of every sample, near one first: depths (G, G) where they begin and end."""
-        if self.air is None:
-            return [(self.front, self.back)]
-        return [(self.front, self.air[0]), (self.air[1], self.back)]
-
-    def points(self, rays: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """(N, 3) points at depth z (N,) on the way that starts along rays (N, 3)."""
-        on_ray = np.minimum(z, self.turn)[:, None]
-        return np.asarray(rays * on_ray + self.axis * (z[:, None] - on_ray))
-
-    def step(self, z: np.ndarray) -> np.ndarray:
-        """Distance between neighbouring samples at depth z."""
-        return np.asarray(self.pixel * np.minimum(z, self.turn))
-
-    def way(self, rays: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """(N, 3) direction of the way at depth z, with z = 1."""
-        return np.where((z < self.turn)[:, None], rays, self.axis)
 
 
 def build_surfels(
@@ -82,8 +42,8 @@ def build_surfels(
     back_rgb = back_colours(layers, crop, front_rgb, front.inside, seed)
     parts = [
         _layer(front, front.front, front_rgb),
-        *_jump_walls(front, front_rgb, back_rgb),
-        _outline_wall(front, front_rgb, back_rgb),
+        *jump_walls(front, front_rgb, back_rgb),
+        outline_wall(front, front_rgb, back_rgb),
     ]
     if side > BACK_SIDE:
         back = _sample_shell(mask, crop, layers, K, depth, BACK_SIDE)
@@ -212,7 +172,7 @@ def _layer(shell: Shell, z: np.ndarray, rgb: np.ndarray, where: np.ndarray | Non
     depth_y = _gentlest_difference(z, keep, 0, JUMP * step)[keep][:, None]
     z, step, rays = z[keep], step[keep][:, None], shell.rays[keep]
     way = shell.way(rays, z)
-    opacity = OPAQUE * _smoothstep(shell.alpha[keep], *SOFT_ALPHA)
+    opacity = OPAQUE * smoothstep(shell.alpha[keep], *SOFT_ALPHA)
     return Surfels(
         points=shell.points(rays, z),
         step_a=step * [1.0, 0.0, 0.0] + depth_x * way,
@@ -228,7 +188,7 @@ def _air_layers(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> li
     there = shell.air[1] > shell.air[0]
     surfaces = []
     for z in shell.air:
-        fade = _smoothstep((z - shell.front) / np.maximum(shell.back - shell.front, 1e-9), 0.0, 1.0)[..., None]
+        fade = smoothstep((z - shell.front) / np.maximum(shell.back - shell.front, 1e-9), 0.0, 1.0)[..., None]
         surfaces.append(_layer(shell, z, (1 - fade) * front_rgb + fade * back_rgb, there))
     return surfaces
 
@@ -247,129 +207,8 @@ def _gentlest_difference(z: np.ndarray, keep: np.ndarray, axis: int, limit: np.n
     return np.clip(np.where(np.isfinite(least), least, 0), -limit, limit)
 
 
-def _jump_walls(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> list[Surfels]:
-    """Walls between neighbouring samples where one is solid and the other is not, built on the solid one."""
-    inside = shell.inside
-    walls = []
-    for row_step, column_step in ((0, 1), (0, -1), (1, 0), (-1, 0)):
-        other = (-row_step, -column_step)
-        pair = inside & np.roll(inside, other, (0, 1))
-        step = np.array([column_step, row_step, 0.0]) * shell.pixel
-        beside = [(np.roll(a, other, (0, 1)), np.roll(b, other, (0, 1))) for a, b in shell.solids]
-        for start, end in [stretch for solid in shell.solids for stretch in _left_over(solid, beside)]:
-            where = pair & (end - start > JUMP * shell.step(start))
-            across = np.broadcast_to(np.abs(step[[1, 0, 2]]), (int(where.sum()), 3))
-            walls.append(
-                _wall(
-                    shell,
-                    shell.rays[where] + 0.5 * step,
-                    across,
-                    start[where],
-                    end[where],
-                    (shell.front[where], shell.back[where]),
-                    front_rgb[where],
-                    back_rgb[where],
-                    MAX_WALL_SURFELS // 8,
-                )
-            )
-    return walls
-
-
-def _left_over(
-    solid: tuple[np.ndarray, np.ndarray], beside: list[tuple[np.ndarray, np.ndarray]]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """What is left of the stretches `solid` when the neighbours' stretches, near one first, are taken away."""
-    start, end = solid
-    stretches = [(start, np.minimum(beside[0][0], end))]
-    stretches += [
-        (np.maximum(start, first[1]), np.minimum(second[0], end)) for first, second in itertools.pairwise(beside)
-    ]
-    return [*stretches, (np.maximum(beside[-1][1], start), end)]
-
-
-def _outline_wall(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> Surfels:
-    """The wall along the outline, on a smoothed sub-pixel contour so that it shows no stairs."""
-    from scipy.ndimage import distance_transform_edt, gaussian_filter1d
-    from skimage.measure import find_contours
-
-    side = shell.inside.shape[0]
-    nearest = distance_transform_edt(~shell.inside, return_distances=False, return_indices=True)
-    contours = find_contours(np.pad(shell.alpha, 1), OUTLINE_ALPHA)
-    outlines = [contour[:-1] - 1 for contour in contours if len(contour) > 4]
-    if not outlines:
-        return _EMPTY
-    outlines = [gaussian_filter1d(outline, 1.5, axis=0, mode="wrap") for outline in outlines]
-    at = np.concatenate(outlines)
-    tangent = np.concatenate([(np.roll(o, -1, 0) - np.roll(o, 1, 0)) / 2 for o in outlines])
-    pixel = np.clip(np.rint(at).astype(int), 0, side - 1)
-    row, column = nearest[:, pixel[:, 0], pixel[:, 1]]
-    offset = np.stack([at[:, 1] - column, at[:, 0] - row, np.zeros(len(at))], axis=1)
-    along = np.stack([tangent[:, 1], tangent[:, 0], np.zeros(len(at))], axis=1)
-    front, back = shell.front[row, column], shell.back[row, column]
-    walls = [
-        _wall(
-            shell,
-            shell.rays[row, column] + offset * shell.pixel,
-            along * shell.pixel,
-            start[row, column],
-            end[row, column],
-            (front, back),
-            front_rgb[row, column],
-            back_rgb[row, column],
-            MAX_WALL_SURFELS,
-        )
-        for start, end in shell.solids
-    ]
-    return join(walls)
-
-
-def _wall(
-    shell: Shell,
-    rays: np.ndarray,
-    across: np.ndarray,
-    start: np.ndarray,
-    end: np.ndarray,
-    layers: tuple[np.ndarray, np.ndarray],
-    front_rgb: np.ndarray,
-    back_rgb: np.ndarray,
-    limit: int,
-) -> Surfels:
-    """Fill the way of each ray from depth `start` to `end` with about `limit` surfels at most.
-
-    rays, across: (N, 3), across being the step to the next ray. layers: depths (N,) of front and back, between which
-    the colours fade.
-    """
-    if not len(rays):
-        return _EMPTY
-    gap = end - start
-    spacing = np.maximum(np.linalg.norm(across, axis=1) * start, 1e-9)
-    spacing = spacing * max(1.0, float(np.sum(gap / spacing)) / limit)
-    count = np.maximum(np.ceil(gap / spacing).astype(int), 1)
-    which = np.repeat(np.arange(len(rays)), count)
-    rank = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
-    z = start[which] + gap[which] * (rank + 0.5) / count[which]
-    front, back = layers[0][which], layers[1][which]
-    fade = _smoothstep((z - front) / np.maximum(back - front, 1e-9), 0.0, 1.0)[:, None]
-    return Surfels(
-        points=shell.points(rays[which], z),
-        step_a=across[which] * np.minimum(z, shell.turn)[:, None],
-        step_b=(gap / count)[which][:, None] * shell.way(rays[which], z),
-        rgb=(1 - fade) * front_rgb[which] + fade * back_rgb[which],
-        opacity=np.full(len(which), OPAQUE),
-    )
-
-
-def _smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    t = np.clip((x - low) / (high - low), 0, 1)
-    return np.asarray(t * t * (3 - 2 * t))
-
-
 def _resize(rgb: np.ndarray, side: int) -> np.ndarray:
     from PIL import Image
 
     planes = [Image.fromarray(np.ascontiguousarray(rgb[..., c], np.float32)) for c in range(3)]
     return np.stack([np.asarray(p.resize((side, side), Image.Resampling.BILINEAR)) for p in planes], axis=-1)
-
-
-_NONE = np.zeros((0, 3))
-_EMPTY = Surfels(_NONE, _NONE, _NONE, _NONE, np.zeros(0))

@@ -1,0 +1,50 @@
+"""The layers of one object on a grid over its crop, and the ways through it along which surfels are laid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+JUMP = 2.5  # steeper than this many steps between neighbours is an edge, not a slope
+OPAQUE = 0.97
+
+
+@dataclass(frozen=True)
+class Shell:
+    """The layers sampled on a square grid over the crop, in the camera frame."""
+
+    inside: np.ndarray  # (G, G) bool
+    alpha: np.ndarray  # (G, G) 0..1
+    rays: np.ndarray  # (G, G, 3) with z = 1
+    front: np.ndarray  # (G, G) depth
+    back: np.ndarray  # (G, G) depth, > front
+    air: np.ndarray | None  # (2, G, G) depths between which there is air, equal where there is none; None: nowhere
+    axis: np.ndarray  # (3,) ray of the crop's centre, with z = 1
+    turn: float  # depth at which the shell leaves the pixels' rays for `axis`
+    pixel: float  # width of a sample over its depth
+
+    @property
+    def solids(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The stretches of solid of every sample, near one first: depths (G, G) where they begin and end."""
+        if self.air is None:
+            return [(self.front, self.back)]
+        return [(self.front, self.air[0]), (self.air[1], self.back)]
+
+    def points(self, rays: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """(N, 3) points at depth z (N,) on the way that starts along rays (N, 3)."""
+        on_ray = np.minimum(z, self.turn)[:, None]
+        return np.asarray(rays * on_ray + self.axis * (z[:, None] - on_ray))
+
+    def step(self, z: np.ndarray) -> np.ndarray:
+        """Distance between neighbouring samples at depth z."""
+        return np.asarray(self.pixel * np.minimum(z, self.turn))
+
+    def way(self, rays: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """(N, 3) direction of the way at depth z, with z = 1."""
+        return np.where((z < self.turn)[:, None], rays, self.axis)
+
+
+def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t))

@@ -1,0 +1,129 @@
+"""The sides of a shell: where a sample is solid and its neighbour, or what lies beyond the outline, is not."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from sam3d_gs.embedded.shell import JUMP, OPAQUE, Shell, smoothstep
+from sam3d_gs.embedded.surfels import Surfels, join
+
+MAX_WALL_SURFELS = 16_000
+OUTLINE_ALPHA = 0.6  # discs reach a little over their centres, so the outline lies a little inside the mask's edge
+
+
+def jump_walls(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> list[Surfels]:
+    """Walls between neighbouring samples where one is solid and the other is not, built on the solid one."""
+    inside = shell.inside
+    walls = []
+    for row_step, column_step in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        other = (-row_step, -column_step)
+        pair = inside & np.roll(inside, other, (0, 1))
+        step = np.array([column_step, row_step, 0.0]) * shell.pixel
+        beside = [(np.roll(a, other, (0, 1)), np.roll(b, other, (0, 1))) for a, b in shell.solids]
+        for start, end in [stretch for solid in shell.solids for stretch in left_over(solid, beside)]:
+            where = pair & (end - start > JUMP * shell.step(start))
+            across = np.broadcast_to(np.abs(step[[1, 0, 2]]), (int(where.sum()), 3))
+            walls.append(
+                _wall(
+                    shell,
+                    shell.rays[where] + 0.5 * step,
+                    across,
+                    start[where],
+                    end[where],
+                    (shell.front[where], shell.back[where]),
+                    front_rgb[where],
+                    back_rgb[where],
+                    MAX_WALL_SURFELS // 8,
+                )
+            )
+    return walls
+
+
+def left_over(
+    solid: tuple[np.ndarray, np.ndarray], beside: list[tuple[np.ndarray, np.ndarray]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What is left of the stretches `solid` when the neighbours' stretches, near one first, are taken away."""
+    start, end = solid
+    stretches = [(start, np.minimum(beside[0][0], end))]
+    stretches += [
+        (np.maximum(start, first[1]), np.minimum(second[0], end)) for first, second in itertools.pairwise(beside)
+    ]
+    return [*stretches, (np.maximum(beside[-1][1], start), end)]
+
+
+def outline_wall(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> Surfels:
+    """The wall along the outline, on a smoothed sub-pixel contour so that it shows no stairs."""
+    from scipy.ndimage import distance_transform_edt, gaussian_filter1d
+    from skimage.measure import find_contours
+
+    side = shell.inside.shape[0]
+    nearest = distance_transform_edt(~shell.inside, return_distances=False, return_indices=True)
+    contours = find_contours(np.pad(shell.alpha, 1), OUTLINE_ALPHA)
+    outlines = [contour[:-1] - 1 for contour in contours if len(contour) > 4]
+    if not outlines:
+        return _EMPTY
+    outlines = [gaussian_filter1d(outline, 1.5, axis=0, mode="wrap") for outline in outlines]
+    at = np.concatenate(outlines)
+    tangent = np.concatenate([(np.roll(o, -1, 0) - np.roll(o, 1, 0)) / 2 for o in outlines])
+    pixel = np.clip(np.rint(at).astype(int), 0, side - 1)
+    row, column = nearest[:, pixel[:, 0], pixel[:, 1]]
+    offset = np.stack([at[:, 1] - column, at[:, 0] - row, np.zeros(len(at))], axis=1)
+    along = np.stack([tangent[:, 1], tangent[:, 0], np.zeros(len(at))], axis=1)
+    front, back = shell.front[row, column], shell.back[row, column]
+    walls = [
+        _wall(
+            shell,
+            shell.rays[row, column] + offset * shell.pixel,
+            along * shell.pixel,
+            start[row, column],
+            end[row, column],
+            (front, back),
+            front_rgb[row, column],
+            back_rgb[row, column],
+            MAX_WALL_SURFELS,
+        )
+        for start, end in shell.solids
+    ]
+    return join(walls)
+
+
+def _wall(
+    shell: Shell,
+    rays: np.ndarray,
+    across: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    layers: tuple[np.ndarray, np.ndarray],
+    front_rgb: np.ndarray,
+    back_rgb: np.ndarray,
+    limit: int,
+) -> Surfels:
+    """Fill the way of each ray from depth `start` to `end` with about `limit` surfels at most.
+
+    rays, across: (N, 3), across being the step to the next ray. layers: depths (N,) of front and back, between which
+    the colours fade.
+    """
+    if not len(rays):
+        return _EMPTY
+    gap = end - start
+    spacing = np.maximum(np.linalg.norm(across, axis=1) * start, 1e-9)
+    spacing = spacing * max(1.0, float(np.sum(gap / spacing)) / limit)
+    count = np.maximum(np.ceil(gap / spacing).astype(int), 1)
+    which = np.repeat(np.arange(len(rays)), count)
+    rank = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
+    z = start[which] + gap[which] * (rank + 0.5) / count[which]
+    front, back = layers[0][which], layers[1][which]
+    fade = smoothstep((z - front) / np.maximum(back - front, 1e-9), 0.0, 1.0)[:, None]
+    return Surfels(
+        points=shell.points(rays[which], z),
+        step_a=across[which] * np.minimum(z, shell.turn)[:, None],
+        step_b=(gap / count)[which][:, None] * shell.way(rays[which], z),
+        rgb=(1 - fade) * front_rgb[which] + fade * back_rgb[which],
+        opacity=np.full(len(which), OPAQUE),
+    )
+
+
+_NONE = np.zeros((0, 3))
+_EMPTY = Surfels(_NONE, _NONE, _NONE, _NONE, np.zeros(0))
