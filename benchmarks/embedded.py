@@ -1,6 +1,6 @@
 """What the embedded engines achieve on procedural scenes, and on real photos with real masks.
 
-    python benchmarks/embedded.py [--scenes 8] [--first 0] [--size 640] [--photos DIR] [--each]
+    python benchmarks/embedded.py [--scenes 8] [--first 0] [--size 640] [--photos DIR] [--weights FILE] [--each]
 
 The scenes' shapes come from the families that the object network was trained on, with other seeds.
 """
@@ -28,7 +28,7 @@ from measures import (
 from procedural.scene import ProceduralScene, make_scene
 
 from sam3d_gs.engines.masks_embedded import EmbeddedMasks
-from sam3d_gs.engines.objects_embedded import EmbeddedObjects
+from sam3d_gs.engines.objects_embedded import SHIPPED, EmbeddedObjects
 from sam3d_gs.engines.phrases_embedded import EmbeddedPhrases
 from sam3d_gs.gaussians.pose import transform
 from sam3d_gs.gaussians.reprojection import reprojection_iou
@@ -223,6 +223,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="seed of the first one")
     parser.add_argument("--size", type=int, default=640, help="longer side of their photos, pixels")
     parser.add_argument("--photos", type=Path, help="also a folder of real photos with masks")
+    parser.add_argument("--weights", type=Path, default=SHIPPED, help="other weights of the object network")
     parser.add_argument("--each", action="store_true", help="a line for every object")
     arguments = parser.parse_args()
 
@@ -235,12 +236,12 @@ def main() -> None:
     masks = measure_masks(scenes)
     print_masks(masks, count)
     rows = {
-        "two-layer network": measure_objects(scenes, EmbeddedObjects(ObjectOptions())),
+        "network": measure_objects(scenes, EmbeddedObjects(ObjectOptions(), arguments.weights)),
         "inflation": measure_objects(scenes, EmbeddedObjects(ObjectOptions(), weights=None)),
     }
     print_objects(rows, chamfer_floor_percent(scenes))
-    if arguments.each and not rows["two-layer network"].failed:
-        print_each(scenes, rows["two-layer network"])
+    if arguments.each and not rows["network"].failed:
+        print_each(scenes, rows["network"])
     print(
         f"\nSeconds per scene (median): phrases {np.median(masks.phrase_seconds):.2f}, "
         f"masks {np.median(masks.mask_seconds):.2f}. Peak memory of this process: {peak_memory_mb():.0f} MB."

@@ -1,5 +1,6 @@
 """How far the embedded objects net is from true shapes: one object, one picture, parallel rays.
 
+    export PYTHONPATH=src:.    # in the root of the repository: the shapes are those of training/objects
     python benchmarks/shape_error.py [--count 120] [--further] [--weights shipped FILE ...] [--meshes FILE ...]
 
 Held-out procedural shapes are seen from where the net's training cameras stand, alone and in clean pictures. What comes
@@ -19,7 +20,6 @@ all four, depths: what no net can beat. --meshes takes triangle meshes (.obj, .s
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,8 +30,6 @@ import torch
 from machine import machine_line
 from measures import surface_samples
 from procedural.raycast import surface_points
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels

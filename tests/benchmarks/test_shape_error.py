@@ -1,0 +1,64 @@
+"""The measure of shapes: zero for the same shape, right for a known difference, and meshes are cast correctly."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mesh_cases import mesh_cases, read_mesh
+from shape_error import compare, made_points, procedural_cases, thickness_percent, true_layers
+
+from sam3d_gs.embedded.object_net import crop_object
+
+CORNERS = [(x, y, z) for x in (0, 2) for y in (0, 1) for z in (0, 1)]
+FACES = [(1, 2, 4, 3), (5, 6, 8, 7), (1, 2, 6, 5), (3, 4, 8, 7), (1, 3, 7, 5), (2, 4, 8, 6)]
+
+
+@pytest.fixture
+def box_file(tmp_path: Path) -> Path:
+    """A box of 2 x 1 x 1 as an .obj of six quadrangles."""
+    path = tmp_path / "box.obj"
+    lines = [f"v {x} {y} {z}" for x, y, z in CORNERS] + ["f " + " ".join(f"{i}/1" for i in face) for face in FACES]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_the_same_shape_farther_away_has_no_error() -> None:
+    points = np.random.default_rng(0).uniform(-1, 1, (4000, 3))
+    chamfer, f_score = compare(points + np.array((0, 0, 0.17)), points)
+    assert chamfer < 0.15
+    assert f_score > 99.9
+
+
+def test_two_planes_have_their_distance_as_error() -> None:
+    """Offset sideways by 5 % of the extent, which no offset in depth mends."""
+    rng = np.random.default_rng(0)
+    points = np.stack([np.zeros(8000), rng.uniform(-1, 1, 8000), rng.uniform(-1, 1, 8000)], axis=1)
+    chamfer, f_score = compare(points + np.array((0.1, 0, 0)), points)
+    assert chamfer == pytest.approx(5, abs=0.3)
+    assert f_score == 0
+
+
+def test_a_mesh_box_is_cast_and_rebuilt(box_file: Path) -> None:
+    assert read_mesh(box_file).shape == (12, 3, 3)
+    case = next(iter(mesh_cases([box_file], 320, 8000)))
+    assert 0.2 < case.mask.mean() < 0.8
+    assert not case.hollow.any()
+    inside = case.surface[:, 2].max() - case.surface[:, 2].min()
+    assert np.ptp(case.layers[:, case.mask]) == pytest.approx(inside, rel=0.05)
+    crop = crop_object(case.rgb, case.mask, 160)
+    layers = true_layers(case, crop, 2)
+    assert compare(made_points(case, crop, layers, 8000), case.surface)[0] < 1.6  # 8000 points alone give about 0.9
+    assert thickness_percent(case, crop, layers) < 1.5
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="the ray caster's CPU build needs g++")
+def test_true_layers_of_procedural_shapes_fit_their_surfaces() -> None:
+    """Surface points by one program, depths by another: they only agree when both mean the same shape and frame."""
+    cases = list(procedural_cases(1, further=False))
+    assert cases
+    for case in cases:
+        crop = crop_object(case.rgb, case.mask, 160)
+        assert compare(made_points(case, crop, true_layers(case, crop, 4), 8000), case.surface[::4])[0] < 2.5
