@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.ndimage import binary_dilation
 
+from sam3d_gs.embedded.object_net import ObjectNet, ObjectNetConfig, save_object_net
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.engines.objects_embedded import EmbeddedObjects
 from sam3d_gs.gaussians.pose import quat_to_matrix, transform
@@ -168,3 +169,20 @@ def test_a_saucer_goes_on_below_its_cup_and_stays_hidden(engine: EmbeddedObjects
     middle = np.zeros_like(cup)
     middle[90:130, 145:175] = True
     assert (below.depth[middle] > above.depth[middle]).all()
+
+
+def test_a_net_of_another_size_with_four_layers_works_too(tmp_path: Path) -> None:
+    """Untrained, so only the plumbing is tested: crops of its size, air inside, pitch from its up vector."""
+    torch.manual_seed(0)
+    net = ObjectNet(ObjectNetConfig(64, (8, 8, 16, 16, 16), layers=4, uncertain=True, upright=True))
+    with torch.no_grad():
+        net.head.bias[1] = 1.0  # thick
+        net.head.bias[6:10] = torch.tensor([-1.0, 1.0, -1.0, 4.0])  # with much air inside
+    save_object_net(net, tmp_path / "objects.safetensors")
+    engine = EmbeddedObjects(ObjectOptions(), tmp_path / "objects.safetensors")
+    photo, masks = kitchen()
+    made = placed(engine, photo, masks)
+    assert [item.object_id for item in made] == [item.object_id for item in masks]
+    for item in made:
+        assert np.isfinite(item.gaussians.means).all()
+        assert len(item.gaussians) > 2000
