@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from sam3d_gs.embedded.object_net import (
     CROP_MARGIN,
     CROP_PX,
     ObjectNet,
+    ObjectNetConfig,
     crop_object,
     load_object_net,
     predict,
+    save_object_net,
     shipped_weights,
 )
 from sam3d_gs.errors import BadInputError
@@ -72,6 +75,44 @@ def test_a_mirrored_photo_gives_mirrored_layers(net: ObjectNet) -> None:
     assert np.ptp(layers.front[inside]) > 0.2
     assert (layers.thickness > 0).all()
     assert layers.thickness[inside].mean() > 0.1
+
+
+def test_four_layers_and_up_are_mirrored_with_the_crop() -> None:
+    """Untrained: the mean over both mirror images makes it so, whatever the weights."""
+    torch.manual_seed(0)
+    net = ObjectNet(ObjectNetConfig(64, (8, 8, 16, 16, 16), layers=4, uncertain=True, upright=True)).eval()
+    rgb, mask = ellipse_photo()
+    rgb[:, :50] //= 3  # one side darker
+    crop = crop_object(rgb, mask, 64)
+    mirrored = replace(crop, rgb=crop.rgb[:, ::-1].copy(), coverage=crop.coverage[:, ::-1].copy())
+    layers, other = predict(net, [crop, mirrored])
+    assert layers.cavity is not None and other.cavity is not None
+    assert layers.up is not None and other.up is not None
+    assert layers.scale is not None and layers.whole is not None
+    np.testing.assert_allclose(layers.up, other.up * [-1, 1, 1], atol=1e-5)
+    np.testing.assert_allclose(layers.cavity.near_share, other.cavity.near_share[:, ::-1], atol=1e-5)
+    assert abs(layers.up[0]) > 1e-4
+    assert ((layers.cavity.near_share + layers.cavity.far_share) < 1).all()
+    assert layers.scale.shape == (64, 64, 2)
+
+
+def test_weights_come_back_with_their_configuration(tmp_path: Path, net: ObjectNet) -> None:
+    assert net.config == ObjectNetConfig()  # the shipped file does not say
+    torch.manual_seed(0)
+    made = ObjectNet(ObjectNetConfig(64, (8, 8, 16, 16, 16), layers=4, uncertain=True, upright=True))
+    save_object_net(made, tmp_path / "objects.safetensors")
+    loaded = load_object_net(tmp_path / "objects.safetensors")
+    assert loaded.config == made.config
+    for name, tensor in made.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor.half().float())
+
+
+def test_loader_names_a_file_whose_configuration_makes_no_net(tmp_path: Path) -> None:
+    path = tmp_path / "objects.safetensors"
+    for text in ("{", '{"channels": [1, 2]}', '{"channels": [8, 8, 8, 8, 8], "layers": 3}'):
+        save_file(load_file(shipped_weights()), path, {"config": text})
+        with pytest.raises(BadInputError, match=r"objects\.safetensors"):
+            load_object_net(path)
 
 
 def test_the_answer_does_not_depend_on_the_batch(net: ObjectNet) -> None:
