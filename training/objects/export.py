@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from sam3d_gs.embedded.object_net import ObjectNet, ObjectNetConfig, save_object_net
-from sam3d_gs.errors import BadInputError
+from sam3d_gs.errors import BadInputError, Sam3dGsError
 from training.checkpoint import load
 
 
@@ -36,8 +36,11 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder given to the training")
     parser.add_argument("out", type=Path, help=".safetensors file to write")
     options = parser.parse_args()
-    setting = json.loads((options.run / "run.json").read_text())
-    out = export(options.run, options.out, ObjectNetConfig.from_json(setting["net"]))
+    try:
+        setting = json.loads((options.run / "run.json").read_text())
+        out = export(options.run, options.out, ObjectNetConfig.from_json(setting["net"]))
+    except (OSError, ValueError, KeyError, Sam3dGsError) as error:
+        raise SystemExit(f"error: {options.run} cannot be exported: {error}") from error
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.files import atomic_path
 from training.objects.draw import Draw
 from training.objects.samples import Batch, SampleOptions, make_batch
@@ -58,4 +59,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Sam3dGsError as error:
+        raise SystemExit(f"error: {error}") from error

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from sam3d_gs.embedded.object_net import Answer, AttentionBlock, ObjectNet, ObjectNetConfig, ResidualBlock
-from sam3d_gs.errors import BadInputError
+from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.files import write_json
 from training.loop import Settings, train
 from training.objects.draw import Draw
@@ -171,4 +171,7 @@ def _same_or_new(path: Path, setting: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Sam3dGsError as error:
+        raise SystemExit(f"error: {error}") from error

@@ -233,7 +233,9 @@ class ObjectNet(nn.Module):
         y = self.decode2(x2 + _double(self.up2(y)))
         y = self.decode1(x1 + _double(self.up1(y)))
         y = F.silu(self.merge(torch.cat([F.pixel_shuffle(self.up0(y), 2), x0], dim=1)))
-        y = self.head(y + F.silu(self.refine(y)))
+        y = y + F.silu(self.refine(y))
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 has steps as large as those between pixels
+            y = self.head(y.float())
         front, thickness, back_rgb, visible, shares, hollow, whole, log_scale = y.split(self.parts, dim=1)
         return Answer(
             front,
