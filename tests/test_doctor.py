@@ -14,11 +14,11 @@ import pytest
 from typer.testing import CliRunner
 
 from sam3d_gs import environments, machine
-from sam3d_gs.checkpoints import Store
 from sam3d_gs.cli import app
 from sam3d_gs.errors import Sam3dGsError
-from sam3d_gs.hub import Hub, RemoteFile
-from sam3d_gs.repositories import ENGINE_FILES, REPOSITORIES
+from sam3d_gs.weights.checkpoints import Store
+from sam3d_gs.weights.hub import Hub, RemoteFile
+from sam3d_gs.weights.repositories import ENGINE_FILES, REPOSITORIES
 from tests.hub import GOOD_TOKEN, FakeHub, serving
 
 NAMES = ("vllm", "sam3", "sam3d-objects")

@@ -35,9 +35,9 @@ LAYERS = [
         "workspace",
         "photo",
         "png",
-        "repositories",
-        "hub",
-        "transfer",
+        "weights.repositories",
+        "weights.hub",
+        "weights.transfer",
         "machine",
         "environments",
         "devices",
@@ -46,8 +46,9 @@ LAYERS = [
     ("embedded", "sam3d_torch", "sam3_masks", "vlm"),
     ("engines", "overlay", "pictures", "report", "report_pictures", "viewer"),
     ("stages",),
-    ("pipeline", "relay", "cards", "status", "clean", "console", "checkpoints", "doctor"),
-    ("cli", "cli_checkpoints", "cli_choices", "cli_doctor", "cli_masks", "cli_objects", "cli_options", "cli_phrases"),
+    ("pipeline", "relay", "cards", "status", "clean", "weights", "doctor"),
+    ("commands",),
+    ("cli",),
 ]
 
 

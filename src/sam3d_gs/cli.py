@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sam3d_gs import __version__
-from sam3d_gs.cli_checkpoints import app as checkpoints_app
-from sam3d_gs.cli_choices import chosen_stages, engine_name, masks_asked, phrases_asked, scene_asked
-from sam3d_gs.cli_doctor import check as check_run
-from sam3d_gs.cli_doctor import doctor
-from sam3d_gs.cli_masks import MaskWish, clicked, takes_mask_options
-from sam3d_gs.cli_objects import object_options, takes_object_options
-from sam3d_gs.cli_options import (
+from sam3d_gs.commands.checkpoints import app as checkpoints_app
+from sam3d_gs.commands.choices import chosen_stages, engine_name, masks_asked, phrases_asked, scene_asked
+from sam3d_gs.commands.doctor import check as check_run
+from sam3d_gs.commands.doctor import doctor
+from sam3d_gs.commands.masks import MaskWish, clicked, takes_mask_options
+from sam3d_gs.commands.objects import object_options, takes_object_options
+from sam3d_gs.commands.options import (
     Check,
     Done,
     Engine,
@@ -44,7 +44,7 @@ from sam3d_gs.cli_options import (
     Stages,
     Turntable,
 )
-from sam3d_gs.cli_phrases import takes_phrase_options
+from sam3d_gs.commands.phrases import takes_phrase_options
 from sam3d_gs.errors import EXIT_STOPPED, Sam3dGsError, UsageError
 from sam3d_gs.options import (
     STAGES,
@@ -353,7 +353,7 @@ def _run(
 ) -> None:
     """Show the work of `stages`, in this process alone or, with a relay, in one of those that do `all_stages`."""
     from sam3d_gs import pipeline
-    from sam3d_gs.console import Console
+    from sam3d_gs.commands.console import Console
 
     with Console(len(photos) > 1, alone=relay is None) as console:
         try:

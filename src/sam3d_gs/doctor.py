@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sam3d_gs.cards import Wish, needed_gib, place
-from sam3d_gs.checkpoints import Checkpoints, Store, inspect
 from sam3d_gs.environments import (
     ENGINE_MODULES,
     STAGE_ENVIRONMENTS,
@@ -23,10 +22,11 @@ from sam3d_gs.environments import (
     probe,
     repository_root,
 )
-from sam3d_gs.hub import Access, Hub
 from sam3d_gs.machine import Card, Machine, look
 from sam3d_gs.options import PhraseOptions
-from sam3d_gs.repositories import ENGINE_FILES
+from sam3d_gs.weights.checkpoints import Checkpoints, Store, inspect
+from sam3d_gs.weights.hub import Access, Hub
+from sam3d_gs.weights.repositories import ENGINE_FILES
 
 # Engine -> what else to do.
 _ONLY_ON_CARDS = {"vllm": "--phrases-engine openai --base-url URL", "sam3d-objects": "--objects-engine native"}

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sam3d_gs.errors import EXIT_FAILED, EXIT_STOPPED, UsageError
-from sam3d_gs.repositories import REPOSITORIES, Repository, find_repository
+from sam3d_gs.weights.repositories import REPOSITORIES, Repository, find_repository
 
 if TYPE_CHECKING:
-    from sam3d_gs.checkpoints import Checkpoints, Start, Store
-    from sam3d_gs.hub import Access, RemoteFile
-    from sam3d_gs.transfer import Advance
+    from sam3d_gs.weights.checkpoints import Checkpoints, Start, Store
+    from sam3d_gs.weights.hub import Access, RemoteFile
+    from sam3d_gs.weights.transfer import Advance
 
 log = logging.getLogger("sam3d_gs")
 app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,7 +48,7 @@ def download(
     workspace: Root = Path(),
 ) -> None:
     """Bring what is missing: access first, then space, then files, each resumed and verified."""
-    from sam3d_gs import checkpoints
+    from sam3d_gs.weights import checkpoints
 
     with _transfers() as start:
         done = checkpoints.download(stores(names, folder, workspace), start, everything, told=_tell)
@@ -67,7 +67,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Compare sizes and SHA-256 of the files here with the hub's, or offline with those of the download."""
-    from sam3d_gs import checkpoints
+    from sam3d_gs.weights import checkpoints
 
     wanted = stores(names, folder, workspace)
     found = checkpoints.verify(wanted, hash_too=not sizes_only)
@@ -86,15 +86,15 @@ def verify(
 @app.command("list")
 def list_(names: Names = None, folder: Folders = [], workspace: Root = Path(), as_json: AsJson = False) -> None:  # noqa: B006
     """What there is to have, what is here, and where. Nothing is asked of the hub."""
-    from sam3d_gs.checkpoints import inspect
+    from sam3d_gs.weights.checkpoints import inspect
 
     _show([inspect(store) for store in stores(names, folder, workspace)], as_json)
 
 
 def stores(names: list[str] | None, folders: list[str], workspace: Path) -> list[Store]:
     """The places that the command line means. Raises UsageError."""
-    from sam3d_gs.checkpoints import Store
-    from sam3d_gs.hub import Hub
+    from sam3d_gs.weights.checkpoints import Store
+    from sam3d_gs.weights.hub import Hub
 
     own = {}
     for pair in folders:

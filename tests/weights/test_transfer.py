@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sam3d_gs import transfer
 from sam3d_gs.errors import Sam3dGsError
-from sam3d_gs.hub import Hub, RemoteFile
-from sam3d_gs.transfer import PART_SUFFIX, fetch
+from sam3d_gs.weights import transfer
+from sam3d_gs.weights.hub import Hub, RemoteFile
+from sam3d_gs.weights.transfer import PART_SUFFIX, fetch
 from tests.hub import GOOD_TOKEN, FakeHub, Fault, serving
 
 pytest.importorskip("huggingface_hub")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sam3d_gs.cli_masks import MaskWish, mask_options
-from sam3d_gs.cli_phrases import phrase_options
+from sam3d_gs.commands.masks import MaskWish, mask_options
+from sam3d_gs.commands.phrases import phrase_options
 from sam3d_gs.errors import UsageError
 from sam3d_gs.options import PROFILES, STAGES, MaskOptions, PhraseOptions, SceneOptions
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sam3d_gs.errors import Sam3dGsError
-from sam3d_gs.hub import Hub
+from sam3d_gs.weights.hub import Hub
 from tests.hub import COMMIT, GATES, GOOD_TOKEN, FakeHub, serving
 
 pytest.importorskip("huggingface_hub")

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.files import cannot_write
-from sam3d_gs.hub import Hub, RemoteFile
+from sam3d_gs.weights.hub import Hub, RemoteFile
 
 log = logging.getLogger("sam3d_gs")
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sam3d_gs.cli_checkpoints import Folders, Root, as_data, placed, stores
+from sam3d_gs.commands.checkpoints import Folders, Root, as_data, placed, stores
 from sam3d_gs.errors import EXIT_FAILED, Sam3dGsError, UsageError
 from sam3d_gs.options import PROFILES, STAGES, ObjectOptions
-from sam3d_gs.repositories import REPOSITORIES, find_repository
+from sam3d_gs.weights.repositories import REPOSITORIES, find_repository
 
 if TYPE_CHECKING:
-    from sam3d_gs.checkpoints import Store
     from sam3d_gs.doctor import Diagnosis
     from sam3d_gs.pipeline import Settings
+    from sam3d_gs.weights.checkpoints import Store
 
 _Name = typer.Option(help="Instead of the profile's engine.", show_default=False)
 
@@ -69,8 +69,8 @@ def check(profile: str, stages: list[str], settings: Settings) -> None:
 
 def _stores_of(settings: Settings) -> dict[str, Store]:
     """Where the run's weights are; files of the user's own, outside the usual places, are left to the engines."""
-    from sam3d_gs.checkpoints import Store
-    from sam3d_gs.hub import Hub
+    from sam3d_gs.weights.checkpoints import Store
+    from sam3d_gs.weights.hub import Hub
 
     objects = settings.objects
     hub = Hub.from_environment()

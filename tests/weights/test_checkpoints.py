@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from sam3d_gs import transfer
-from sam3d_gs.cli_checkpoints import app
+from sam3d_gs.commands.checkpoints import app
 from sam3d_gs.errors import Sam3dGsError
-from sam3d_gs.repositories import REPOSITORIES, find_repository
+from sam3d_gs.weights import transfer
+from sam3d_gs.weights.repositories import REPOSITORIES, find_repository
 from tests.hub import COMMIT, GOOD_TOKEN, FakeHub, Fault, serving
 
 pytest.importorskip("huggingface_hub")

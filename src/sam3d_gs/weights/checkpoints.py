@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 
 from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.files import write_json, write_text
-from sam3d_gs.hub import Access, Hub, RemoteFile, library
-from sam3d_gs.repositories import Repository
-from sam3d_gs.transfer import PART_SUFFIX, Advance, fetch, matches
+from sam3d_gs.weights.hub import Access, Hub, RemoteFile, library
+from sam3d_gs.weights.repositories import Repository
+from sam3d_gs.weights.transfer import PART_SUFFIX, Advance, fetch, matches
 
 log = logging.getLogger("sam3d_gs")
 

@@ -1,4 +1,4 @@
-"""Options that several commands take, declared once; cli_phrases, cli_masks and cli_objects have those of one stage."""
+"""Options that several commands take, declared once; those of one stage are in phrases.py, masks.py and objects.py."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Weights of the full profile: which there are, who may read them, and how they come to this disk whole."""
