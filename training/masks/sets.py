@@ -91,11 +91,11 @@ def _car(rng: Rng) -> ShapeSet:
             material=GLASS,
         )
     wheel = rng.uniform(0.09, 0.15)
-    for end in (0.62, -0.62):
+    for axle in (0.62, -0.62):
         builder.add(
             CYLINDER,
             (wheel, 0.05, 0.02),
-            (width - 0.03, -height, end * length),
+            (width - 0.03, -height, axle * length),
             turn_z(np.pi / 2),
             mirror=MIRROR_X,
             material=TYRES,
@@ -259,8 +259,8 @@ def _small_thing(rng: Rng, size: float, at: np.ndarray, upright: bool = False) -
             builder.limb((0, 0.7 * size, 0), (0.1 * size, 1.2 * size, 0), 0.06 * size, 0.04 * size, material=1)
     else:
         for k in range(int(rng.integers(1, 4))):
-            kind, sizes, _ = any_primitive(rng, size * (1 if k == 0 else 0.6))
-            builder.add(kind, sizes, rng.normal(size=3) * 0.5 * size * (k > 0), material=k)
+            primitive, sizes, _ = any_primitive(rng, size * (1 if k == 0 else 0.6))
+            builder.add(primitive, sizes, rng.normal(size=3) * 0.5 * size * (k > 0), material=k)
     return _moved(builder.shape("thing"), at, turn_randomly(rng))
 
 

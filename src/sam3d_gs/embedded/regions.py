@@ -12,12 +12,14 @@ from sam3d_gs.embedded.edges import Guide, refined
 from sam3d_gs.embedded.mask_net import WEIGHTS, load_mask_net
 from sam3d_gs.embedded.plain_shapes import plain_shapes
 from sam3d_gs.embedded.superpixels import Tree, region_tree, superpixels
+from sam3d_gs.mask_rules import Overlaps
 from sam3d_gs.types import Photo
 
 MOST_PROPOSALS = 30
-_OVERLAP_IOU = 0.6  # of two proposals that overlap more, only the better one is returned
 _SMALLEST_SHARE, _LARGEST_SHARE = 0.002, 0.7  # of the photo
-_RANKED = 500  # regions that enter the suppression
+_REPULSION = 2  # how strongly proposals avoid overlapping each other
+_DOUBLE_IOU = 0.85  # regions that overlap more are versions of the same mask: one is enough
+_RANKED = 500  # regions that enter the choice
 _WEIGHTY = 0.1  # a net's proposal below this score says little
 _FLAT_RANGE = 6  # 8-bit levels: a photo that varies less shows nothing
 
@@ -41,7 +43,19 @@ def propose(rgb: np.ndarray, limit: int = MOST_PROPOSALS, weights: Path = WEIGHT
     coarse = sorted(coarse + _overlooked(plain_shapes(small), coarse), key=lambda entry: -entry[1])[:limit]
     guide = Guide.of(rgb, small)
     proposals = [Proposal(refined(guide, mask), score) for mask, score in coarse]
-    return [proposal for proposal in proposals if proposal.mask.any()]
+    return _without_doubles([proposal for proposal in proposals if proposal.mask.any()])
+
+
+def _without_doubles(proposals: list[Proposal]) -> list[Proposal]:
+    """Different regions may have become the same mask on the photo's edges: the better one stays."""
+    if not proposals:
+        return []
+    overlaps = Overlaps.of([proposal.mask for proposal in proposals])
+    kept: list[int] = []
+    for number in range(len(proposals)):
+        if all(overlaps.iou(number, other) < _DOUBLE_IOU for other in kept):
+            kept.append(number)
+    return [proposals[number] for number in kept]
 
 
 def _overlooked(
@@ -79,8 +93,12 @@ def region_scores(tree: Tree) -> np.ndarray:
 
 
 def best_regions(tree: Tree, scores: np.ndarray, limit: int) -> list[int]:
-    """Regions of sensible size, best first, without near-doubles (greedy suppression by IoU)."""
-    weights = tree.members[: tree.members.shape[1]] @ tree.area[: tree.members.shape[1]]  # area of each superpixel
+    """At most `limit` regions of sensible size, in the order of choice: many objects before second versions of one.
+
+    Each choice makes what overlaps it by IoU x worth (1 - x)^2 of its score (soft suppression, Bodla et al. 2017, with
+    a power). A hard limit on the overlap lost good outlines to slightly better scored bad ones.
+    """
+    weights = tree.area[: tree.members.shape[1]]
     photo = weights.sum()
     sensible = (tree.area > _SMALLEST_SHARE * photo) & (tree.area < _LARGEST_SHARE * photo)
     ranked = np.flatnonzero(sensible)
@@ -89,10 +107,10 @@ def best_regions(tree: Tree, scores: np.ndarray, limit: int) -> list[int]:
     shared = (members * weights.astype(np.float32)) @ members.T
     area = tree.area[ranked]
     iou = shared / (area[:, None] + area[None] - shared)
+    worth, covered = scores[ranked], np.zeros(len(ranked))  # covered: largest IoU with what is chosen
     kept: list[int] = []
-    for candidate in range(len(ranked)):
-        if len(kept) == limit:
-            break
-        if not kept or iou[candidate, kept].max() < _OVERLAP_IOU:
-            kept.append(candidate)
-    return [int(ranked[k]) for k in kept]
+    while len(kept) < limit and (covered < _DOUBLE_IOU).any():
+        best = int(np.argmax(np.where(covered < _DOUBLE_IOU, worth * (1 - covered) ** _REPULSION, -1.0)))
+        kept.append(int(ranked[best]))
+        covered = np.maximum(covered, iou[best])  # its own is 1
+    return kept
