@@ -7,14 +7,17 @@ import math
 import pytest
 
 from sam3d_gs.cards import Wish, for_server, needed_gib, others_gib, place, wish_of
-from sam3d_gs.machine import Card
+from sam3d_gs.nvidia import Card
 from sam3d_gs.options import MaskOptions, ObjectOptions, PhraseOptions, SceneOptions
 
 WISHES = {"phrases": Wish(21.3, cards=None), "masks": Wish(7.5), "objects": Wish(8.0), "scene": Wish(0.0)}
 
 
 def cards(*free_gib: float) -> list[Card]:
-    return [Card(str(index), "card", "580", gib, gib) for index, gib in enumerate(free_gib)]
+    return [
+        Card(str(index), "card", "580", round(gib * 1024), round(gib * 1024), f"GPU-{index}")
+        for index, gib in enumerate(free_gib)
+    ]
 
 
 @pytest.mark.parametrize(

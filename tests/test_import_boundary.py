@@ -39,6 +39,7 @@ LAYERS = [
         "weights.hub",
         "weights.transfer",
         "machine",
+        "nvidia",
         "environments",
         "devices",
     ),

@@ -50,7 +50,7 @@ def test_only_what_is_passed_on_is_worked_on(tmp_path: Path, picture: Path) -> N
 
 
 def test_stages_that_do_not_fit_side_by_side_do_not_start(tmp_path: Path, picture: Path) -> None:
-    card = "echo '0, Small, 580, 24564, 24100'"
+    card = "echo '0, Small, 580, 24564, 24100, GPU-a'"
     done = run(tmp_path, str(picture), "--stages", "phrases", "--profile", "full", "--pass-on", nvidia_smi=card)
     assert done.returncode == 1
     assert "phrases 19.9, masks 7.5, objects 8; free: card 0 23.5" in done.stderr
@@ -59,7 +59,7 @@ def test_stages_that_do_not_fit_side_by_side_do_not_start(tmp_path: Path, pictur
 
 
 def test_the_cards_are_planned_once_and_passed_on(tmp_path: Path, picture: Path) -> None:
-    two = "echo '0, Large, 580, 143771, 143000'; echo '1, Large, 580, 143771, 143000'"
+    two = "echo '0, Large, 580, 143771, 143000, GPU-a'; echo '1, Large, 580, 143771, 143000, GPU-b'"
     own = ("--phrases", "red cup", "--profile", "full")
     first = run(tmp_path, str(picture), "--stages", "phrases", *own, "--pass-on", nvidia_smi=two)
     assert json.loads(first.stdout.splitlines()[0]) == {"objects": ["0"], "masks": ["1"]}

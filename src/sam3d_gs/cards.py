@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sam3d_gs.machine import Card
+from sam3d_gs.nvidia import Card
 from sam3d_gs.options import MaskOptions, ObjectOptions, PhraseOptions
 from sam3d_gs.vlm.model import needed_mib
 

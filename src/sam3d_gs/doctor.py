@@ -22,7 +22,8 @@ from sam3d_gs.environments import (
     probe,
     repository_root,
 )
-from sam3d_gs.machine import Card, Machine, look
+from sam3d_gs.machine import Machine, look
+from sam3d_gs.nvidia import Card
 from sam3d_gs.options import PhraseOptions
 from sam3d_gs.weights.checkpoints import Checkpoints, Store, inspect
 from sam3d_gs.weights.hub import Access, Hub

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import platform
 import shutil
 import socket
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-_QUERY = ("index", "name", "driver_version", "memory.total", "memory.free")
-_TIMEOUT_S = 20.0
-_GIB, _MIB_PER_GIB = 2**30, 1024
+from sam3d_gs.nvidia import Card, cards
 
-
-@dataclass(frozen=True)
-class Card:
-    """One CUDA card, by nvidia-smi."""
-
-    index: str
-    name: str
-    driver: str
-    total_gib: float
-    free_gib: float
+_GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -60,32 +46,6 @@ def look(workspace: Path, cache: Path) -> Machine:
         disks=disks,
         free_port=_free_port(),
     )
-
-
-def cards() -> list[Card]:
-    """Those that CUDA_VISIBLE_DEVICES leaves when it holds numbers; one that does not tell its memory is left out.
-
-    None where nvidia-smi is missing, fails or hangs.
-    """
-    command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return []
-    found = []
-    for row in csv.reader(done.stdout.splitlines(), skipinitialspace=True):
-        if len(row) == len(_QUERY) and row[3].strip().isdigit() and row[4].strip().isdigit():
-            total, free = (round(int(mib) / _MIB_PER_GIB, 1) for mib in row[3:])
-            found.append(Card(row[0].strip(), row[1].strip(), row[2].strip(), total, free))
-    visible = visible_cards()
-    return [card for card in found if visible is None or card.index in visible]
-
-
-def visible_cards() -> list[str] | None:
-    """The numbers in CUDA_VISIBLE_DEVICES; None when it is not set, or names cards in another way (UUID, MIG)."""
-    setting = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = [] if setting is None else [name.strip() for name in setting.split(",") if name.strip()]
-    return None if setting is None or not all(name.lstrip("-").isdigit() for name in names) else names
 
 
 def _free_bytes(folder: Path) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sam3d_gs.cards import Places, Wish, for_server, place, wish_of
 from sam3d_gs.errors import Sam3dGsError, UsageError
-from sam3d_gs.machine import cards, visible_cards
+from sam3d_gs.nvidia import cards, visible_cards
 
 if TYPE_CHECKING:
     from sam3d_gs.pipeline import Settings

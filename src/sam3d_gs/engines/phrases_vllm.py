@@ -7,11 +7,12 @@ import shlex
 from collections.abc import Mapping
 
 from sam3d_gs.errors import UsageError
+from sam3d_gs.nvidia import all_cards
 from sam3d_gs.options import PhraseOptions
 from sam3d_gs.types import Photo, Phrase
 from sam3d_gs.vlm.ask import Asker, Transcript, context_tokens, system_prompt
 from sam3d_gs.vlm.client import Client, ServerError
-from sam3d_gs.vlm.gpus import choose, list_gpus
+from sam3d_gs.vlm.gpus import choose
 from sam3d_gs.vlm.model import licences, needed_mib, thinks
 from sam3d_gs.vlm.server import Launch, Server, find_program
 
@@ -65,7 +66,7 @@ class VllmPhrases:
             log_file=options.server_log,
             context_tokens=context_tokens(options),
             thinking=thinks(options.model),
-            gpus=choose(list_gpus(), options.gpus, options.tensor_parallel, needed_mib(options.model), leave_free_mib),
+            gpus=choose(all_cards(), options.gpus, options.tensor_parallel, needed_mib(options.model), leave_free_mib),
             port=options.port,
             start_timeout_s=options.start_timeout_s,
             extra_arguments=self._extra_arguments,
