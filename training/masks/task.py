@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from sam3d_gs.embedded.mask_net import MaskNet
 from training.masks.bank import Bank, Part, bank_of
+from training.masks.check import Checks
 from training.masks.losses import losses
 from training.masks.scenes import Scenes, make_scenes
 from training.masks.sprites import SetPool, make_pool, picture_sets
-from training.masks.validation import figures
 
-_CHECK_SETS = 10_000_000  # sets from here on are for validation only
 _CHUNK = 256  # sets rendered at once
 
 
@@ -29,7 +28,7 @@ class Plan:
     questions: int = 24  # cells asked per picture
     shape_sets: int = 60_000  # sets of shapes
     lasting: int = 12_000  # of them, seen from one side each, stay in the bank for the whole run
-    passing: int = 4_000  # are drawn anew for every leg
+    passing: int = 2_000  # are drawn anew for every leg
     sprite_px: int = 256
     check_scenes: int = 96
 
@@ -43,16 +42,12 @@ class MaskTask:
         self._lasting = self._parts(self._pool, plan.lasting, 1)
         self._leg_seed: int | None = None
         self._bank: Bank | None = None
-        checks = make_pool(max(plan.check_scenes, 64), _CHECK_SETS).to(device)
-        self._check_bank = bank_of(self._parts(checks, len(checks.first), 2))
+        self._checks = Checks(plan.check_scenes, plan.side_px, plan.sprite_px, device)
 
     def _parts(self, pool: SetPool, count: int, seed: int) -> list[Part]:
-        """`count` sets of the pool as parts of a bank; all of the pool in order when it has just as many."""
+        """`count` sets of the pool, drawn by the seed, each seen from one side, as parts of a bank."""
         generator = torch.Generator(self.device).manual_seed(seed)
-        total = len(pool.first)
-        chosen = torch.arange(total, device=self.device)
-        if count != total:
-            chosen = torch.randint(0, total, (count,), device=self.device, generator=generator)
+        chosen = torch.randint(0, len(pool.first), (count,), device=self.device, generator=generator)
         return [Part.of(picture_sets(pool, some, generator, self.plan.sprite_px)) for some in chosen.split(_CHUNK)]
 
     def bank(self, leg_seed: int) -> Bank:
@@ -69,14 +64,9 @@ class MaskTask:
         return make_scenes(seeds.int(), bank, self.plan.side_px)
 
     def losses(self, net: Callable[..., Any], batch: Scenes) -> dict[str, Tensor]:
-        return losses(net(batch.rgb), batch, self.plan.questions)
+        rgb = batch.rgb.contiguous(memory_format=torch.channels_last) if self.device.type == "cuda" else batch.rgb
+        return losses(net(rgb), batch, self.plan.questions)
 
     def validate(self, net: nn.Module) -> dict[str, float]:
         assert isinstance(net, MaskNet)
-        seeds = torch.arange(self.plan.check_scenes, dtype=torch.int32, device=self.device)
-        found: dict[str, list[float]] = {}
-        for some in seeds.split(16):
-            scenes = make_scenes(some, self._check_bank, self.plan.side_px)
-            for name, values in figures(net, scenes).items():
-                found.setdefault(name, []).extend(values)
-        return {name: sum(values) / max(len(values), 1) for name, values in found.items()}
+        return self._checks.figures(net)

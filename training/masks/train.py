@@ -2,8 +2,8 @@
 
     python -m training.masks.train --run runs/masks --minutes 9
 
-Repeat the command to go on; when the schedule is done it says so. `--smoke` does a minute of everything and writes
-nothing but the folder given; it prints how fast scenes are made.
+Repeat the command to go on; when the schedule is done it says so. `--smoke` does about a minute of
+everything with few sprites and a net that is not compiled, keeps nothing, and prints how fast scenes are made.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from training.masks.task import MaskTask, Plan
 
 CONFIG = MaskNetConfig(geometry=True)
 PLAN = Plan()
-SETTINGS = Settings(total_steps=48_000, leg_steps=250, learning_rate=1.2e-3, warmup_steps=500, weight_decay=0.03)
+SETTINGS = Settings(total_steps=48_000, leg_steps=500, learning_rate=1.2e-3, warmup_steps=500, weight_decay=0.03)
 TINY_CONFIG = MaskNetConfig(widths=(8, 16, 16, 48, 64), embedding=8, query_width=16, geometry=True)
 TINY_PLAN = Plan(4, 64, 8, shape_sets=24, lasting=16, passing=8, sprite_px=32, check_scenes=8)
 
@@ -87,7 +87,9 @@ def main() -> None:
     parser.add_argument("--start-from", type=Path, help="weights to begin a new run with, such as the shipped ones")
     parser.add_argument("--no-compile", action="store_true", help="do not compile the net (slower, starts at once)")
     parser.add_argument("--tiny", action="store_true", help="a toy net and few scenes: tries everything on a CPU")
-    parser.add_argument("--smoke", action="store_true", help="measure and train for a minute in a throw-away folder")
+    parser.add_argument(
+        "--smoke", action="store_true", help="measure, and train for half a minute in a throw-away folder"
+    )
     arguments = parser.parse_args()
     if arguments.run is None and not arguments.smoke:
         parser.error("--run DIR is needed (or --smoke)")
@@ -100,7 +102,7 @@ def main() -> None:
     if arguments.smoke:
         plan = replace(plan, shape_sets=min(plan.shape_sets, 8_000), lasting=min(plan.lasting, 3_000))
         plan = replace(plan, passing=min(plan.passing, 500))
-        settings = replace(settings, leg_steps=min(settings.leg_steps, 100))
+        settings = replace(settings, leg_steps=min(settings.leg_steps, 50))
     net = new_net(TINY_CONFIG if arguments.tiny else CONFIG)
     if arguments.start_from:
         net = started_from(net, arguments.start_from)
@@ -111,11 +113,10 @@ def main() -> None:
         flush=True,
     )
 
-    minutes = min(arguments.minutes, 1.0) if arguments.smoke else arguments.minutes
-    left = minutes - (time.perf_counter() - started) / 60
+    left = 0.5 if arguments.smoke else arguments.minutes - (time.perf_counter() - started) / 60
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) if arguments.smoke else arguments.run
-        compiled = device.type == "cuda" and not arguments.no_compile
+        compiled = device.type == "cuda" and not arguments.no_compile and not arguments.smoke
         progress = train(net, task, settings, run, device, left, compile_net=compiled)
     if progress.finished:
         print("The schedule is done. Next: python -m training.masks.export")

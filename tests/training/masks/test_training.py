@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from sam3d_gs.embedded.mask_net import Geometry, MaskNet, MaskNetConfig, affinity, load_mask_net, save_mask_net
+from sam3d_gs.errors import BadInputError
 from training import checkpoint
 from training.loop import Settings, train
+from training.masks.export import export
 from training.masks.losses import ask, geometry_losses, losses, mask_logits
 from training.masks.rows import IGNORE
 from training.masks.scenes import Scenes
@@ -149,6 +151,17 @@ def test_a_run_in_two_pieces_is_the_same_run(tmp_path: Path, task: MaskTask) -> 
     whole, pieces = checkpoint.load(tmp_path / "whole"), checkpoint.load(tmp_path / "pieces")
     assert whole is not None and pieces is not None
     assert all(torch.equal(value, pieces.average[name]) for name, value in whole.average.items())
+
+    facts = export(tmp_path / "pieces", tmp_path / "net.safetensors")
+    assert facts["steps"] == "4 of 4"
+    assert {"iou", "order", "rise_deg"} <= set(facts)
+    made = dict(load_mask_net(tmp_path / "net.safetensors").named_parameters())
+    assert all(torch.equal(value, made[name]) for name, value in pieces.average.items())
+
+
+def test_an_empty_folder_cannot_be_exported(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="No checkpoint"):
+        export(tmp_path, tmp_path / "net.safetensors")
 
 
 def test_weights_carry_their_configuration(tmp_path: Path) -> None:
