@@ -11,7 +11,7 @@ from sam3d_gs.nvidia import Card
 from sam3d_gs.options import MaskOptions, ObjectOptions, PhraseOptions
 from sam3d_gs.vlm.model import needed_mib
 
-# Engine -> GPU memory in GiB, about; `vllm` depends on its model. What was measured and what not is in the README.
+# Engine -> GPU memory in GiB, about; `vllm` depends on its model. What was measured and what not is in docs/engines.md.
 _NEEDS_GIB = {"sam3": 7.5, "sam3-official": 7.5, "sam3d-objects": 16.0, "native": 8.0}
 _USABLE = 0.9  # of what is free: the rest is for what the figures leave out
 
