@@ -120,7 +120,7 @@ def main() -> None:
         progress = train(net, task, settings, run, device, left, compile_net=compiled)
     if progress.finished:
         print("The schedule is done. Next: python -m training.masks.export")
-    else:
+    elif not arguments.smoke:
         print(f"Step {progress.step} of {progress.total_steps}. Repeat the command to go on.")
 
 

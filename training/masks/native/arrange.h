@@ -192,7 +192,7 @@ FN bool stood(Random &random, const Scene &scene, const Bank &bank, const Index 
     if (fall < 1 / FAR_DEPTH || fall * size > 0.8f) continue;
     float seen = size * scene.focal * fall;
     if (seen < 0.05f || seen > 1.1f) continue;
-    if (seen < 0.12f && random.chance(0.6f)) continue;
+    if (seen < 0.18f && random.chance(0.6f)) continue;
     if (y - seen * scene.pitch_cos < -0.55f && random.chance(0.8f)) continue;  // its top would be cut off
     float elevation = asinf(fall / sqrtf(1 + down * down));
     out->sprite = same >= 0 ? same : picked(random, index, kind, elevation);
@@ -310,7 +310,7 @@ FN void strewn(Random &random, const Arranged &out, const Bank &bank, const Inde
 FN void furnished(Random &random, const Arranged &out, const Bank &bank, const Index &index, int side, int place) {
   Scene &scene = *out.scene;
   Recipe r = recipe(place);
-  int wanted = random.chance(0.15f) ? 1 + random.below(2) : 2 + random.below(13), count = 0;
+  int wanted = random.chance(0.1f) ? 1 + random.below(2) : 2 + random.below(13), count = 0;
   bool crowd = random.chance(0.2f);
   float around = crowd ? random.between(-0.3f, 0.3f) : 0, spread = crowd ? 0.35f : 1;
   float similar = random.chance(0.2f) ? random.between(0.2f, 0.75f) : 0;
