@@ -45,7 +45,7 @@ LAYERS = [
     ),
     ("phrase_files", "mask_files", "mask_rules", "scene_files", "gaussians", "engines.api"),
     ("embedded", "sam3d_torch", "sam3_masks", "vlm"),
-    ("engines", "overlay", "pictures", "report", "report_pictures", "viewer"),
+    ("engines", "overlay", "pictures", "report", "report_pictures", "scene_export", "viewer"),
     ("stages",),
     ("pipeline", "relay", "cards", "status", "clean", "weights", "doctor"),
     ("commands",),

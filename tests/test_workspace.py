@@ -40,7 +40,7 @@ def test_a_damaged_manifest_does_not_hide_the_photo(tmp_path: Path) -> None:
     assert folder_name(tmp_path, "kitchen", "a" * 64) == "kitchen"
 
 
-@pytest.mark.parametrize("stem", ["masks", "Masks", "kitchen.compressed"])
+@pytest.mark.parametrize("stem", ["masks", "Masks", "kitchen.compressed", "kitchen.Z-up"])
 def test_names_that_mean_something_else_get_a_suffix(tmp_path: Path, stem: str) -> None:
     assert folder_name(tmp_path, stem, "c" * 64) == f"{stem}-cccccccc"
 

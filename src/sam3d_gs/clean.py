@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sam3d_gs.files import cannot_write
 from sam3d_gs.stages.bookkeeping import locked
-from sam3d_gs.workspace import EXPORT_FORMATS, Workspace
+from sam3d_gs.workspace import Workspace
 
 
 def clean(workspace: Workspace, dry_run: bool = False) -> list[Path]:
@@ -16,7 +16,7 @@ def clean(workspace: Workspace, dry_run: bool = False) -> list[Path]:
     The photo itself is never touched. A symbolic link is removed, not followed.
     """
     files = [workspace.scene_ply, workspace.scene_json, workspace.turntable("webp"), workspace.turntable("gif")]
-    files += [workspace.export(form) for form in EXPORT_FORMATS]
+    files += workspace.exports()
     # The run folder goes last: it holds the manifest, which says whose the others are.
     folders = [workspace.masks_dir, workspace.objects_dir, workspace.single_dir, workspace.run_dir]
     doomed = [path for path in [*files, *folders] if path.exists() or path.is_symlink()]

@@ -45,7 +45,7 @@ from sam3d_gs.commands.options import (
     Turntable,
 )
 from sam3d_gs.commands.phrases import takes_phrase_options
-from sam3d_gs.errors import EXIT_STOPPED, Sam3dGsError, UsageError
+from sam3d_gs.errors import EXIT_STOPPED, Sam3dGsError
 from sam3d_gs.options import (
     STAGES,
     MaskOptions,
@@ -311,22 +311,30 @@ def view(
 @app.command()
 def export(
     photo: Done,
-    form: Annotated[str, typer.Option("--format", help="spz or compressed.ply (PlayCanvas).")] = "spz",
+    form: Annotated[str, typer.Option("--format", help="spz, compressed.ply (PlayCanvas) or ply.")] = "spz",
+    frame: Annotated[
+        str,
+        typer.Option(
+            help="opencv or opengl: the camera's. y-up, z-up or ros (x forward, z up): level, on the floor below it."
+        ),
+    ] = "opencv",
+    known_size: Annotated[
+        str,
+        typer.Option(
+            metavar="OBJECT=METRES",
+            help="Scale all so that the longest edge of this object's box has this length, e.g. 00-mug-0=0.1.",
+            show_default=False,
+        ),
+    ] = "",
     workspace: Root = Path(),
 ) -> None:
-    """Write the scene in a compressed format: <photo>.ply -> <photo>.spz or <photo>.compressed.ply."""
-    from sam3d_gs.gaussians.export import export as write
+    """Write the scene compressed, in another frame or in metres: <photo>[.<frame>].<format>, and a .json with poses."""
     from sam3d_gs.pipeline import find_workspace
-    from sam3d_gs.workspace import EXPORT_FORMATS
+    from sam3d_gs.scene_export import export_scene, read_known_size
 
     found = find_workspace(workspace.absolute(), photo)
-    if form not in EXPORT_FORMATS:
-        raise UsageError(f"Unknown format {form!r}. Expected {' or '.join(EXPORT_FORMATS)}.")
-    if not found.scene_ply.exists():
-        raise Sam3dGsError(f"No scene of {found.photo} at {found.scene_ply}. Run `sam3d-gs scene {photo}` first.")
-    target = found.export(form)
-    write(found.scene_ply, target)
-    print(target)
+    for path in export_scene(found, form, frame, read_known_size(known_size) if known_size else None):
+        print(path)
 
 
 @app.command()

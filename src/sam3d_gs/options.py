@@ -7,6 +7,9 @@ from pathlib import Path
 
 STAGES = ("phrases", "masks", "objects", "scene")
 
+EXPORT_FORMATS = ("spz", "compressed.ply", "ply")
+EXPORT_FRAMES = ("opencv", "opengl", "y-up", "z-up", "ros")  # what they are is in gaussians/frames.py
+
 # On fields that say how the work is done, not what comes out: a run goes on where it stopped when they change.
 SAME_RESULT = {"same_result": True}
 

@@ -18,23 +18,32 @@ FRAME = "camera of the photo, OpenCV: x right, y down, z forward"
 
 def write_scene(path: Path, scene: Scene, files: dict[str, str]) -> None:
     """`files`: what -> path below the workspace, for the files of the whole scene."""
+    write_json(path, {**_head(scene, FRAME, files), "objects": [_object(obj) for obj in scene.objects]})
+
+
+def write_moved_scene(path: Path, scene: Scene, frame: str, T_frame_camera: np.ndarray, files: dict[str, str]) -> None:
+    """A scene whose objects, boxes and up are in another frame than the camera's; `frame` describes it."""
+    rows = [_object(obj) for obj in scene.objects]
+    for row in rows:
+        row["T_frame_object"] = row.pop("T_camera_object")
+        del row["files"]  # those are of the camera frame, or of none
+    write_json(path, {**_head(scene, frame, files), "T_frame_camera": _plain(T_frame_camera), "objects": rows})
+
+
+def _head(scene: Scene, frame: str, files: dict[str, str]) -> dict[str, Any]:
     width, height = scene.image_size
-    write_json(
-        path,
-        {
-            "schema": SCHEMA,
-            "tool": f"sam3d_gs {__version__}",
-            "photo": scene.photo,
-            "frame": FRAME,
-            "units": "metres" if scene.scale_source.startswith("metric") else "arbitrary",
-            "scale_source": scene.scale_source,
-            "up": _plain(scene.up),
-            "K": _plain(scene.K),
-            "image_size": [width, height],
-            "files": files,
-            "objects": [_object(obj) for obj in scene.objects],
-        },
-    )
+    return {
+        "schema": SCHEMA,
+        "tool": f"sam3d_gs {__version__}",
+        "photo": scene.photo,
+        "frame": frame,
+        "units": "metres" if scene.scale_source.startswith("metric") else "arbitrary",
+        "scale_source": scene.scale_source,
+        "up": _plain(scene.up),
+        "K": _plain(scene.K),
+        "image_size": [width, height],
+        "files": files,
+    }
 
 
 def read_scene(path: Path) -> Scene:

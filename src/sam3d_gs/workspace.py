@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam3d_gs.manifest import photo_hash
+from sam3d_gs.options import EXPORT_FORMATS, EXPORT_FRAMES
 
 SLUG_MAX = 40
-EXPORT_FORMATS = ("spz", "compressed.ply")
 _RUNS = Path("outputs", "master_with_vllm")
 _SAM3D = Path("sam-3d-objects")
 _RESERVED = {"masks", "logs"}  # folders of _RUNS that are not of one photo, so no photo may be called that
@@ -102,9 +102,14 @@ class Workspace:
         """`suffix`: "webp" or "gif"."""
         return self.multi_dir / f"{self.photo}.{suffix}"
 
-    def export(self, form: str) -> Path:
-        """`form`: one of EXPORT_FORMATS."""
-        return self.multi_dir / f"{self.photo}.{form}"
+    def export(self, form: str, frame: str = "") -> Path:
+        """`form`: one of EXPORT_FORMATS, or "json" for the description. `frame`: one of EXPORT_FRAMES when it moved."""
+        return self.multi_dir / ".".join(part for part in (self.photo, frame, form) if part)
+
+    def exports(self) -> list[Path]:
+        """All that `export` may name."""
+        moved = [self.export(form, frame) for frame in EXPORT_FRAMES for form in (*EXPORT_FORMATS, "json")]
+        return [self.export(form) for form in EXPORT_FORMATS if form != "ply"] + moved
 
     def relative(self, path: Path) -> str:
         """`path` below the root, with forward slashes, as the manifest and the scene JSON write it."""
@@ -125,7 +130,8 @@ def folder_name(root: Path, stem: str, sha256: str) -> str:
     clean = re.sub(r"[\x00-\x1f\x7f/\\:*?\"<>|]", "_", unicodedata.normalize("NFC", stem)).strip(". ")
     clean = _shorten(clean.lstrip("-")) or "photo"  # a leading dash would read as an option
     hashed = f"{clean}-{sha256[:8]}"
-    if clean.casefold() in _RESERVED or clean.casefold().endswith(".compressed"):  # <photo>.compressed.ply is an export
+    ends = tuple(f".{part}" for part in ("compressed", *EXPORT_FRAMES))  # <photo>.compressed.ply is an export
+    if clean.casefold() in _RESERVED or clean.casefold().endswith(ends):
         return hashed
     owner = photo_hash(Workspace(root, clean).manifest)
     return clean if owner in (None, sha256) else hashed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam3d_gs.errors import BadInputError, MissingPackageError, UsageError
+from sam3d_gs.errors import MissingPackageError, UsageError
 from sam3d_gs.gaussians import export
-from sam3d_gs.gaussians.ply import write_ply
 from sam3d_gs.gaussians.pose import transform
 from sam3d_gs.types import Gaussians, Pose
 from tests.gaussians.helpers import FIELDS, random_gaussians
@@ -42,8 +42,7 @@ def angles_deg(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def test_compressed_ply(tmp_path: Path, scene: Gaussians) -> None:
-    write_ply(tmp_path / "scene.ply", scene)
-    export.export(tmp_path / "scene.ply", tmp_path / "scene.compressed.ply")
+    export.export(scene, tmp_path / "scene.compressed.ply")
     read, expected = ours(gsply.plyread(tmp_path / "scene.compressed.ply")), sorted_as_written(scene)
     # 10 or 11 bits over the box of 256 neighbours: half a step of at most 1 / 1023
     np.testing.assert_allclose(read.means, expected.means, atol=0.5 / 1023 + 1e-6)
@@ -55,8 +54,7 @@ def test_compressed_ply(tmp_path: Path, scene: Gaussians) -> None:
 
 
 def test_spz_is_in_its_own_axes(tmp_path: Path, scene: Gaussians) -> None:
-    write_ply(tmp_path / "scene.ply", scene)
-    export.export(tmp_path / "scene.ply", tmp_path / "scene.spz")
+    export.export(scene, tmp_path / "scene.spz")
     stored = ours(gsply.read_spz(tmp_path / "scene.spz"))
     assert stored.means[:, 2].max() < -3.0  # z back: what is in front of the camera is negative
     back, turned = transform(stored, export.HALF_TURN), transform(scene, export.HALF_TURN)
@@ -74,8 +72,7 @@ def test_spz_is_in_its_own_axes(tmp_path: Path, scene: Gaussians) -> None:
 def test_spz_positions_fit_at_any_distance(tmp_path: Path, far: float) -> None:
     one = random_gaussians(300)
     scene = Gaussians(one.means * np.float32(2 * far), one.quats, one.log_scales, one.opacity_logits, one.sh0)
-    write_ply(tmp_path / "scene.ply", scene)
-    export.export(tmp_path / "scene.ply", tmp_path / "scene.spz")
+    export.export(scene, tmp_path / "scene.spz")
     read = transform(ours(gsply.read_spz(tmp_path / "scene.spz")), export.HALF_TURN)
     np.testing.assert_allclose(
         np.sort(read.means, axis=0), np.sort(scene.means, axis=0), atol=max(far * 2.0**-22, 2.0**-19) * 1.01
@@ -92,17 +89,19 @@ def test_neighbours_in_the_file_are_neighbours_in_space() -> None:
     np.testing.assert_array_equal(export.morton_order(np.zeros((3, 3), np.float32)), [0, 1, 2])
 
 
-def test_other_suffixes_are_refused(tmp_path: Path) -> None:
+def test_spz_takes_gaussians_that_have_its_axes_as_they_are(tmp_path: Path, scene: Gaussians) -> None:
+    export.export(scene, tmp_path / "turned.spz")
+    export.export(transform(scene, export.HALF_TURN), tmp_path / "as it is.spz", "y-up")
+    turned, as_it_is = (gzip.decompress((tmp_path / name).read_bytes()) for name in ("turned.spz", "as it is.spz"))
+    assert turned == as_it_is
+
+
+def test_other_suffixes_are_refused(tmp_path: Path, scene: Gaussians) -> None:
     with pytest.raises(UsageError, match=r"\.compressed\.ply or \.spz"):
-        export.export(tmp_path / "scene.ply", tmp_path / "scene.splat")
+        export.export(scene, tmp_path / "scene.splat")
 
 
-def test_a_missing_scene_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match=r"No \.ply file at"):
-        export.export(tmp_path / "scene.ply", tmp_path / "scene.spz")
-
-
-def test_without_gsply_the_cure_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gsply_the_cure_is_named(tmp_path: Path, scene: Gaussians, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gsply", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'sam3d_gs\[export\]'"):
-        export.export(tmp_path / "scene.ply", tmp_path / "scene.spz")
+        export.export(scene, tmp_path / "scene.spz")

@@ -1,9 +1,9 @@
-"""A plain 3DGS .ply as a compressed one for the web: PlayCanvas compressed .ply or Niantic .spz, through gsply.
+"""Gaussians as a compressed file for the web: PlayCanvas compressed .ply or Niantic .spz, through gsply.
 
 Both lose precision: positions to 1/2047 of the box of each 256 Gaussians (.compressed.ply) or to a fixed-point
 grid (.spz), the other values to 8 to 11 bits. About 16 to 20 bytes are left of 68 a Gaussian.
 
-Axes: a .compressed.ply keeps the frame of the .ply it came from. An .spz has axes of its own, x right, y up, z back
+Axes: a .compressed.ply keeps the frame of the Gaussians. An .spz has axes of its own, x right, y up, z back
 (the format's README), so Gaussians from our camera frame (x right, y down, z forward) are given half a turn about x.
 PlayCanvas splat-transform does the same in both directions, so that its .ply from our .spz is our .ply again; gsply
 does neither and reads the stored axes, so turn what it reads with `transform(gaussians, HALF_TURN)`.
@@ -17,7 +17,7 @@ import numpy as np
 
 from sam3d_gs.errors import MissingPackageError, UsageError
 from sam3d_gs.files import atomic_path, write_bytes
-from sam3d_gs.gaussians.ply import read_ply
+from sam3d_gs.gaussians.frames import SPZ_AXES
 from sam3d_gs.gaussians.pose import transform
 from sam3d_gs.types import Gaussians, Pose
 
@@ -27,10 +27,11 @@ _SPZ_POSITION_BITS = 24  # signed fixed point
 _SPZ_MAX_FRACTIONAL_BITS = 18
 
 
-def export(path_in: Path, path_out: Path) -> None:
-    """Convert; the suffix of `path_out` names the format.
+def export(gaussians: Gaussians, path_out: Path, frame: str = "opencv") -> None:
+    """Write; the suffix of `path_out` names the format.
 
-    Raises UsageError for another suffix, MissingPackageError without gsply, BadInputError for an unusable .ply.
+    frame: of the Gaussians, a key of `frames.AXES`; for an .spz the camera's, or one with its axes.
+    Raises UsageError for another suffix, MissingPackageError without gsply.
     """
     if not path_out.name.endswith(SUFFIXES):
         raise UsageError(f"Cannot export to {path_out.name}. Choose a name that ends with {' or '.join(SUFFIXES)}.")
@@ -40,9 +41,8 @@ def export(path_in: Path, path_out: Path) -> None:
         raise MissingPackageError(
             f"gsply is needed to write {path_out.name} and is not installed here. pip install 'sam3d_gs[export]'"
         ) from error
-    gaussians = read_ply(path_in)
     is_spz = path_out.name.endswith(".spz")
-    if is_spz:
+    if is_spz and frame not in SPZ_AXES:
         gaussians = transform(gaussians, HALF_TURN)
     order = morton_order(gaussians.means)
     data = gsply.GSData.from_arrays(
