@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="seed of the first one")
     parser.add_argument("--size", type=int, default=640, help="longer side of their photos, pixels")
     parser.add_argument("--photos", type=Path, help="also a folder of real photos with masks")
-    parser.add_argument("--weights", type=Path, default=SHIPPED, help="other weights of the object network")
+    parser.add_argument("--weights", type=Path, help="other weights of the object network")
     parser.add_argument("--each", action="store_true", help="a line for every object")
     arguments = parser.parse_args()
 
@@ -236,7 +236,7 @@ def main() -> None:
     masks = measure_masks(scenes)
     print_masks(masks, count)
     rows = {
-        "network": measure_objects(scenes, EmbeddedObjects(ObjectOptions(), arguments.weights)),
+        "network": measure_objects(scenes, EmbeddedObjects(ObjectOptions(), arguments.weights or SHIPPED)),
         "inflation": measure_objects(scenes, EmbeddedObjects(ObjectOptions(), weights=None)),
     }
     print_objects(rows, chamfer_floor_percent(scenes))
