@@ -9,14 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sam3d_gs.embedded.object_net import Crop, TwoLayers
+from sam3d_gs.embedded.plates import find_plate
 
 MAX_RAMP = 0.3  # how far one object's depths may be tilted, as depth per image length
 RAMP_WEIGHT = 0.10  # cost of tilting that far, in the unit of `_misfit`
 SHEET_FACING = 0.5  # mean upward part of the normals of a rug
 SHEET_DEPTH = 1.0  # depth over width of a sheet that may lie on the floor
-PLATE_IOU = 0.90  # how well an ellipse must cover the filled mask
-PLATE_VISIBLE = 0.5  # of the ellipse must be the plate itself
-PLATE_ASPECT = (0.15, 0.88)  # flatter is a slit, rounder may be a ball
 PLATE_RELIEF = 0.25  # of the relief the network sees in a plate: half covered, plates look like bowls to it
 
 
@@ -55,7 +53,7 @@ def attitude(
     slope_x, slope_y = slopes
     flat_slope, upright_slope = 1 / math.tan(math.radians(pitch_deg)), -math.tan(math.radians(pitch_deg))
     median = float(np.median(slope_y))
-    if plate_elevation_deg(index, masks)[1] > 0:
+    if find_plate(index, masks) is not None:
         return Attitude(flat_slope - PLATE_RELIEF * median, lies_flat=True, relief=PLATE_RELIEF)
     if _facing_up(slope_x, slope_y) > SHEET_FACING:
         rows, columns = np.flatnonzero(masks[index].any(1)), np.flatnonzero(masks[index].any(0))
@@ -97,17 +95,6 @@ def _sloped(crop: Crop, layers: TwoLayers, ramp: np.ndarray) -> TwoLayers:
     return replace(layers, front=layers.front + ramp - (ramp * inside).sum() / max(inside.sum(), 1))
 
 
-def _carried_by(index: int, masks: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The smaller masks that lie mostly inside the box of mask `index`."""
-    mask = masks[index]
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
-        return []
-    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    area = mask.sum()
-    return [m for j, m in enumerate(masks) if j != index and m[box].sum() > 0.6 * m.sum() and 0 < m.sum() < 2 * area]
-
-
 def surface_slopes(crop: Crop, layers: TwoLayers) -> tuple[np.ndarray, np.ndarray] | None:
     """Slope of the front towards the viewer along x (right) and y (down), away from the rim; None if too small."""
     from scipy.ndimage import binary_erosion
@@ -130,34 +117,3 @@ def _misfit(slope_x: np.ndarray, slope_y: np.ndarray, pitch_deg: float) -> float
     up = gravity_up(pitch_deg)
     along = np.abs(up[1] * slope_y + up[2]) / np.sqrt(1 + slope_x**2 + slope_y**2)
     return float(np.mean(np.minimum(along, np.sqrt(np.maximum(0, 1 - along**2)))))
-
-
-def plate_ellipse(index: int, masks: Sequence[np.ndarray]) -> np.ndarray | None:
-    """(H, W) bool: the full outline of mask `index` if it is a round plate that carries another object, else None."""
-    mask, carried = masks[index], _carried_by(index, masks)
-    if not carried:
-        return None
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    half_height, half_width = (rows[-1] + 1 - rows[0]) / 2, (columns[-1] + 1 - columns[0]) / 2
-    if not PLATE_ASPECT[0] < half_height / half_width < PLATE_ASPECT[1]:
-        return None
-    if rows[0] == 0 or rows[-1] == mask.shape[0] - 1:  # cut off by the photo's edge
-        return None
-    y = (np.arange(mask.shape[0]) + 0.5 - (rows[0] + half_height))[:, None] / half_height
-    x = (np.arange(mask.shape[1]) + 0.5 - (columns[0] + half_width))[None] / half_width
-    ellipse = np.asarray(x**2 + y**2 <= 1)
-    filled = mask | (ellipse & np.any(carried, axis=0))
-    fits = (filled & ellipse).sum() >= PLATE_IOU * (filled | ellipse).sum()
-    return ellipse if fits and mask.sum() >= PLATE_VISIBLE * ellipse.sum() else None
-
-
-def plate_elevation_deg(index: int, masks: Sequence[np.ndarray]) -> tuple[float, float]:
-    """From how high one mask is seen, read as a round plate, and its weight; (0, 0) if it is none.
-
-    A level circle looks like an ellipse whose axes have the ratio sin(elevation), far from the camera.
-    """
-    ellipse = plate_ellipse(index, masks)
-    if ellipse is None:
-        return 0.0, 0.0
-    height, width = np.count_nonzero(ellipse.any(1)), np.count_nonzero(ellipse.any(0))
-    return math.degrees(math.asin(min(height / width, 1.0))), float(width)

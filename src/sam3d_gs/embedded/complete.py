@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from sam3d_gs.embedded.camera import plate_ellipse
 from sam3d_gs.embedded.object_net import MIN_THICKNESS, Crop, TwoLayers
 from sam3d_gs.embedded.placement import Silhouette
+from sam3d_gs.embedded.plates import find_plate
 
 SPECK_SHARE = 0.005  # parts smaller than this share of the mask are noise; they would inflate the object's box
 SINK = 1.02  # depth of an invented surface over that of what hides it
@@ -29,14 +29,16 @@ def without_specks(mask: np.ndarray) -> np.ndarray:
 def complete_plate(rgb: np.ndarray, index: int, masks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Photo and mask of object `index`, continued below other objects when it is a round plate.
 
-    A cup hides the middle of its saucer; the outline, an ellipse, says that the saucer goes on below. Its colours
-    there are spread from the visible part. Any other object comes back unchanged.
+    A cup hides the middle of its saucer; the outline, an ellipse, says that the saucer goes on below, and that the
+    shadow beside it is not the saucer's. Its colours there are spread from the visible part. Any other object comes
+    back unchanged.
     """
-    ellipse = plate_ellipse(index, masks)
-    if ellipse is None:
+    plate = find_plate(index, masks)
+    if plate is None:
         return rgb, masks[index]
-    hidden = ellipse & np.any([m for j, m in enumerate(masks) if j != index], axis=0) & ~masks[index]
-    return _spread(rgb, masks[index], hidden), masks[index] | hidden
+    own = masks[index] & plate.inside
+    hidden = plate.inside & np.any([m for j, m in enumerate(masks) if j != index], axis=0) & ~own
+    return _spread(rgb, own, hidden), own | hidden
 
 
 def keep_hidden(

@@ -14,8 +14,9 @@ from functools import cache
 
 import numpy as np
 
-from sam3d_gs.embedded.camera import plate_elevation_deg, surface_slopes, view_below_deg
+from sam3d_gs.embedded.camera import surface_slopes, view_below_deg
 from sam3d_gs.embedded.object_net import Crop, TwoLayers
+from sam3d_gs.embedded.plates import find_plate
 
 PITCH_RANGE_DEG = (2.0, 70.0)  # looking up is rare, and below 2 degrees the ground reading has no depth left
 USUAL_PITCH_DEG = 15.0  # a person holding a camera
@@ -37,10 +38,11 @@ def estimate_pitch_deg(
     layers: the network's, one per crop; None where there is no network, for balloons say nothing about the pitch.
     masks: (H, W) bool each. K: (3, 3) px. Without usable evidence the answer is `USUAL_PITCH_DEG`.
     """
-    found = [(plate_elevation_deg(i, masks), view_below_deg(crop, K)) for i, crop in enumerate(crops)]
-    plates = np.array([(elevation - below, weight) for (elevation, weight), below in found if weight > 0])
-    if len(plates):
-        return float(np.clip(np.average(plates[:, 0], weights=plates[:, 1]), *PITCH_RANGE_DEG))
+    plates = [(plate, crop) for i, crop in enumerate(crops) if (plate := find_plate(i, masks)) is not None]
+    if plates:
+        pitches = [plate.elevation_deg - view_below_deg(crop, K) for plate, crop in plates]
+        widths = [plate.half_width_px for plate, _ in plates]
+        return float(np.clip(np.average(pitches, weights=widths), *PITCH_RANGE_DEG))
     if layers is None:
         return USUAL_PITCH_DEG
     said = _said_pitch_deg(crops, layers, K)

@@ -1,0 +1,100 @@
+"""Round plates that carry something: seen from above, their outline is an ellipse whose axes tell the angle."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+IOU = 0.90  # how well an ellipse must cover the filled mask
+VISIBLE = 0.5  # of the ellipse must be the plate itself
+ASPECT = (0.15, 0.88)  # flatter is a slit, rounder may be a ball
+_RIM = 1.01  # of the fitted ellipse: nothing is shaved off a rim that is not quite one
+_APART = 0.03  # outline nearer than this share of the plate's width to another object is that object's
+_KEPT = 0.8  # share of the outline that is kept in each round of the fit: shadows and spouts are not the plate's
+_ROUNDS = 4
+_FEWEST = 24  # outline pixels
+
+
+@dataclass(frozen=True)
+class Plate:
+    """The outline of a plate in the photo."""
+
+    inside: np.ndarray  # (H, W) bool, whatever hides it
+    half_width_px: float
+    half_height_px: float
+
+    @property
+    def elevation_deg(self) -> float:
+        """From how high it is seen: a level circle, far from the camera, has axes of the ratio sin(elevation)."""
+        return math.degrees(math.asin(min(self.half_height_px / self.half_width_px, 1.0)))
+
+
+def find_plate(index: int, masks: Sequence[np.ndarray]) -> Plate | None:
+    """Mask `index`, (H, W) bool, read as a plate that carries another of the masks; None if it is none.
+
+    A lone ellipse may be an egg. The photo's edge may cut the plate.
+    """
+    mask, carried = masks[index], _carried_by(index, masks)
+    if not carried:
+        return None
+    points = _own_outline(mask, np.any(carried, axis=0))
+    fitted = _fit_ellipse(points) if len(points) >= _FEWEST else None
+    if fitted is None:
+        return None
+    (u, v), half_width, half_height = fitted
+    if not ASPECT[0] < half_height / half_width < ASPECT[1]:
+        return None
+    y = ((np.arange(mask.shape[0]) + 0.5 - v) / half_height)[:, None]
+    x = ((np.arange(mask.shape[1]) + 0.5 - u) / half_width)[None]
+    inside = np.asarray(x**2 + y**2 <= _RIM**2)
+    filled = mask | (inside & np.any(carried, axis=0))
+    fits = (filled & inside).sum() >= IOU * (filled | inside).sum()
+    return Plate(inside, half_width, half_height) if fits and mask.sum() >= VISIBLE * inside.sum() else None
+
+
+def _carried_by(index: int, masks: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The smaller masks that lie mostly inside the box of mask `index`."""
+    mask = masks[index]
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return []
+    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    area = mask.sum()
+    return [m for j, m in enumerate(masks) if j != index and m[box].sum() > 0.6 * m.sum() and 0 < m.sum() < 2 * area]
+
+
+def _own_outline(mask: np.ndarray, carried: np.ndarray) -> np.ndarray:
+    """(N, 2) px, x and y of the mask's outer outline where neither the photo's edge nor what it carries cuts it."""
+    from scipy.ndimage import binary_erosion, binary_fill_holes, distance_transform_edt
+
+    width = np.ptp(np.flatnonzero(mask.any(0))) + 1
+    whole = binary_fill_holes(mask | carried)
+    rim = mask & whole & ~binary_erosion(whole, border_value=1)
+    rim &= distance_transform_edt(~carried) > _APART * width
+    rows, columns = np.nonzero(rim)
+    return np.stack([columns, rows], axis=1) + 0.5
+
+
+def _fit_ellipse(points: np.ndarray) -> tuple[tuple[float, float], float, float] | None:
+    """Centre, half width and half height (px) of the upright ellipse through most of the points (N, 2).
+
+    Least squares of ``a x^2 + b y^2 + c x + d y = 1``, again and again without the points that fit worst.
+    """
+    middle, spread = points.mean(0), max(float(points.std()), 1e-6)
+    scaled, kept = (points - middle) / spread, np.ones(len(points), bool)
+    for _ in range(_ROUNDS):
+        x, y = scaled[kept].T
+        a, b, c, d = np.linalg.lstsq(np.stack([x * x, y * y, x, y], axis=1), np.ones(len(x)), rcond=None)[0]
+        if not (a > 0 and b > 0):
+            return None
+        centre = np.array([-c / (2 * a), -d / (2 * b)])
+        size = 1 + a * centre[0] ** 2 + b * centre[1] ** 2
+        half = np.sqrt(size / np.array([a, b]))
+        away = np.abs(np.linalg.norm((scaled - centre) / half, axis=1) - 1)
+        kept = away <= np.quantile(away, _KEPT)
+    u, v = middle + spread * centre
+    # The points are the middles of the outermost pixels.
+    return (float(u), float(v)), float(spread * half[0]) + 0.5, float(spread * half[1]) + 0.5
