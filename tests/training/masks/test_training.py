@@ -49,7 +49,7 @@ def test_two_scenes_are_learned_by_heart() -> None:
     net, scenes = new_net(TINY_CONFIG), discs()
     optimizer = torch.optim.AdamW(net.parameters(), 4e-3)
     totals = []
-    for _ in range(45):
+    for _ in range(24):
         found = losses(net(scenes.rgb), scenes, 8)
         optimizer.zero_grad()
         found["total"].backward()
