@@ -3,7 +3,7 @@
     python -m training.objects.export RUN OUT.safetensors
 
 Half precision, with the net's configuration inside. Put it where `sam3d_gs.embedded` keeps its weights once
-`benchmarks/shape_error.py` and `benchmarks/embedded.py` say that it is better, and bring OBJECTS_CARD.md up to date.
+`training.objects.shape_error` and `benchmarks/embedded.py` say that it is better, and bring OBJECTS_CARD.md up to date.
 """
 
 from __future__ import annotations

@@ -12,13 +12,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
 
-if TYPE_CHECKING:
-    from shape_error import Case
+from training.objects.cases import Case
 
 VIEWS_DEG = ((30.0, 15.0), (120.0, 25.0), (210.0, 15.0), (300.0, 35.0))  # yaw, elevation
 MARGIN = 1.15  # side of the picture over the longer side of the object
@@ -49,7 +47,6 @@ def read_mesh(path: Path) -> np.ndarray:
 
 def mesh_cases(paths: Sequence[Path], side: int, points: int) -> Iterator[Case]:
     """Four cases a mesh, in its own frame of the picture's half sides; `points` on each surface."""
-    from shape_error import Case
 
     for path in paths:
         mesh = read_mesh(path)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mesh_cases import mesh_cases, read_mesh
-from shape_error import compare, made_points, procedural_cases, thickness_percent, true_layers
 
 from sam3d_gs.embedded.object_net import crop_object
+from training.objects.cases import procedural_cases
+from training.objects.mesh_cases import mesh_cases, read_mesh
+from training.objects.shape_error import compare, made_points, thickness_percent, true_layers
 
 CORNERS = [(x, y, z) for x in (0, 2) for y in (0, 1) for z in (0, 1)]
 FACES = [(1, 2, 4, 3), (5, 6, 8, 7), (1, 2, 6, 5), (3, 4, 8, 7), (1, 3, 7, 5), (2, 4, 8, 6)]

@@ -1,7 +1,6 @@
 """How far the embedded objects net is from true shapes: one object, one picture, parallel rays.
 
-    export PYTHONPATH=src:.    # in the root of the repository: the shapes are those of training/objects
-    python benchmarks/shape_error.py [--count 120] [--further] [--weights shipped FILE ...] [--meshes FILE ...]
+    python -m training.objects.shape_error [--count 120] [--further] [--weights shipped FILE ...] [--meshes FILE ...]
 
 Held-out procedural shapes are seen from where the net's training cameras stand, alone and in clean pictures. What comes
 out of the whole embedded pipeline short of placement (crop, net, shell of Gaussians) is compared with points spread
@@ -21,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +28,6 @@ import numpy as np
 import torch
 from machine import machine_line
 from measures import surface_samples
-from procedural.raycast import surface_points
 
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels
@@ -44,30 +42,12 @@ from sam3d_gs.embedded.object_net import (
     shipped_weights,
 )
 from sam3d_gs.embedded.surfels import to_gaussians
-from training.objects.draw import Draw
-from training.objects.layout import VIEW
-from training.objects.samples import SampleOptions, make_batch
-from training.objects.shapes import pack, shape_of
+from training.objects.cases import PICTURE_PX, POINTS, Case, procedural_cases
 
-FIRST_SEED = 20_000_000  # shapes of the evaluation set; no training draws from here
-PICTURE_PX = 320
 DISTANCE = 200.0  # of the camera, in half sides of the picture: rays are as good as parallel
-POINTS = 30_000
 COARSE_POINTS = 3000  # enough to find the offset in depth
 TRUTH_PX = 224
 F_THRESHOLD = 0.03
-
-
-@dataclass(frozen=True)
-class Case:
-    """One object in one picture. Lengths in half sides of the picture, x right, y down, z away from the viewer."""
-
-    rgb: np.ndarray  # (S, S, 3) uint8
-    mask: np.ndarray  # (S, S) bool
-    layers: np.ndarray  # (4, S, S) depths towards the viewer, 0 outside the mask
-    hollow: np.ndarray  # (S, S) bool
-    surface: np.ndarray  # (N, 3) points of the true surface
-    up: np.ndarray  # (3,) against gravity, x right, y up, z towards the viewer
 
 
 @dataclass
@@ -77,31 +57,6 @@ class Scores:
     thickness: list[float] = field(default_factory=list)
     up_deg: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)  # of crop and net
-
-
-def procedural_cases(count: int, further: bool, first: int = FIRST_SEED) -> Iterator[Case]:
-    """Shapes of the evaluation set's families, or with `further` also of those that version 1 never saw."""
-    for seed in range(first, first + count):
-        shape, tumbles = shape_of(seed, further)
-        batch = make_batch(
-            Draw(torch.Generator().manual_seed(seed)), pack([shape], [tumbles]), SampleOptions(PICTURE_PX, plain=True)
-        )
-        if not batch.usable[0]:
-            continue
-        deformation = [shape.bump_height, shape.bump_frequency, shape.twist_per_unit, shape.taper_per_unit]
-        points = surface_points(shape.primitives, np.array(deformation), np.zeros(3), 2.4, POINTS, seed)
-        view = batch.views[0].numpy().astype(np.float64)
-        turn, half = view[:9].reshape(3, 3), view[VIEW["HALF"]]
-        centre = np.array([view[VIEW["CENTRE"]], view[VIEW["CENTRE"] + 1], float(batch.centre_depth[0])])
-        surface = (points @ turn.T - centre) / half * [1, -1, -1]
-        yield Case(
-            (batch.image[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8),
-            batch.mask[0, 0].numpy() > 0.5,
-            batch.layers[0].numpy(),
-            batch.hollow[0, 0].numpy() > 0.5,
-            surface,
-            batch.up[0].numpy(),
-        )
 
 
 def true_layers(case: Case, crop: Crop, count: int) -> TwoLayers:
@@ -251,7 +206,7 @@ def main() -> None:
         title = f"{len(cases)} held-out procedural shapes"
         print_table(title, {name: score(cases, name) for name in options.weights})
     if options.meshes:
-        from mesh_cases import mesh_cases
+        from training.objects.mesh_cases import mesh_cases
 
         cases = list(mesh_cases(options.meshes, PICTURE_PX, POINTS))
         print_table(

@@ -1,0 +1,56 @@
+"""What is measured by `shape_error.py`: held-out shapes in clean pictures, with points of their true surface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from procedural.raycast import surface_points
+
+from training.objects.draw import Draw
+from training.objects.layout import VIEW
+from training.objects.samples import SampleOptions, make_batch
+from training.objects.shapes import pack, shape_of
+
+FIRST_SEED = 20_000_000  # shapes of the evaluation set; no training draws from here
+PICTURE_PX = 320
+POINTS = 30_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One object in one picture. Lengths in half sides of the picture, x right, y down, z away from the viewer."""
+
+    rgb: np.ndarray  # (S, S, 3) uint8
+    mask: np.ndarray  # (S, S) bool
+    layers: np.ndarray  # (4, S, S) depths towards the viewer, 0 outside the mask
+    hollow: np.ndarray  # (S, S) bool
+    surface: np.ndarray  # (N, 3) points of the true surface
+    up: np.ndarray  # (3,) against gravity, x right, y up, z towards the viewer
+
+
+def procedural_cases(count: int, further: bool, first: int = FIRST_SEED) -> Iterator[Case]:
+    """Shapes of the evaluation set's families, or with `further` also of those that version 1 never saw."""
+    for seed in range(first, first + count):
+        shape, tumbles = shape_of(seed, further)
+        batch = make_batch(
+            Draw(torch.Generator().manual_seed(seed)), pack([shape], [tumbles]), SampleOptions(PICTURE_PX, plain=True)
+        )
+        if not batch.usable[0]:
+            continue
+        deformation = [shape.bump_height, shape.bump_frequency, shape.twist_per_unit, shape.taper_per_unit]
+        points = surface_points(shape.primitives, np.array(deformation), np.zeros(3), 2.4, POINTS, seed)
+        view = batch.views[0].numpy().astype(np.float64)
+        turn, half = view[:9].reshape(3, 3), view[VIEW["HALF"]]
+        centre = np.array([view[VIEW["CENTRE"]], view[VIEW["CENTRE"] + 1], float(batch.centre_depth[0])])
+        surface = (points @ turn.T - centre) / half * [1, -1, -1]
+        yield Case(
+            (batch.image[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8),
+            batch.mask[0, 0].numpy() > 0.5,
+            batch.layers[0].numpy(),
+            batch.hollow[0, 0].numpy() > 0.5,
+            surface,
+            batch.up[0].numpy(),
+        )
