@@ -13,6 +13,7 @@ import pytest
 from sam3d_gs.errors import MissingPackageError, UsageError
 from sam3d_gs.gaussians import export
 from sam3d_gs.gaussians.pose import transform
+from sam3d_gs.gaussians.zcurve import morton_order
 from sam3d_gs.types import Gaussians, Pose
 from tests.gaussians.helpers import FIELDS, random_gaussians
 
@@ -33,7 +34,7 @@ def ours(data: Any) -> Gaussians:
 
 
 def sorted_as_written(gaussians: Gaussians) -> Gaussians:
-    order = export.morton_order(gaussians.means)
+    order = morton_order(gaussians.means)
     return Gaussians(*(getattr(gaussians, name)[order] for name in FIELDS))
 
 
@@ -81,12 +82,12 @@ def test_spz_positions_fit_at_any_distance(tmp_path: Path, far: float) -> None:
 
 def test_neighbours_in_the_file_are_neighbours_in_space() -> None:
     means = random_gaussians(4096).means
-    order = export.morton_order(means)
+    order = morton_order(means)
     np.testing.assert_array_equal(np.sort(order), np.arange(4096))
     parts = means[order].reshape(16, 256, 3)
     volume = np.prod(np.ptp(parts, axis=1), axis=1).sum()
     assert volume < 4 * np.prod(np.ptp(means, axis=0))  # unsorted, each of the 16 parts spans nearly everything
-    np.testing.assert_array_equal(export.morton_order(np.zeros((3, 3), np.float32)), [0, 1, 2])
+    np.testing.assert_array_equal(morton_order(np.zeros((3, 3), np.float32)), [0, 1, 2])
 
 
 def test_spz_takes_gaussians_that_have_its_axes_as_they_are(tmp_path: Path, scene: Gaussians) -> None:

@@ -19,6 +19,7 @@ from sam3d_gs.errors import MissingPackageError, UsageError
 from sam3d_gs.files import atomic_path, write_bytes
 from sam3d_gs.gaussians.frames import SPZ_AXES
 from sam3d_gs.gaussians.pose import transform
+from sam3d_gs.gaussians.zcurve import morton_order
 from sam3d_gs.types import Gaussians, Pose
 
 SUFFIXES = (".compressed.ply", ".spz")
@@ -44,7 +45,7 @@ def export(gaussians: Gaussians, path_out: Path, frame: str = "opencv") -> None:
     is_spz = path_out.name.endswith(".spz")
     if is_spz and frame not in SPZ_AXES:
         gaussians = transform(gaussians, HALF_TURN)
-    order = morton_order(gaussians.means)
+    order = morton_order(gaussians.means)  # the box of 256 neighbours is then small and its grid fine
     data = gsply.GSData.from_arrays(
         means=gaussians.means[order],
         scales=gaussians.log_scales[order],
@@ -65,18 +66,3 @@ def spz_fractional_bits(gaussians: Gaussians) -> int:
     largest = max(float(np.abs(gaussians.means).max()), 2.0**-30)
     whole_bits = int(np.floor(np.log2(largest))) + 1
     return int(np.clip(_SPZ_POSITION_BITS - 1 - whole_bits, 1, _SPZ_MAX_FRACTIONAL_BITS))
-
-
-def morton_order(means: np.ndarray) -> np.ndarray:
-    """(N,) int64 order along a Z curve (Morton 1966) through the means (N, 3).
-
-    Neighbours in the file are then neighbours in space, so the box of 256 Gaussians is small and its grid is fine.
-    """
-    low = means.min(axis=0)
-    size = np.maximum(means.max(axis=0) - low, np.finfo(np.float32).tiny)
-    cells = np.minimum((means - low) / size * 1024.0, 1023.0).astype(np.uint32)  # 10 bits an axis
-    code = np.zeros(len(means), dtype=np.uint32)
-    for bit in range(10):
-        for axis in range(3):
-            code |= ((cells[:, axis] >> bit) & 1) << (3 * bit + axis)
-    return np.argsort(code, kind="stable")

@@ -9,26 +9,54 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sam3d_gs.gaussians.zcurve import morton_order
 from sam3d_gs.types import Gaussians
 
 BYTES_PER_SPLAT = 17
+MOST_GROWTH = 2.0  # of a deviation when others are left out, over what the average grows
 
 
-def thin(gaussians: Gaussians, keep: int, seed: int = 0) -> Gaussians:
-    """At most `keep` Gaussians, chosen at random and widened so that surfaces stay closed.
+def thin(gaussians: Gaussians, keep: int) -> Gaussians:
+    """At most `keep` Gaussians, chosen evenly over the surfaces and widened so that these stay closed.
 
-    Gaussians of an object lie on surfaces, so each of the kept ones has to cover ``n / keep`` times the area:
-    its standard deviations grow by the square root of that.
+    A Gaussian stays with a probability p that grows with the area it covers, up to 1, and those that stay cover 1 / p
+    times theirs: many small ones are joined to few of the size of the large ones, which stay as they are. Drawn one
+    after another along a curve through space (systematic sampling), they leave no holes as a choice at random would.
     """
     n = len(gaussians)
     if n <= keep:
         return gaussians
-    chosen = np.sort(np.random.default_rng(seed).choice(n, size=keep, replace=False))
-    grow = np.float32(0.5 * np.log(n / keep)) if keep else np.float32(0)
+    if keep <= 0:
+        return _taken(gaussians, np.zeros(0, np.int64), np.zeros(0))
+    shortest = gaussians.log_scales.min(axis=1)
+    area = np.exp((gaussians.log_scales.sum(axis=1) - shortest).astype(np.float64))
+    share = _shares(area, keep)
+    order = morton_order(gaussians.means)
+    counted = np.floor(np.cumsum(share[order]) * (keep / share.sum()) + 1e-9)
+    chosen = np.sort(order[np.diff(counted, prepend=0) > 0])
+    most = MOST_GROWTH * np.sqrt(n / keep)  # a needle must not become a lance
+    return _taken(gaussians, chosen, np.minimum(-0.5 * np.log(share[chosen]), np.log(most)))
+
+
+def _shares(area: np.ndarray, keep: int) -> np.ndarray:
+    """(N,) float64 probabilities, proportional to the areas (N,) where that is below 1, that add up to `keep` < N."""
+    area = np.maximum(area, 1e-9 * area.max()) if area.max() > 0 else np.ones_like(area)
+    share = np.minimum(1.0, area * keep / area.sum())
+    for _ in range(30):  # what is cut off at 1 is dealt to the others
+        free = share < 1.0
+        missing = keep - share.sum()
+        if missing < 0.5 or not free.any():
+            break
+        share[free] = np.minimum(1.0, share[free] * (1 + missing / share[free].sum()))
+    return np.asarray(share)
+
+
+def _taken(gaussians: Gaussians, chosen: np.ndarray, grow: np.ndarray) -> Gaussians:
+    """Those Gaussians, their deviations times exp(grow)."""
     return Gaussians(
         means=gaussians.means[chosen],
         quats=gaussians.quats[chosen],
-        log_scales=gaussians.log_scales[chosen] + grow,
+        log_scales=gaussians.log_scales[chosen] + grow[:, None].astype(np.float32),
         opacity_logits=gaussians.opacity_logits[chosen],
         sh0=gaussians.sh0[chosen],
     )
