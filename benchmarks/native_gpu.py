@@ -28,9 +28,10 @@ from torch import Tensor
 
 from sam3d_gs.sam3d_torch.checkpoints.random_networks import SIZES, RandomNetworks
 from sam3d_gs.sam3d_torch.config import LatentFlowConfig, Sam3dConfig, StructureFlowConfig
+from sam3d_gs.sam3d_torch.contract import Failure, PhotoGeometry, Request, Result, RuntimeOptions
 from sam3d_gs.sam3d_torch.layers import Groups
 from sam3d_gs.sam3d_torch.memory import context_tokens
-from sam3d_gs.sam3d_torch.runtime import Failure, PhotoGeometry, Request, Result, RuntimeOptions, Sam3dRuntime
+from sam3d_gs.sam3d_torch.runtime import Sam3dRuntime
 from sam3d_gs.sam3d_torch.sampler import network_calls
 
 GIB = 1 << 30

@@ -38,7 +38,8 @@ from sam3d_gs.gaussians.render import render
 from sam3d_gs.photo import load_photo
 from sam3d_gs.sam3d_torch.checkpoints.checkpoint import Checkpoint
 from sam3d_gs.sam3d_torch.config import Sam3dConfig
-from sam3d_gs.sam3d_torch.runtime import Failure, PhotoGeometry, Request, Result, RuntimeOptions, Sam3dRuntime
+from sam3d_gs.sam3d_torch.contract import Failure, PhotoGeometry, Request, Result, RuntimeOptions
+from sam3d_gs.sam3d_torch.runtime import Sam3dRuntime
 from sam3d_gs.sam3d_torch.sampler import structure_noise
 from sam3d_gs.types import Gaussians, Pose
 

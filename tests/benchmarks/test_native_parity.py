@@ -32,7 +32,7 @@ from native_parity import (
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.sam3d_torch.checkpoints.checkpoint import Checkpoint
 from sam3d_gs.sam3d_torch.checkpoints.synthetic import make_checkpoints
-from sam3d_gs.sam3d_torch.runtime import RuntimeOptions
+from sam3d_gs.sam3d_torch.contract import RuntimeOptions
 from sam3d_gs.types import Gaussians, Pose
 
 VIEWS, SIDE_PX = 2, 64

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sam3d_gs.embedded.mask_net import AttentionBlock, MaskNet, MaskNetConfig, ResidualBlock
-from training.loop import Settings, train
+from training.loop import Settings, silence, train
 from training.masks.scenes import make_scenes
 from training.masks.task import MaskTask, Plan
 
@@ -37,15 +37,10 @@ def new_net(config: MaskNetConfig, seed: int = 0) -> MaskNet:
     net = MaskNet(config)
     with torch.no_grad():
         for module in net.modules():
-            ends: list[nn.Conv2d | nn.Linear] = []
             if isinstance(module, ResidualBlock):
-                ends = [module.conv2]
+                silence(module.conv2)
             elif isinstance(module, AttentionBlock):
-                ends = [module.project, module.contract]
-            for end in ends:
-                nn.init.zeros_(end.weight)
-                if end.bias is not None:
-                    nn.init.zeros_(end.bias)
+                silence(module.project, module.contract)
         last, first_term = net.query[-1], config.embedding
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None

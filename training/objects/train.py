@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from sam3d_gs.embedded.object_net import Answer, AttentionBlock, ObjectNet, ObjectNetConfig, ResidualBlock
 from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.files import write_json
-from training.loop import Settings, train
+from training.loop import Settings, silence, train
 from training.objects.draw import Draw
 from training.objects.layout import MATERIAL_LENGTH, MATERIALS
 from training.objects.losses import losses
@@ -78,15 +78,10 @@ def new_net(config: ObjectNetConfig) -> ObjectNet:
     torch.manual_seed(0)
     net = ObjectNet(config)
     for module in net.modules():
-        last: list[nn.Conv2d | nn.Linear] = []
         if isinstance(module, ResidualBlock):
-            last = [module.conv2]
+            silence(module.conv2)
         elif isinstance(module, AttentionBlock):
-            last = [module.project, module.narrow]
-        for layer in last:
-            nn.init.zeros_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+            silence(module.project, module.narrow)
     return net
 
 

@@ -14,17 +14,10 @@ from sam3d_gs.errors import BadInputError
 from sam3d_gs.options import ObjectOptions
 from sam3d_gs.photo import intrinsics
 from sam3d_gs.sam3d_torch.checkpoints.checkpoint import Checkpoint
+from sam3d_gs.sam3d_torch.contract import Failure, PhotoGeometry, Request, Result, RuntimeOptions
 from sam3d_gs.sam3d_torch.gaussian_decoder import GaussianFields
 from sam3d_gs.sam3d_torch.pointmap import from_depth, read_depth, read_intrinsics
-from sam3d_gs.sam3d_torch.runtime import (
-    Failure,
-    PhotoGeometry,
-    Request,
-    Result,
-    RuntimeOptions,
-    Sam3dRuntime,
-    object_seed,
-)
+from sam3d_gs.sam3d_torch.runtime import Sam3dRuntime, object_seed
 from sam3d_gs.types import Gaussians, InstanceMask, Photo, PlacedObject
 
 log = logging.getLogger("sam3d_gs")

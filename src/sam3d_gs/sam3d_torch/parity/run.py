@@ -40,10 +40,11 @@ from sam3d_gs.sam3d_torch.config import (
     StructureFlowConfig,
     VitConfig,
 )
+from sam3d_gs.sam3d_torch.contract import Failure, PhotoGeometry, Request, RuntimeOptions
 from sam3d_gs.sam3d_torch.parity.case import Case
 from sam3d_gs.sam3d_torch.parity.voxels import gaussian_decoder_config, structure_decoder_config
 from sam3d_gs.sam3d_torch.preprocess import object_inputs
-from sam3d_gs.sam3d_torch.runtime import SHAPE, Failure, PhotoGeometry, Request, RuntimeOptions, Sam3dRuntime
+from sam3d_gs.sam3d_torch.runtime import SHAPE, Sam3dRuntime
 from sam3d_gs.sam3d_torch.voxels import occupied
 
 POSE_STREAM = "6drotation_normalized"
