@@ -98,7 +98,7 @@ def _moved(scene: Scene, gaussians: Gaussians, frame: str, scale: float) -> tupl
     motion = Pose(matrix_to_quat(rotation), np.zeros(3), scale)
     gaussians = transform(gaussians, motion)
     ends = [0, *accumulate(item.gaussians for item in scene.objects)]
-    boxes = [object_bounds(_slice(gaussians, slice(start, end))) for start, end in pairwise(ends)]
+    boxes = [object_bounds(gaussians.take(slice(start, end))) for start, end in pairwise(ends)]
     up = rotation @ scene.up
     if frame not in OF_CAMERA and boxes:  # up is an axis here, so the lowest corner of a box is its minimum along it
         lift = -min(float((box @ up).min()) for box in boxes) * up
@@ -111,13 +111,3 @@ def _moved(scene: Scene, gaussians: Gaussians, frame: str, scale: float) -> tupl
         for item, box in zip(scene.objects, boxes, strict=True)
     )
     return gaussians, replace(scene, up=up, objects=objects), motion
-
-
-def _slice(gaussians: Gaussians, part: slice) -> Gaussians:
-    return Gaussians(
-        means=gaussians.means[part],
-        quats=gaussians.quats[part],
-        log_scales=gaussians.log_scales[part],
-        opacity_logits=gaussians.opacity_logits[part],
-        sh0=gaussians.sh0[part],
-    )

@@ -124,6 +124,16 @@ class Gaussians:
     def __len__(self) -> int:
         return len(self.means)
 
+    def take(self, rows: slice | np.ndarray) -> Gaussians:
+        """Some of them: views for a slice, copies for indices."""
+        return Gaussians(
+            means=self.means[rows],
+            quats=self.quats[rows],
+            log_scales=self.log_scales[rows],
+            opacity_logits=self.opacity_logits[rows],
+            sh0=self.sh0[rows],
+        )
+
     @property
     def scales(self) -> np.ndarray:
         """(N, 3) standard deviations along the local axes."""

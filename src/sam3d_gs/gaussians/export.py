@@ -45,13 +45,13 @@ def export(gaussians: Gaussians, path_out: Path, frame: str = "opencv") -> None:
     is_spz = path_out.name.endswith(".spz")
     if is_spz and frame not in SPZ_AXES:
         gaussians = transform(gaussians, HALF_TURN)
-    order = morton_order(gaussians.means)  # the box of 256 neighbours is then small and its grid fine
+    ordered = gaussians.take(morton_order(gaussians.means))  # the box of 256 neighbours is then small and its grid fine
     data = gsply.GSData.from_arrays(
-        means=gaussians.means[order],
-        scales=gaussians.log_scales[order],
-        quats=gaussians.quats[order],
-        opacities=gaussians.opacity_logits[order],
-        sh0=gaussians.sh0[order],
+        means=ordered.means,
+        scales=ordered.log_scales,
+        quats=ordered.quats,
+        opacities=ordered.opacity_logits,
+        sh0=ordered.sh0,
         format="ply",
     )
     if is_spz:

@@ -6,6 +6,7 @@ Read by templates/splats.js, which is the only other place that knows the layout
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,39 +28,30 @@ def thin(gaussians: Gaussians, keep: int) -> Gaussians:
     if n <= keep:
         return gaussians
     if keep <= 0:
-        return _taken(gaussians, np.zeros(0, np.int64), np.zeros(0))
+        return gaussians.take(slice(0))
     shortest = gaussians.log_scales.min(axis=1)
     area = np.exp((gaussians.log_scales.sum(axis=1) - shortest).astype(np.float64))
-    share = _shares(area, keep)
+    odds = _probabilities(area, keep)
     order = morton_order(gaussians.means)
-    counted = np.floor(np.cumsum(share[order]) * (keep / share.sum()) + 1e-9)
+    counted = np.floor(np.cumsum(odds[order]) * (keep / odds.sum()) + 1e-9)
     chosen = np.sort(order[np.diff(counted, prepend=0) > 0])
     most = MOST_GROWTH * np.sqrt(n / keep)  # a needle must not become a lance
-    return _taken(gaussians, chosen, np.minimum(-0.5 * np.log(share[chosen]), np.log(most)))
+    grow = np.minimum(-0.5 * np.log(odds[chosen]), np.log(most)).astype(np.float32)
+    kept = gaussians.take(chosen)
+    return replace(kept, log_scales=kept.log_scales + grow[:, None])
 
 
-def _shares(area: np.ndarray, keep: int) -> np.ndarray:
+def _probabilities(area: np.ndarray, keep: int) -> np.ndarray:
     """(N,) float64 probabilities, proportional to the areas (N,) where that is below 1, that add up to `keep` < N."""
     area = np.maximum(area, 1e-9 * area.max()) if area.max() > 0 else np.ones_like(area)
-    share = np.minimum(1.0, area * keep / area.sum())
+    odds = np.minimum(1.0, area * keep / area.sum())
     for _ in range(30):  # what is cut off at 1 is dealt to the others
-        free = share < 1.0
-        missing = keep - share.sum()
+        free = odds < 1.0
+        missing = keep - odds.sum()
         if missing < 0.5 or not free.any():
             break
-        share[free] = np.minimum(1.0, share[free] * (1 + missing / share[free].sum()))
-    return np.asarray(share)
-
-
-def _taken(gaussians: Gaussians, chosen: np.ndarray, grow: np.ndarray) -> Gaussians:
-    """Those Gaussians, their deviations times exp(grow)."""
-    return Gaussians(
-        means=gaussians.means[chosen],
-        quats=gaussians.quats[chosen],
-        log_scales=gaussians.log_scales[chosen] + grow[:, None].astype(np.float32),
-        opacity_logits=gaussians.opacity_logits[chosen],
-        sh0=gaussians.sh0[chosen],
-    )
+        odds[free] = np.minimum(1.0, odds[free] * (1 + missing / odds[free].sum()))
+    return np.asarray(odds)
 
 
 def share(counts: Sequence[int], total: int, least: int = 500) -> list[int]:

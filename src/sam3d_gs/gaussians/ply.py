@@ -86,13 +86,7 @@ def blocks(gaussians: Gaussians, size: int = BLOCK) -> Iterator[Gaussians]:
     """Consecutive parts of at most `size` Gaussians; views, nothing is copied."""
     for start in range(0, len(gaussians), size):
         part = slice(start, start + size)
-        yield Gaussians(
-            means=gaussians.means[part],
-            quats=gaussians.quats[part],
-            log_scales=gaussians.log_scales[part],
-            opacity_logits=gaussians.opacity_logits[part],
-            sh0=gaussians.sh0[part],
-        )
+        yield gaussians.take(part)
 
 
 def pack(gaussians: Gaussians) -> np.ndarray:

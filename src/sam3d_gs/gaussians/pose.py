@@ -122,13 +122,7 @@ def transform(gaussians: Gaussians, pose: Pose) -> Gaussians:
 def thinned(gaussians: Gaussians, limit: int = _SAMPLE) -> Gaussians:
     """Every k-th Gaussian, at most `limit` of them: enough for bounds and deterministic."""
     step = -(-len(gaussians) // limit) or 1
-    return Gaussians(
-        means=gaussians.means[::step],
-        quats=gaussians.quats[::step],
-        log_scales=gaussians.log_scales[::step],
-        opacity_logits=gaussians.opacity_logits[::step],
-        sh0=gaussians.sh0[::step],
-    )
+    return gaussians.take(slice(None, None, step))
 
 
 def object_bounds(gaussians: Gaussians) -> np.ndarray:
