@@ -15,8 +15,8 @@ import json
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,6 +42,7 @@ class Settings:
     betas: tuple[float, float] = (0.9, 0.98)
     clip_norm: float = 1.0
     average_decay: float = 0.999
+    bf16_on_cpu: bool = False  # on CUDA it is always bf16
     seed: int = 0
 
 
@@ -54,7 +55,7 @@ class Task(Protocol):
         """A batch on the device. Every random number comes from `generator`, which lives there too."""
 
     def losses(self, net: Callable[..., Any], batch: Any) -> dict[str, Tensor]:
-        """Scalars by name; "total" is minimised. On CUDA bf16 autocast is on: call `.float()` on what `net` gives."""
+        """Scalars by name; "total" is minimised. bf16 autocast may be on: call `.float()` on what `net` gives."""
 
     def validate(self, net: nn.Module) -> dict[str, float]:
         """Figures of the averaged net for the log, always on the same samples; may be empty."""
@@ -75,6 +76,17 @@ def learning_rate(step: int, settings: Settings) -> float:
     warmup = min(1.0, (step + 1) / settings.warmup_steps)
     cosine = 0.5 * (1 + math.cos(math.pi * step / max(settings.total_steps - 1, 1)))
     return settings.learning_rate * warmup * (settings.floor_share + (1 - settings.floor_share) * cosine)
+
+
+def schedule(total_steps: int, **others: Any) -> Settings:
+    """Settings whose warm-up and moving average stay within a twentieth of a schedule, however short it is."""
+    settings = Settings(total_steps, **others)
+    twentieth = max(total_steps // 20, 1)
+    return replace(
+        settings,
+        warmup_steps=min(settings.warmup_steps, twentieth),
+        average_decay=min(settings.average_decay, 1 - 1 / (twentieth + 1)),
+    )
 
 
 def silence(*layers: nn.Conv2d | nn.Linear) -> None:
@@ -186,7 +198,8 @@ class _Learner:
         return losses | {"gradient": norm}
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast("cuda", torch.bfloat16) if self.device.type == "cuda" else nullcontext()
+        quick = self.device.type == "cuda" or self.settings.bf16_on_cpu
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=quick)
 
     @torch.no_grad()
     def _round(self) -> None:

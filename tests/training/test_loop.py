@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sam3d_gs.errors import BadInputError, Sam3dGsError
 from training import checkpoint
-from training.loop import Settings, learning_rate, train
+from training.loop import Settings, learning_rate, schedule, train
 
 CPU = torch.device("cpu")
 SETTINGS = Settings(total_steps=6, leg_steps=3, warmup_steps=2)
@@ -131,3 +131,26 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path
     with pytest.raises(Sam3dGsError, match="no number"):
         train(make_net(), Broken(), SETTINGS, tmp_path / "bad", CPU)
     assert checkpoint.load(tmp_path / "bad") is None
+
+
+def test_a_short_schedule_has_a_short_warm_up_and_memory() -> None:
+    long, short = schedule(60_000), schedule(100, learning_rate=1e-3)
+    assert (long.warmup_steps, long.average_decay) == (400, 0.999)
+    assert short.warmup_steps == 5
+    assert short.average_decay == pytest.approx(5 / 6)
+    assert learning_rate(5, short) > 0.98e-3
+    assert schedule(1).warmup_steps == 1
+
+
+def test_bf16_is_asked_for_on_a_cpu(tmp_path: Path) -> None:
+    seen: list[torch.dtype] = []
+
+    class Watched(Line):
+        def losses(self, net: Callable[..., Any], batch: Tensor) -> dict[str, Tensor]:
+            said = net(batch)
+            seen.append(said.dtype)
+            return {"total": (said.float() - 2 * batch).square().mean()}
+
+    train(make_net(), Watched(), SETTINGS, tmp_path / "exact", CPU)
+    train(make_net(), Watched(), schedule(3, bf16_on_cpu=True), tmp_path / "quick", CPU)
+    assert seen == 6 * [torch.float32] + 3 * [torch.bfloat16]

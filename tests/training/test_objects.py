@@ -11,14 +11,22 @@ import numpy as np
 import pytest
 import torch
 
-from sam3d_gs.embedded.object_net import Answer, ObjectNet, ObjectNetConfig, crop_object, load_object_net, predict
+from sam3d_gs.embedded.object_net import (
+    Answer,
+    ObjectNet,
+    ObjectNetConfig,
+    crop_object,
+    load_object_net,
+    predict,
+    save_object_net,
+)
 from training.loop import Settings, train
 from training.objects.draw import Draw
 from training.objects.export import export
 from training.objects.losses import fisher, laplace, losses
 from training.objects.samples import Batch, SampleOptions, make_batch
 from training.objects.shapes import PoolChoice, make_pool
-from training.objects.train import ObjectsTask, new_net
+from training.objects.train import ObjectsTask, grown_net, new_net
 
 pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="the ray caster's CPU build needs g++")
 
@@ -134,6 +142,20 @@ def test_trains_and_exports_what_the_package_loads(tmp_path: Path) -> None:
     assert layers.front.shape == (32, 32)
     assert layers.cavity is not None and layers.scale is not None and layers.up is not None
     assert ((layers.cavity.near_share + layers.cavity.far_share) <= 1 + 1e-5).all()
+
+
+def test_a_grown_net_says_what_the_old_one_said_and_more(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    old = ObjectNet(ObjectNetConfig(32, (8, 8, 16, 16, 16), uncertain=True))
+    save_object_net(old, tmp_path / "old.safetensors")
+    grown = grown_net(tmp_path / "old.safetensors")
+    assert grown.config == SMALL
+    x = torch.randn(2, 6, 32, 32)
+    before, after = load_object_net(tmp_path / "old.safetensors")(x), grown(x)
+    for name in ("front", "thickness", "back_rgb", "visible", "log_scale"):
+        torch.testing.assert_close(getattr(after, name), getattr(before, name))
+    assert before.hollow.shape[1] == 0
+    assert (after.hollow == 0).all()
 
 
 def test_files_of_nets_that_cannot_be_built_are_refused() -> None:

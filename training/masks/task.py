@@ -64,8 +64,7 @@ class MaskTask:
         return make_scenes(seeds.int(), bank, self.plan.side_px)
 
     def losses(self, net: Callable[..., Any], batch: Scenes) -> dict[str, Tensor]:
-        rgb = batch.rgb.contiguous(memory_format=torch.channels_last) if self.device.type == "cuda" else batch.rgb
-        return losses(net(rgb), batch, self.plan.questions)
+        return losses(net(batch.rgb.contiguous(memory_format=torch.channels_last)), batch, self.plan.questions)
 
     def validate(self, net: nn.Module) -> dict[str, float]:
         assert isinstance(net, MaskNet)

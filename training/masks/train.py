@@ -20,13 +20,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sam3d_gs.embedded.mask_net import AttentionBlock, MaskNet, MaskNetConfig, ResidualBlock
-from training.loop import Settings, silence, train
+from training.loop import schedule, silence, train
 from training.masks.scenes import make_scenes
 from training.masks.task import MaskTask, Plan
 
 CONFIG = MaskNetConfig(geometry=True)
 PLAN = Plan()
-SETTINGS = Settings(total_steps=48_000, leg_steps=500, learning_rate=1.2e-3, warmup_steps=500, weight_decay=0.03)
+STEPS, LEG_STEPS, LEARNING_RATE, WEIGHT_DECAY = 48_000, 500, 1.2e-3, 0.03
 TINY_CONFIG = MaskNetConfig(widths=(8, 16, 16, 48, 64), embedding=8, query_width=16, geometry=True)
 TINY_PLAN = Plan(4, 64, 8, shape_sets=24, lasting=16, passing=8, sprite_px=32, check_scenes=8)
 
@@ -72,15 +72,30 @@ def speed(task: MaskTask, repeats: int = 20) -> float:
     return repeats * task.batch_size / (time.perf_counter() - started)
 
 
+def _plan(arguments: argparse.Namespace) -> Plan:
+    return replace(
+        PLAN,
+        batch_size=arguments.batch,
+        lasting=arguments.sprites,
+        passing=arguments.sprites // 6,
+        sprite_px=arguments.sprite_px,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="folder of the checkpoints and the log")
     parser.add_argument("--minutes", type=float, default=9.0, help="stop after about this long, start-up included")
-    parser.add_argument("--steps", type=int, default=SETTINGS.total_steps, help="length of the whole schedule")
+    parser.add_argument("--steps", type=int, default=STEPS, help="length of the whole schedule")
+    parser.add_argument("--leg", type=int, default=LEG_STEPS, help="steps between two checkpoints")
+    parser.add_argument("--rate", type=float, default=LEARNING_RATE, help="learning rate at its peak")
     parser.add_argument("--batch", type=int, default=PLAN.batch_size)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--start-from", type=Path, help="weights to begin a new run with, such as the shipped ones")
     parser.add_argument("--no-compile", action="store_true", help="do not compile the net (slower, starts at once)")
+    parser.add_argument("--bf16", action="store_true", help="on a CPU: twice as fast with AVX512_BF16")
+    parser.add_argument("--sprites", type=int, default=PLAN.lasting, help="lasting ones; each leg adds a sixth")
+    parser.add_argument("--sprite-px", type=int, default=PLAN.sprite_px, help="side of a sprite, a power of two")
     parser.add_argument("--tiny", action="store_true", help="a toy net and few scenes: tries everything on a CPU")
     parser.add_argument(
         "--smoke", action="store_true", help="measure, and train for half a minute in a throw-away folder"
@@ -90,10 +105,14 @@ def main() -> None:
         parser.error("--run DIR is needed (or --smoke)")
     started = time.perf_counter()
     device = torch.device(arguments.device)
-    plan = TINY_PLAN if arguments.tiny else replace(PLAN, batch_size=arguments.batch)
-    settings = replace(SETTINGS, total_steps=arguments.steps)
-    if arguments.tiny:
-        settings = replace(settings, leg_steps=5, warmup_steps=5)
+    plan = TINY_PLAN if arguments.tiny else _plan(arguments)
+    settings = schedule(
+        arguments.steps,
+        leg_steps=5 if arguments.tiny else arguments.leg,
+        learning_rate=arguments.rate,
+        weight_decay=WEIGHT_DECAY,
+        bf16_on_cpu=arguments.bf16,
+    )
     if arguments.smoke:
         plan = replace(plan, shape_sets=min(plan.shape_sets, 8_000), lasting=min(plan.lasting, 3_000))
         plan = replace(plan, passing=min(plan.passing, 500))

@@ -14,16 +14,24 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam3d_gs.embedded.object_net import Answer, AttentionBlock, ObjectNet, ObjectNetConfig, ResidualBlock
+from sam3d_gs.embedded.object_net import (
+    Answer,
+    AttentionBlock,
+    ObjectNet,
+    ObjectNetConfig,
+    ResidualBlock,
+    load_object_net,
+)
 from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.files import write_json
-from training.loop import Settings, silence, train
+from training.loop import schedule, silence, train
 from training.objects.draw import Draw
 from training.objects.layout import MATERIAL_LENGTH, MATERIALS
 from training.objects.losses import losses
@@ -85,6 +93,22 @@ def new_net(config: ObjectNetConfig) -> ObjectNet:
     return net
 
 
+def grown_net(weights: Path) -> ObjectNet:
+    """The net of a file with all heads of version 2; those that it lacked begin at zero. Its size stays."""
+    old = load_object_net(weights)
+    net = new_net(replace(VERSION_2, side_px=old.config.side_px, channels=old.config.channels))
+    state = old.state_dict()
+    parts = list(zip(old.parts, net.parts, strict=True))
+    for name in ("head.weight", "head.bias"):
+        rows = [
+            F.pad(part, (0, 0) * (part.ndim - 1) + (0, new - before))
+            for part, (before, new) in zip(state[name].split(old.parts), parts, strict=True)
+        ]
+        state[name] = torch.cat(rows)
+    net.load_state_dict(state, strict=False)
+    return net
+
+
 def measure(task: ObjectsTask, device: torch.device) -> dict[str, float]:
     """Milliseconds a batch takes to make, of which the ray caster alone, to see where the time goes."""
     generator = torch.Generator(device).manual_seed(0)
@@ -108,15 +132,16 @@ def measure(task: ObjectsTask, device: torch.device) -> dict[str, float]:
 
 
 def parse() -> argparse.Namespace:
-    defaults = Settings(total_steps=60_000)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of this run")
     parser.add_argument("--minutes", type=float, default=math.inf, help="end this call after so long, and save")
-    parser.add_argument("--steps", type=int, default=defaults.total_steps, help="of the whole schedule")
-    parser.add_argument("--leg", type=int, default=defaults.leg_steps, help="steps between two checkpoints")
+    parser.add_argument("--steps", type=int, default=60_000, help="of the whole schedule")
+    parser.add_argument("--leg", type=int, default=250, help="steps between two checkpoints")
     parser.add_argument("--batch", type=int, default=128, help="samples a step, an even number")
-    parser.add_argument("--rate", type=float, default=defaults.learning_rate, help="learning rate at its peak")
+    parser.add_argument("--rate", type=float, default=1.5e-3, help="learning rate at its peak")
     parser.add_argument("--side", type=int, default=VERSION_2.side_px, help="of a crop, pixels, a multiple of 16")
+    parser.add_argument("--start-from", type=Path, help="weights whose net, of any version, begins a new run")
+    parser.add_argument("--bf16", action="store_true", help="on a CPU: twice as fast with AVX512_BF16")
     parser.add_argument("--pool", type=int, default=160_000, help="different shapes")
     parser.add_argument("--held-out", type=int, default=1024, help="different shapes for validation")
     parser.add_argument("--evaluated-only", action="store_true", help="leave out the families that version 1 lacked")
@@ -129,7 +154,8 @@ def main() -> None:
     options = parse()
     started = time.monotonic()
     device = torch.device(options.device)
-    config = ObjectNetConfig(**(asdict(VERSION_2) | {"side_px": options.side}))
+    net = grown_net(options.start_from) if options.start_from else new_net(replace(VERSION_2, side_px=options.side))
+    config = net.config
     setting = {"net": config.to_json(), "batch": options.batch, "pool": options.pool}
     setting |= {"evaluated_only": options.evaluated_only}
     _same_or_new(options.run / "run.json", setting)
@@ -137,8 +163,8 @@ def main() -> None:
     further = not options.evaluated_only
     pool = kept_pool(PoolChoice(options.pool, further=further)).to(device)
     held_out = kept_pool(PoolChoice(options.held_out, HELD_OUT_SEED, further)).to(device)
-    task = ObjectsTask(pool, held_out, SampleOptions(options.side), options.batch)
-    net = new_net(config).to(device)
+    task = ObjectsTask(pool, held_out, SampleOptions(config.side_px), options.batch)
+    net = net.to(device)
     count = sum(p.numel() for p in net.parameters())
     seconds = {"pool_s": round(time.monotonic() - started, 1), **measure(task, device)}
     print(json.dumps({"parameters": count, "shapes": options.pool, "device": str(device), **seconds}), flush=True)
@@ -146,7 +172,7 @@ def main() -> None:
     progress = train(
         net,
         task,
-        Settings(options.steps, options.leg, options.rate),
+        schedule(options.steps, leg_steps=options.leg, learning_rate=options.rate, bf16_on_cpu=options.bf16),
         options.run,
         device,
         options.minutes - (time.monotonic() - started) / 60,
