@@ -23,7 +23,15 @@ from sam3d_gs.types import Gaussians
 if TYPE_CHECKING:
     from sam3d_gs.gaussians.render import Camera
 
-__all__ = ["contact_sheet", "mask_overlay", "object_turntable", "save_animation", "scene_views", "turntable"]
+__all__ = [
+    "contact_sheet",
+    "mask_overlay",
+    "object_turntable",
+    "object_views",
+    "save_animation",
+    "scene_views",
+    "turntable",
+]
 
 BACKDROP = (0.97, 0.86)  # grey at the top and at the bottom of a picture: a hint of a floor
 SHEET_VIEWS = (("front", 0.0), ("3/4", 40.0), ("side", 90.0), ("back", 180.0))
@@ -60,12 +68,19 @@ def turntable(
     return scene_views(gaussians, K, image_size, full_turn(frames), side_px, up)
 
 
+def object_views(
+    gaussians: Gaussians, yaws_deg: Sequence[float], front: Direction = (0.0, -1.0, 0.0), side_px: int = 176
+) -> list[Image.Image]:
+    """Stills of an object in its object frame (Z up), one per yaw; `front` points from it to the photo's camera."""
+    shadowed = with_floor_shadow(_lightened(gaussians))
+    return [_picture(shadowed, camera) for camera in object_cameras(gaussians, yaws_deg, side_px, front)]
+
+
 def object_turntable(
     gaussians: Gaussians, front: Direction = (0.0, -1.0, 0.0), frames: int = 16, side_px: int = 176
 ) -> list[Image.Image]:
-    """One turn about an object in its object frame (Z up); `front` points from it to the photo's camera."""
-    shadowed = with_floor_shadow(_lightened(gaussians))
-    return [_picture(shadowed, camera) for camera in object_cameras(gaussians, full_turn(frames), side_px, front)]
+    """One turn about an object; see `object_views`."""
+    return object_views(gaussians, full_turn(frames), front, side_px)
 
 
 def contact_sheet(gaussians: Gaussians, front: Direction = (0.0, -1.0, 0.0), side_px: int = 256) -> Image.Image:
@@ -74,13 +89,12 @@ def contact_sheet(gaussians: Gaussians, front: Direction = (0.0, -1.0, 0.0), sid
     The object is in its object frame (Z up), and `front` points from it to the photo's camera, so that the first
     picture shows the side that the photo shows.
     """
-    cameras = object_cameras(gaussians, [yaw for _, yaw in SHEET_VIEWS], side_px, front)
-    shadowed = with_floor_shadow(_lightened(gaussians))
+    views = object_views(gaussians, [yaw for _, yaw in SHEET_VIEWS], front, side_px)
     text_px = max(10, side_px // 17)
-    sheet = Image.new("RGB", (side_px * len(cameras), side_px + 2 * text_px), (round(255 * BACKDROP[1]),) * 3)
+    sheet = Image.new("RGB", (side_px * len(views), side_px + 2 * text_px), (round(255 * BACKDROP[1]),) * 3)
     draw = ImageDraw.Draw(sheet)
-    for i, (camera, (label, _)) in enumerate(zip(cameras, SHEET_VIEWS, strict=True)):
-        sheet.paste(_picture(shadowed, camera), (i * side_px, 0))
+    for i, (view, (label, _)) in enumerate(zip(views, SHEET_VIEWS, strict=True)):
+        sheet.paste(view, (i * side_px, 0))
         draw.text(((i + 0.5) * side_px, side_px + 0.8 * text_px), label, INK, font(text_px), anchor="mm")
     return sheet
 
