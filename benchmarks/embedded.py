@@ -21,6 +21,7 @@ from measures import (
     chamfer,
     chamfer_percent,
     direction_error_deg,
+    pairs_in_order,
     points_of,
     relative_depth_errors,
     up_error_deg,
@@ -46,6 +47,7 @@ class ObjectFigures:
     chamfer_percent: list[float] = field(default_factory=list)
     direction_deg: list[float] = field(default_factory=list)
     depth_error: list[float] = field(default_factory=list)
+    in_order: list[bool] = field(default_factory=list)  # one per pair of objects
     up_deg: list[float] = field(default_factory=list)
     reprojection_iou: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -134,6 +136,7 @@ def _compare(
         true_depths.append(true_centre[2])
     if len(made_depths) > 1:
         figures.depth_error += relative_depth_errors(made_depths, true_depths).tolist()
+        figures.in_order += pairs_in_order(made_depths, true_depths)
 
 
 def chamfer_floor_percent(scenes: Sequence[ProceduralScene]) -> float:
@@ -174,6 +177,7 @@ def print_objects(rows: dict[str, ObjectFigures], floor: float) -> None:
             "Chamfer % mean (median)",
             "direction ° median",
             "depth error % median (p90)",
+            "pairs in order %",
             "up ° median (p90)",
             "re-projection IoU mean",
             "failed",
@@ -188,6 +192,7 @@ def print_objects(rows: dict[str, ObjectFigures], floor: float) -> None:
                 f"{np.mean(f.chamfer_percent):.2f} ({np.median(f.chamfer_percent):.2f})",
                 f"{np.median(f.direction_deg):.2f}",
                 f"{np.median(depth):.1f} ({np.percentile(depth, 90):.1f})",
+                f"{100 * np.mean(f.in_order or [np.nan]):.0f}",
                 f"{np.median(up):.1f} ({np.percentile(up, 90):.1f})",
                 f"{np.mean(f.reprojection_iou):.3f}",
                 str(f.failed),

@@ -73,6 +73,15 @@ def up_error_deg(placed: PlacedObject, up_camera: np.ndarray) -> float:
     return direction_error_deg(quat_to_matrix(placed.pose.quat_wxyz)[:, 2], up_camera)
 
 
+def pairs_in_order(made: Sequence[float], true: Sequence[float]) -> list[bool]:
+    """For every two objects of one scene whose true depths differ by 5 % or more: whether the nearer one is nearer."""
+    made_depths, true_depths = np.asarray(made, float), np.asarray(true, float)
+    first, second = np.triu_indices(len(true_depths), 1)
+    apart = np.abs(np.log(true_depths[first] / true_depths[second])) >= np.log(1.05)
+    right = (made_depths[first] < made_depths[second]) == (true_depths[first] < true_depths[second])
+    return [bool(r) for r in right[apart]]
+
+
 def relative_depth_errors(made: Sequence[float], true: Sequence[float]) -> np.ndarray:
     """|made / true - 1| of the depths of one scene's objects after one scale for all, the median ratio."""
     ratio = np.asarray(made, float) / np.asarray(true, float)

@@ -7,7 +7,14 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from measures import chamfer, chamfer_percent, direction_error_deg, relative_depth_errors, surface_samples
+from measures import (
+    chamfer,
+    chamfer_percent,
+    direction_error_deg,
+    pairs_in_order,
+    relative_depth_errors,
+    surface_samples,
+)
 
 from sam3d_gs.types import Gaussians
 
@@ -54,3 +61,10 @@ def test_surface_samples_follow_opacity_and_area() -> None:
     points = surface_samples(Gaussians(means, quats, log_scales, np.float32([20, 20, -20]), sh0), 4000)
     shares = np.bincount(points[:, 0].astype(int), minlength=3) / 4000
     np.testing.assert_allclose(shares, [0.8, 0.2, 0.0], atol=0.03)
+
+
+def test_order_counts_pairs_that_are_apart() -> None:
+    assert pairs_in_order([1, 2, 3], [2, 4, 6]) == [True, True, True]
+    assert pairs_in_order([3, 2, 1], [2, 4, 6]) == [False, False, False]
+    assert pairs_in_order([1, 3, 2], [2, 4, 6]) == [True, True, False]
+    assert pairs_in_order([2, 1], [2, 2.05]) == []
