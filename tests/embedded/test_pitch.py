@@ -11,6 +11,7 @@ from sam3d_gs.embedded.camera import view_below_deg
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.object_net import Crop, TwoLayers, crop_object
 from sam3d_gs.embedded.pitch import USUAL_PITCH_DEG, _log_likelihood, estimate_pitch_deg
+from sam3d_gs.embedded.plates import find_plates
 from sam3d_gs.photo import intrinsics
 
 WIDTH, HEIGHT = 320, 240
@@ -46,14 +47,14 @@ def test_tops_and_sides_tell_the_pitch_wherever_the_object_is(pitch_deg: float, 
     crop = crop_of(mask)
     elevation_deg = pitch_deg + view_below_deg(crop, K)
     layers = block_from(elevation_deg, crop, noise=0.001)
-    assert estimate_pitch_deg([crop], [layers], [mask], K) == pytest.approx(max(pitch_deg, 2), abs=3)
+    assert estimate_pitch_deg([crop], [layers], [None], K) == pytest.approx(max(pitch_deg, 2), abs=3)
 
 
 def test_a_lid_alone_tells_the_pitch() -> None:
     crop = crop_of(square_mask())
     rows = np.linspace(-1, 1, 160)[:, None] * np.ones((1, 160))
     lid = replace(inflate(crop), front=(rows / np.tan(np.radians(45))).astype(np.float32))
-    assert estimate_pitch_deg([crop], [lid], [square_mask()], K) == pytest.approx(45, abs=2)
+    assert estimate_pitch_deg([crop], [lid], [None], K) == pytest.approx(45, abs=2)
 
 
 def test_the_likelihood_is_a_density_over_what_is_seen() -> None:
@@ -72,21 +73,21 @@ def test_one_misread_object_does_not_outvote_the_others() -> None:
     masks = [square_mask(80), square_mask(120), square_mask(190)]
     crops = [crop_of(mask) for mask in masks]
     layers = [block_from(e + view_below_deg(c, K), c, 0.003) for e, c in zip((40, 40, 12), crops, strict=True)]
-    assert estimate_pitch_deg(crops, layers, masks, K) == pytest.approx(40, abs=4)
+    assert estimate_pitch_deg(crops, layers, [None] * len(crops), K) == pytest.approx(40, abs=4)
 
 
 def test_larger_objects_count_for_more() -> None:
     masks = [square_mask(120, 60), square_mask(120, 20)]
     crops = [crop_of(mask) for mask in masks]
     layers = [block_from(e, c, 0.003) for e, c in zip((35, 15), crops, strict=True)]
-    assert estimate_pitch_deg(crops, layers, masks, K) == pytest.approx(35, abs=4)
+    assert estimate_pitch_deg(crops, layers, [None] * len(crops), K) == pytest.approx(35, abs=4)
 
 
 def test_without_a_reading_of_the_surfaces_the_pitch_is_the_usual_one() -> None:
-    assert estimate_pitch_deg([crop_of(square_mask())], None, [square_mask()], K) == USUAL_PITCH_DEG
+    assert estimate_pitch_deg([crop_of(square_mask())], None, [None], K) == USUAL_PITCH_DEG
     speck = square_mask(half=1)
     thin = replace(crop_of(speck), coverage=np.zeros((160, 160), np.float32))
-    assert estimate_pitch_deg([thin], [inflate(crop_of(speck))], [speck], K) == USUAL_PITCH_DEG
+    assert estimate_pitch_deg([thin], [inflate(crop_of(speck))], [None], K) == USUAL_PITCH_DEG
 
 
 def disc_photo(aspect: float, center_row: int = 120) -> list[np.ndarray]:
@@ -101,7 +102,7 @@ def test_a_plate_tells_the_pitch(center_row: int) -> None:
     masks = disc_photo(0.7, center_row)
     crops = [crop_of(mask) for mask in masks]
     expected = np.degrees(np.arcsin(0.7)) - view_below_deg(crops[0], K)
-    assert estimate_pitch_deg(crops, None, masks, K) == pytest.approx(expected, abs=1.5)
+    assert estimate_pitch_deg(crops, None, find_plates(masks), K) == pytest.approx(expected, abs=1.5)
 
 
 @pytest.mark.parametrize("center_row", [60, 120, 180])
@@ -115,6 +116,6 @@ def test_a_network_that_says_up_is_believed(center_row: int) -> None:
         elevation = np.radians(pitch_deg + below)
         return replace(inflate(crop), up=sureness * np.array([0.0, np.cos(elevation), np.sin(elevation)]))
 
-    assert estimate_pitch_deg([crop], [saying(25.0, 3.0)], [mask], K) == pytest.approx(25, abs=1e-6)
-    both = estimate_pitch_deg([crop, crop], [saying(20.0, 9.0), saying(40.0, 1.0)], [mask] * 2, K)
+    assert estimate_pitch_deg([crop], [saying(25.0, 3.0)], [None], K) == pytest.approx(25, abs=1e-6)
+    both = estimate_pitch_deg([crop, crop], [saying(20.0, 9.0), saying(40.0, 1.0)], [None] * 2, K)
     assert 20 < both < 25

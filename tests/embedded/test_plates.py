@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("scipy")
 
-from sam3d_gs.embedded.plates import Plate, find_plate
+from sam3d_gs.embedded.plates import Plate, find_plates
 
 HEIGHT, WIDTH = 240, 320
 Y, X = np.mgrid[:HEIGHT, :WIDTH] + 0.5
@@ -25,7 +25,7 @@ def box(u: float, v: float, half: float) -> np.ndarray:
 
 def found(plate: np.ndarray, *carried: np.ndarray) -> Plate | None:
     masks = [plate & ~np.any(carried, axis=0), *carried] if carried else [plate]
-    return find_plate(0, masks)
+    return find_plates(masks)[0]
 
 
 def agrees(plate: Plate | None, half_width: float, half_height: float, tolerance: float = 0.03) -> bool:
@@ -69,4 +69,4 @@ def test_what_is_no_plate() -> None:
     assert found(ellipse(160, 120, 140, 8), box(160, 118, 4)) is None, "a slit"
     assert found(box(160, 120, 3), box(160, 120, 1)) is None, "too small to say"
     assert found(plate & (X < 150), box(100, 120, 20)) is None, "half a plate is as well something else"
-    assert find_plate(0, [np.zeros((HEIGHT, WIDTH), bool), cup]) is None
+    assert find_plates([np.zeros((HEIGHT, WIDTH), bool), cup])[0] is None

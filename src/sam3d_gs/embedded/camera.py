@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sam3d_gs.embedded.object_net import Crop, TwoLayers
-from sam3d_gs.embedded.plates import find_plate
+from sam3d_gs.embedded.plates import Plate
 
 MAX_RAMP = 0.3  # how far one object's depths may be tilted, as depth per image length
 RAMP_WEIGHT = 0.10  # cost of tilting that far, in the unit of `_misfit`
@@ -39,9 +38,9 @@ class Attitude:
 
 
 def attitude(
-    index: int, crop: Crop, layers: TwoLayers, masks: Sequence[np.ndarray], K: np.ndarray, pitch_deg: float
+    mask: np.ndarray, plate: Plate | None, crop: Crop, layers: TwoLayers, K: np.ndarray, pitch_deg: float
 ) -> Attitude:
-    """How to tilt object `index` so that its faces agree with the photo's pitch.
+    """How to tilt the object of one mask (H, W) so that its faces agree with the photo's pitch.
 
     The network reads each crop alone and may see an object lean. Plates, and sheets that face up and are no deeper
     than wide when laid on the floor, are laid flat; sheets that would be deeper stand upright; all else is tilted a
@@ -53,10 +52,10 @@ def attitude(
     slope_x, slope_y = slopes
     flat_slope, upright_slope = 1 / math.tan(math.radians(pitch_deg)), -math.tan(math.radians(pitch_deg))
     median = float(np.median(slope_y))
-    if find_plate(index, masks) is not None:
+    if plate is not None:
         return Attitude(flat_slope - PLATE_RELIEF * median, lies_flat=True, relief=PLATE_RELIEF)
     if _facing_up(slope_x, slope_y) > SHEET_FACING:
-        rows, columns = np.flatnonzero(masks[index].any(1)), np.flatnonzero(masks[index].any(0))
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         below_deg = pitch_deg + view_below_deg(crop, K)
         depth_over_width = (np.ptp(rows) + 1) / (np.ptp(columns) + 1) / max(math.sin(math.radians(below_deg)), 1e-3)
         if depth_over_width <= SHEET_DEPTH:

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from PIL import Image
 
 from sam3d_gs.embedded.object_net import MIN_THICKNESS, Crop, TwoLayers
 from sam3d_gs.embedded.placement import Silhouette
-from sam3d_gs.embedded.plates import find_plate
+from sam3d_gs.embedded.plates import Plate
 
 SPECK_SHARE = 0.005  # parts smaller than this share of the mask are noise; they would inflate the object's box
+SPREAD_PX = 256  # longer side at which invented colours are made
 SINK = 1.02  # depth of an invented surface over that of what hides it
 
 
@@ -26,16 +28,14 @@ def without_specks(mask: np.ndarray) -> np.ndarray:
     return np.asarray(kept[labels])
 
 
-def complete_plate(rgb: np.ndarray, index: int, masks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Photo and mask of object `index`, continued below other objects when it is a round plate.
+def complete_plate(
+    rgb: np.ndarray, index: int, masks: Sequence[np.ndarray], plate: Plate
+) -> tuple[np.ndarray, np.ndarray]:
+    """Photo and mask of object `index`, a round plate, continued below other objects.
 
     A cup hides the middle of its saucer; the outline, an ellipse, says that the saucer goes on below, and that the
-    shadow beside it is not the saucer's. Its colours there are spread from the visible part. Any other object comes
-    back unchanged.
+    shadow beside it is not the saucer's. Its colours there are spread from the visible part.
     """
-    plate = find_plate(index, masks)
-    if plate is None:
-        return rgb, masks[index]
     own = masks[index] & plate.inside
     hidden = plate.inside & np.any([m for j, m in enumerate(masks) if j != index], axis=0) & ~own
     return _spread(rgb, own, hidden), own | hidden
@@ -70,7 +70,10 @@ def keep_hidden(
 
 
 def _spread(rgb: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """`rgb` with the `wanted` pixels painted from the `known` ones, with ever wider averages."""
+    """`rgb` with the `wanted` pixels painted from the `known` ones, with ever wider averages.
+
+    rgb: (H, W, 3) uint8. known, wanted: (H, W) bool. What is painted is smooth, so it is made at `SPREAD_PX`.
+    """
     from scipy.ndimage import binary_erosion, gaussian_filter
 
     rows, columns = np.flatnonzero((known | wanted).any(1)), np.flatnonzero((known | wanted).any(0))
@@ -78,16 +81,25 @@ def _spread(rgb: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarra
     source = binary_erosion(known[box], iterations=2)
     if not source.any():
         source = known[box]
-    colour, missing = rgb[box].astype(np.float32), wanted[box].copy()
-    result = colour.copy()
+    height, width = source.shape
+    zoom = min(1.0, SPREAD_PX / max(height, width))
+    small = max(round(height * zoom), 1), max(round(width * zoom), 1)
+    share = _resized(source.astype(np.float32), small, Image.Resampling.BOX)
+    planes = [_resized(rgb[box][..., c] * source.astype(np.float32), small, Image.Resampling.BOX) for c in range(3)]
+    colour = np.stack(planes, axis=-1)
+    result, missing = colour / np.maximum(share, 1e-6)[..., None], share < 0.5
     sigma = 2.0
-    while missing.any() and sigma < 2 * max(missing.shape):
-        weight = gaussian_filter(source.astype(np.float32), sigma)
+    while missing.any() and sigma < 2 * max(small):
+        weight = gaussian_filter(share, sigma)
         near = missing & (weight > 0.08)
-        mean = gaussian_filter(colour * source[..., None], (sigma, sigma, 0)) / np.maximum(weight, 1e-6)[..., None]
-        result[near] = mean[near]
+        result[near] = (gaussian_filter(colour, (sigma, sigma, 0)) / np.maximum(weight, 1e-6)[..., None])[near]
         missing &= ~near
         sigma *= 1.5
+    spread = np.stack([_resized(result[..., c], source.shape, Image.Resampling.BILINEAR) for c in range(3)], axis=-1)
     painted = rgb.copy()
-    painted[box] = np.where(wanted[box][..., None], np.clip(np.rint(result), 0, 255), rgb[box]).astype(np.uint8)
+    painted[box] = np.where(wanted[box][..., None], np.clip(np.rint(spread), 0, 255), rgb[box]).astype(np.uint8)
     return painted
+
+
+def _resized(plane: np.ndarray, shape: tuple[int, int], how: Image.Resampling) -> np.ndarray:
+    return np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize(shape[::-1], how), np.float32)

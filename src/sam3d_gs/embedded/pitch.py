@@ -16,7 +16,7 @@ import numpy as np
 
 from sam3d_gs.embedded.camera import surface_slopes, view_below_deg
 from sam3d_gs.embedded.object_net import Crop, TwoLayers
-from sam3d_gs.embedded.plates import find_plate
+from sam3d_gs.embedded.plates import Plate
 
 PITCH_RANGE_DEG = (2.0, 70.0)  # looking up is rare, and below 2 degrees the ground reading has no depth left
 USUAL_PITCH_DEG = 15.0  # a person holding a camera
@@ -31,17 +31,17 @@ SAMPLES = 2000  # pixels of one object
 
 
 def estimate_pitch_deg(
-    crops: Sequence[Crop], layers: Sequence[TwoLayers] | None, masks: Sequence[np.ndarray], K: np.ndarray
+    crops: Sequence[Crop], layers: Sequence[TwoLayers] | None, plates: Sequence[Plate | None], K: np.ndarray
 ) -> float:
     """How far the camera looks below the horizon, from all objects of the photo.
 
     layers: the network's, one per crop; None where there is no network, for balloons say nothing about the pitch.
-    masks: (H, W) bool each. K: (3, 3) px. Without usable evidence the answer is `USUAL_PITCH_DEG`.
+    plates: one per crop, where it shows one. K: (3, 3) px. Without usable evidence the answer is `USUAL_PITCH_DEG`.
     """
-    plates = [(plate, crop) for i, crop in enumerate(crops) if (plate := find_plate(i, masks)) is not None]
-    if plates:
-        pitches = [plate.elevation_deg - view_below_deg(crop, K) for plate, crop in plates]
-        widths = [plate.half_width_px for plate, _ in plates]
+    seen = [(plate, crop) for plate, crop in zip(plates, crops, strict=True) if plate is not None]
+    if seen:
+        pitches = [plate.elevation_deg - view_below_deg(crop, K) for plate, crop in seen]
+        widths = [plate.half_width_px for plate, _ in seen]
         return float(np.clip(np.average(pitches, weights=widths), *PITCH_RANGE_DEG))
     if layers is None:
         return USUAL_PITCH_DEG

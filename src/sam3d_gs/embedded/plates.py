@@ -32,15 +32,21 @@ class Plate:
         return math.degrees(math.asin(min(self.half_height_px / self.half_width_px, 1.0)))
 
 
-def find_plate(index: int, masks: Sequence[np.ndarray]) -> Plate | None:
-    """Mask `index`, (H, W) bool, read as a plate that carries another of the masks; None if it is none.
+def find_plates(masks: Sequence[np.ndarray]) -> list[Plate | None]:
+    """Each mask, (H, W) bool, read as a plate that carries others of the masks; None where it is none.
 
     A lone ellipse may be an egg. The photo's edge may cut the plate.
     """
-    mask, carried = masks[index], _carried_by(index, masks)
-    if not carried:
-        return None
-    points = _own_outline(mask, np.any(carried, axis=0))
+    areas = [int(np.count_nonzero(mask)) for mask in masks]
+    carried = [[masks[j] for j in _carried_by(i, masks, areas)] for i in range(len(masks))]
+    return [
+        _as_plate(mask, np.any(above, axis=0)) if above else None for mask, above in zip(masks, carried, strict=True)
+    ]
+
+
+def _as_plate(mask: np.ndarray, carried: np.ndarray) -> Plate | None:
+    """The plate whose visible part is `mask` below what it carries; both (H, W) bool, not empty."""
+    points = _own_outline(mask, carried)
     fitted = _fit_ellipse(points) if len(points) >= _FEWEST else None
     if fitted is None:
         return None
@@ -50,32 +56,43 @@ def find_plate(index: int, masks: Sequence[np.ndarray]) -> Plate | None:
     y = ((np.arange(mask.shape[0]) + 0.5 - v) / half_height)[:, None]
     x = ((np.arange(mask.shape[1]) + 0.5 - u) / half_width)[None]
     inside = np.asarray(x**2 + y**2 <= _RIM**2)
-    filled = mask | (inside & np.any(carried, axis=0))
-    fits = (filled & inside).sum() >= IOU * (filled | inside).sum()
-    return Plate(inside, half_width, half_height) if fits and mask.sum() >= VISIBLE * inside.sum() else None
+    filled = mask | (inside & carried)
+    fits = np.count_nonzero(filled & inside) >= IOU * np.count_nonzero(filled | inside)
+    visible = np.count_nonzero(mask) >= VISIBLE * np.count_nonzero(inside)
+    return Plate(inside, half_width, half_height) if fits and visible else None
 
 
-def _carried_by(index: int, masks: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _carried_by(index: int, masks: Sequence[np.ndarray], areas: Sequence[int]) -> list[int]:
     """The smaller masks that lie mostly inside the box of mask `index`."""
-    mask = masks[index]
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not len(rows):
+    if not areas[index]:
         return []
-    box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    area = mask.sum()
-    return [m for j, m in enumerate(masks) if j != index and m[box].sum() > 0.6 * m.sum() and 0 < m.sum() < 2 * area]
+    box = _box(masks[index])
+    small = [j for j, area in enumerate(areas) if j != index and 0 < area < 2 * areas[index]]
+    return [j for j in small if np.count_nonzero(masks[j][box]) > 0.6 * areas[j]]
+
+
+def _box(mask: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns of a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _own_outline(mask: np.ndarray, carried: np.ndarray) -> np.ndarray:
     """(N, 2) px, x and y of the mask's outer outline where neither the photo's edge nor what it carries cuts it."""
-    from scipy.ndimage import binary_erosion, binary_fill_holes, distance_transform_edt
+    from scipy.ndimage import binary_erosion, binary_fill_holes
+    from scipy.spatial import cKDTree
 
     width = np.ptp(np.flatnonzero(mask.any(0))) + 1
+    rows, columns = _box(mask | carried)
+    # One pixel more on each side: only at the photo's own edge does the erosion meet the box's border.
+    top, left = max(rows.start - 1, 0), max(columns.start - 1, 0)
+    near = slice(top, rows.stop + 1), slice(left, columns.stop + 1)
+    mask, carried = mask[near], carried[near]
     whole = binary_fill_holes(mask | carried)
-    rim = mask & whole & ~binary_erosion(whole, border_value=1)
-    rim &= distance_transform_edt(~carried) > _APART * width
-    rows, columns = np.nonzero(rim)
-    return np.stack([columns, rows], axis=1) + 0.5
+    rim = np.argwhere(mask & whole & ~carried & ~binary_erosion(whole, border_value=1))
+    others = cKDTree(np.argwhere(carried & ~binary_erosion(carried)))
+    apart = others.query(rim)[0] > _APART * width
+    return np.asarray(rim[apart][:, ::-1] + (left, top) + 0.5)
 
 
 def _fit_ellipse(points: np.ndarray) -> tuple[tuple[float, float], float, float] | None:

@@ -27,6 +27,7 @@ from sam3d_gs.embedded.object_net import (
 )
 from sam3d_gs.embedded.pitch import estimate_pitch_deg
 from sam3d_gs.embedded.placement import place, silhouette
+from sam3d_gs.embedded.plates import Plate, find_plates
 from sam3d_gs.embedded.surfels import to_gaussians
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.gaussians.pose import matrix_to_quat
@@ -77,11 +78,15 @@ class EmbeddedObjects:
 
         K = intrinsics(photo.width_px, photo.height_px, photo.focal_px, self.options.fov_deg)
         arrays = [without_specks(item.mask) for item in usable]
-        drafts = self._drafts(photo, usable, arrays)
+        plates = find_plates(arrays)
+        drafts = self._drafts(photo, usable, arrays, plates)
         predicted = [d.layers for d in drafts] if self._net else None
-        pitch_deg = estimate_pitch_deg([d.crop for d in drafts], predicted, arrays, K)
+        pitch_deg = estimate_pitch_deg([d.crop for d in drafts], predicted, plates, K)
         drafts = [replace(d, layers=turned_to_camera(d.crop, d.layers, K)) for d in drafts]
-        held = [attitude(i, d.crop, d.layers, arrays, K, pitch_deg) for i, d in enumerate(drafts)]
+        held = [
+            attitude(mask, plate, d.crop, d.layers, K, pitch_deg)
+            for mask, plate, d in zip(arrays, plates, drafts, strict=True)
+        ]
         drafts = [replace(d, layers=tilted(d.crop, d.layers, h)) for d, h in zip(drafts, held, strict=True)]
         outlines = [
             silhouette(mask, d.crop, relative_depth(d.crop, d.layers, K), h.lies_flat)
@@ -97,8 +102,17 @@ class EmbeddedObjects:
                 draft = replace(draft, layers=hidden)
             yield self._placed(photo, draft, K, pitch_deg, float(depth))
 
-    def _drafts(self, photo: Photo, items: Sequence[InstanceMask], masks: Sequence[np.ndarray]) -> list[_Draft]:
-        pictures = [complete_plate(photo.rgb, i, masks) for i in range(len(items))]
+    def _drafts(
+        self,
+        photo: Photo,
+        items: Sequence[InstanceMask],
+        masks: Sequence[np.ndarray],
+        plates: Sequence[Plate | None],
+    ) -> list[_Draft]:
+        pictures = [
+            (photo.rgb, masks[i]) if plate is None else complete_plate(photo.rgb, i, masks, plate)
+            for i, plate in enumerate(plates)
+        ]
         side_px = self._net.config.side_px if self._net else CROP_PX
         crops = [crop_object(rgb, mask, side_px) for rgb, mask in pictures]
         layers = predict(self._net, crops) if self._net else [inflate(crop) for crop in crops]
