@@ -192,7 +192,7 @@ def print_objects(rows: dict[str, ObjectFigures], floor: float) -> None:
                 f"{np.mean(f.chamfer_percent):.2f} ({np.median(f.chamfer_percent):.2f})",
                 f"{np.median(f.direction_deg):.2f}",
                 f"{np.median(depth):.1f} ({np.percentile(depth, 90):.1f})",
-                f"{100 * np.mean(f.in_order or [np.nan]):.0f}",
+                f"{100 * np.mean(f.in_order) if f.in_order else np.nan:.0f}",
                 f"{np.median(up):.1f} ({np.percentile(up, 90):.1f})",
                 f"{np.mean(f.reprojection_iou):.3f}",
                 str(f.failed),

@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sam3d_gs.devices import choose_device
-from sam3d_gs.errors import BadInputError, UsageError
+from sam3d_gs.errors import BadInputError
 from sam3d_gs.sam3d_torch import runtime as module
 from sam3d_gs.sam3d_torch.checkpoints.random_networks import SIZES, RandomNetworks
 from sam3d_gs.sam3d_torch.contract import Failure, PhotoGeometry, Request, Result, RuntimeOptions
@@ -379,15 +378,11 @@ def test_sixteen_bits_give_about_the_same_object(
     assert len(half.coords) == pytest.approx(len(full.coords), rel=0.1)
 
 
-def test_device_and_dtype_by_name() -> None:
+def test_dtype_by_name() -> None:
     cpu = torch.device("cpu")
-    assert choose_device("cpu") == cpu
     assert choose_dtype("auto", cpu, "float16") is torch.float32
     assert choose_dtype("auto", torch.device("cuda"), "float16") is torch.float16
     assert choose_dtype("bf16", cpu, "float16") is torch.bfloat16
-    if not torch.cuda.is_available():
-        with pytest.raises(UsageError, match=r"--device cuda: .* finds none here"):
-            choose_device("cuda")
 
 
 def test_a_decoder_that_is_not_there(networks: RandomNetworks) -> None:

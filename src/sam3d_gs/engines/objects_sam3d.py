@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sam3d_gs import __version__
+from sam3d_gs.devices import choose_device
 from sam3d_gs.engines import sam3d_official as official
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.errors import BadInputError, Sam3dGsError
@@ -51,6 +52,7 @@ class OfficialObjects:
             )
         if not pipeline_yaml.is_file():
             raise BadInputError(f"No pipeline.yaml in {folder}. Name the checkpoints with --checkpoints.")
+        choose_device("cuda")  # makes the roomiest card the one that the package means by "cuda"
         checkout = official.find_checkout(folder)
         log.info("Loading the official SAM 3D Objects from %s (a minute or more) ...", checkout)
         self._pipeline: Any = official.load_pipeline(checkout, pipeline_yaml)
