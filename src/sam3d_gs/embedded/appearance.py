@@ -6,11 +6,17 @@ import numpy as np
 from PIL import Image
 
 from sam3d_gs.embedded.object_net import Crop, TwoLayers, cut_square, resample_square
+from sam3d_gs.embedded.shell import smoothstep
 
 EDGE_BLUR_PX = 0.6  # of the photo: masks have stairs, objects do not
 GHOST_REACH = 12  # of the 160: how far a print of the front is smoothed away on the back
 GHOST_CONTRAST = 0.2  # steps stronger than this stay: they separate parts, not prints
 MAX_GRAIN = 0.012  # more is a drawing's lines, not a texture
+DETAIL_PX = 3.0  # of the 160: what is finer the prediction of the back cannot say
+DETAIL_REACH_PX = 2.5  # of the 160: neighbourhood in which the strength of the detail is taken
+SAME_MATERIAL = 0.12  # distance in RGB at which a colour of the back is hardly the front's any more
+ONE_OFF = (2.5, 4.0)  # detail this many times stronger than the usual is a print or an edge: it fades between these
+MAX_DETAIL = 0.05  # usual strength; more is a picture, not a texture
 
 
 def soft_alpha(mask: np.ndarray, crop: Crop, side: int) -> np.ndarray:
@@ -43,7 +49,8 @@ def back_colours(layers: TwoLayers, crop: Crop, front_rgb: np.ndarray, inside: n
     """(side, side, 3) float32 0..1 for the unseen side, on the grid of `front_rgb`.
 
     The prediction is blurred and carries a ghost of prints on the front. Both go when faint differences are smoothed
-    and strong ones kept; grain as fine and as strong as the front's makes up for the lost texture.
+    and strong ones kept. Where its colour is that of the front at the same place, the front's fine detail is repeated,
+    as knitting and wood repeat; elsewhere grain as fine and as strong as the front's makes up for the lost texture.
     """
     known = crop.coverage > 0.5
     if not known.any():
@@ -55,7 +62,40 @@ def back_colours(layers: TwoLayers, crop: Crop, front_rgb: np.ndarray, inside: n
     size = smooth.shape[0]
     box = (0.0, 0.0, float(size), float(size))
     colour = np.stack([_resample(smooth[..., c], box, side) for c in range(3)], axis=-1)
-    return np.clip(colour + _grain(front_rgb, inside, seed), 0, 1)
+    detail, kept = _detail(front_rgb, colour, inside, side / size)
+    return np.clip(colour + detail + (1 - kept) * _grain(front_rgb, inside, seed), 0, 1)
+
+
+def _detail(
+    front_rgb: np.ndarray, back_rgb: np.ndarray, inside: np.ndarray, zoom: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The part of the front's fine detail (S, S, 3) that its back may repeat, and how much of it that is (S, S, 1).
+
+    zoom: samples per pixel of the network. Detail that stands out from the rest of the object's is left out: a label
+    is not on both sides.
+    """
+    from scipy.ndimage import binary_erosion, maximum_filter
+
+    smooth = _blurred_inside(front_rgb, inside, DETAIL_PX * zoom)
+    detail = (front_rgb - smooth) * inside[..., None]
+    square = np.square(detail).mean(axis=-1, keepdims=True)
+    strength = np.sqrt(np.maximum(_blurred_inside(square, inside, DETAIL_REACH_PX * zoom), 0))
+    core = binary_erosion(inside, iterations=2)
+    usual = max(float(np.median(strength[core if core.any() else inside])), 1e-6)
+    around = maximum_filter(
+        strength, size=(*(2 * round(DETAIL_PX * zoom) + 1,) * 2, 1)
+    )  # as far as a print's halo goes
+    alike = np.exp(-0.5 * np.square(back_rgb - smooth).sum(axis=-1, keepdims=True) / SAME_MATERIAL**2)
+    kept = (alike * (1 - smoothstep(around / usual, *ONE_OFF))).astype(np.float32)
+    return kept * min(1.0, MAX_DETAIL / usual) * detail, kept
+
+
+def _blurred_inside(planes: np.ndarray, inside: np.ndarray, sigma: float) -> np.ndarray:
+    """(S, S, C) with every sample the mean of those `inside` around it."""
+    from scipy.ndimage import gaussian_filter
+
+    weight = gaussian_filter(inside.astype(np.float32), sigma)[..., None]
+    return np.asarray(gaussian_filter(planes * inside[..., None], (sigma, sigma, 0)) / np.maximum(weight, 1e-4))
 
 
 def _grain(front_rgb: np.ndarray, inside: np.ndarray, seed: int) -> np.ndarray:

@@ -18,7 +18,8 @@ from sam3d_gs.embedded.surfels import Surfels, join
 from sam3d_gs.embedded.walls import jump_walls, outline_wall
 
 FRONT_SIDE = round(320 * CROP_MARGIN)  # samples along the crop: 320 along the object
-BACK_SIDE = 140  # 130 along the object: the predicted back holds no finer detail
+BACK_SIDE = 140  # 130 along the object: the predicted back holds no finer detail, but the front's may be repeated on it
+BACK_LOSS = 0.006  # mean change of the back's colours at that size from which on it is sampled as finely as the front
 LEAST_SIDE = 64  # a tiny object is sampled finer than its pixels, for a smooth outline
 FILLET = 0.05  # largest rounding of an edge, as a share of the crop's side
 THICKNESS_PER_WIDTH = 1.5  # no object is thicker than this many of its widest inner circle
@@ -45,9 +46,10 @@ def build_surfels(
         *jump_walls(front, front_rgb, back_rgb),
         outline_wall(front, front_rgb, back_rgb),
     ]
-    if side > BACK_SIDE:
+    coarse_rgb = _resize(back_rgb, BACK_SIDE)
+    if side > BACK_SIDE and _loss(back_rgb, coarse_rgb, front.inside) < BACK_LOSS:
         back = _sample_shell(mask, crop, layers, K, depth, BACK_SIDE)
-        parts.append(_layer(back, back.back, _resize(back_rgb, BACK_SIDE)))
+        parts.append(_layer(back, back.back, coarse_rgb))
     else:
         back = front
         parts.append(_layer(front, front.back, back_rgb))
@@ -205,6 +207,11 @@ def _gentlest_difference(z: np.ndarray, keep: np.ndarray, axis: int, limit: np.n
     backward[tuple(ahead)] = forward[tuple(here)]
     least = np.where(np.abs(forward) <= np.abs(backward), forward, backward)
     return np.clip(np.where(np.isfinite(least), least, 0), -limit, limit)
+
+
+def _loss(rgb: np.ndarray, coarse_rgb: np.ndarray, inside: np.ndarray) -> float:
+    """Mean difference of colours (G, G, 3) to the same ones on a coarser grid, within `inside` (G, G)."""
+    return float(np.abs(_resize(coarse_rgb, len(rgb)) - rgb)[inside].mean())
 
 
 def _resize(rgb: np.ndarray, side: int) -> np.ndarray:
