@@ -194,3 +194,21 @@ def test_covariance_is_the_ellipse_of_the_steps(steps: list[float]) -> None:
     turn = Rotation.from_quat(g.quats[0, [1, 2, 3, 0]]).as_matrix()
     flat = turn @ np.diag(g.scales[0] ** 2 * [1, 1, 0]) @ turn.T
     np.testing.assert_allclose(flat, 0.62**2 * (np.outer(a, a) + np.outer(b, b)), atol=1e-4)
+
+
+def test_a_pole_is_round_and_a_board_is_not() -> None:
+    """Both are said to be 0.5 thick: a pole 0.05 wide gets its own width, about the same middle; a board stays."""
+    y, x = np.mgrid[:400, :400] / 200 - 1
+    K = intrinsics(400, 400, None, 55.0)
+    thick = np.full((160, 160), 0.5, np.float32)
+    layers = TwoLayers(thick / 2, thick, np.zeros((160, 160, 3), np.float32), thick)
+    for half_width, expected in ((0.025, 0.05), (0.3, 0.5)):
+        mask = (np.abs(x) < half_width) & (np.abs(y) < 0.92)
+        if half_width < 0.1:  # a foot, for the thickness is limited by the widest part
+            mask |= (np.abs(x) < 0.4) & (y > 0.45) & (y < 0.92)
+        crop = crop_object(np.zeros((400, 400, 3), np.uint8), mask)
+        points = build_surfels(np.zeros((400, 400, 3), np.uint8), mask, crop, layers, K, depth=3.0, seed=0).points
+        unit = 3.0 * crop.half_px / K[0, 0]
+        z = points[np.abs(points[:, 1]) < 0.3 * unit, 2] / unit - 3.0 / unit
+        assert np.ptp(z) == pytest.approx(expected, rel=0.25)
+        assert z.min() + z.max() == pytest.approx(0, abs=0.02)

@@ -22,6 +22,7 @@ BACK_SIDE = 140  # 130 along the object: the predicted back holds no finer detai
 BACK_LOSS = 0.006  # mean change of the back's colours at that size from which on it is sampled as finely as the front
 LEAST_SIDE = 64  # a tiny object is sampled finer than its pixels, for a smooth outline
 FILLET = 0.05  # largest rounding of an edge, as a share of the crop's side
+THIN = (0.05, 0.07)  # crop half-sides: parts narrower than this are as thick as wide; it fades between these
 THICKNESS_PER_WIDTH = 1.5  # no object is thicker than this many of its widest inner circle
 NEAREST_SHARE = 0.4  # no point comes nearer to the camera than this share of the object's depth
 SOFT_ALPHA = (0.35, 0.95)  # the edge fades between these
@@ -76,7 +77,7 @@ def _sample_shell(mask: np.ndarray, crop: Crop, layers: TwoLayers, K: np.ndarray
     relief = _upsample(layers.front, known, side)
     widest = 2 * float(distance_transform_edt(known).max()) * 2 / known.shape[0]
     thickness = np.minimum(_upsample(layers.thickness, known, side), THICKNESS_PER_WIDTH * widest)
-    relief, thickness = _round_edges(relief, thickness, inside)
+    relief, thickness = _round_edges(*_slender(relief, thickness, inside), inside)
 
     focal, half = K[0, 0], crop.half_px
     pixel = 2 * half / side
@@ -150,6 +151,22 @@ def _upsample(plane: np.ndarray, known: np.ndarray, side: int) -> np.ndarray:
             total += weight * value
             weights += weight
     return total / weights
+
+
+def _slender(relief: np.ndarray, thickness: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Make poles and legs no thicker than they are wide, about the middle that the network gives them.
+
+    They are a few of its pixels wide, and it takes them for blades: on held-out shapes thickness over width is 0.8 to
+    1.0 in the median of parts narrower than 0.05, and 1.8 to 3 by the network.
+    """
+    from scipy.ndimage import distance_transform_edt, maximum_filter
+
+    step = 2 / relief.shape[0]
+    radius = np.maximum(distance_transform_edt(inside) - 0.5, 0.5)
+    width = 2 * step * maximum_filter(radius, size=2 * int(np.ceil(THIN[1] / 2 / step)) + 1)
+    believed = smoothstep(width, *THIN)
+    slender = np.minimum(thickness, thickness**believed * width ** (1 - believed))
+    return relief - (thickness - slender) / 2, slender
 
 
 def _round_edges(relief: np.ndarray, thickness: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
