@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import binary_erosion
 from scipy.spatial.transform import Rotation
 
 from sam3d_gs.embedded.inflate import inflate
-from sam3d_gs.embedded.layers import build_surfels
+from sam3d_gs.embedded.layers import LEAST_OPACITY, build_surfels
 from sam3d_gs.embedded.object_net import Cavity, Crop, TwoLayers, crop_object
 from sam3d_gs.embedded.surfels import Surfels, matrices_to_quats, to_gaussians
 from sam3d_gs.embedded.walls import left_over
@@ -61,7 +62,7 @@ def test_reprojects_onto_its_mask(kind: str) -> None:
 @pytest.mark.parametrize("yaw_deg", [35, 90, 140, 180, 270])
 def test_is_closed_from_every_side(kind: str, yaw_deg: float) -> None:
     """From any yaw there are no pin-holes, and the silhouette is opaque up to its edge."""
-    from scipy.ndimage import binary_erosion, label
+    from scipy.ndimage import label
 
     gaussians, K, _ = gaussians_of(kind)
     center = (gaussians.means.min(0) + gaussians.means.max(0)) / 2
@@ -212,3 +213,17 @@ def test_a_pole_is_round_and_a_board_is_not() -> None:
         z = points[np.abs(points[:, 1]) < 0.3 * unit, 2] / unit - 3.0 / unit
         assert np.ptp(z) == pytest.approx(expected, rel=0.25)
         assert z.min() + z.max() == pytest.approx(0, abs=0.02)
+
+
+def test_doubtful_surfaces_are_a_little_transparent_and_without_holes() -> None:
+    rgb, mask, crop, layers = scene("ball")
+    K = intrinsics(*SIZE, None, 55.0)
+    error = np.zeros((*layers.front.shape, 2), np.float32)
+    sure = build_surfels(rgb, mask, crop, replace(layers, scale=error), K, depth=3.0, seed=0)
+    plain = build_surfels(rgb, mask, crop, layers, K, depth=3.0, seed=0)
+    np.testing.assert_array_equal(sure.opacity, plain.opacity)
+    unsure = build_surfels(rgb, mask, crop, replace(layers, scale=error + 9), K, depth=3.0, seed=0)
+    share = unsure.opacity / plain.opacity
+    assert share.min() == pytest.approx(LEAST_OPACITY, abs=1e-6)
+    alpha = render_numba(to_gaussians(unsure, np.eye(3), np.zeros(3), 1.0), Camera(K, *SIZE, np.eye(4))).alpha
+    assert alpha[binary_erosion(mask, iterations=2)].min() > 0.95

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.ndimage import binary_dilation
 
-from sam3d_gs.embedded.object_net import ObjectNet, ObjectNetConfig, save_object_net
+from sam3d_gs.embedded.object_net import Crop, ObjectNet, ObjectNetConfig, TwoLayers, save_object_net
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.engines.objects_embedded import EmbeddedObjects
 from sam3d_gs.gaussians.pose import quat_to_matrix, transform
@@ -186,3 +186,40 @@ def test_a_net_of_another_size_with_four_layers_works_too(tmp_path: Path) -> Non
     for item in made:
         assert np.isfinite(item.gaussians.means).all()
         assert len(item.gaussians) > 2000
+
+
+@pytest.fixture
+def telling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddedObjects:
+    """An engine whose network takes everything for the middle of a larger, nearer thing, and says how sure it is."""
+
+    def answers(_: ObjectNet, crops: list[Crop]) -> list[TwoLayers]:
+        side = np.ones(crops[0].coverage.shape, np.float32)
+        error = np.full((*side.shape, 2), 0.2, np.float32)
+        fronts = [np.where(crop.coverage > 0, 0.1, 2.5).astype(np.float32) for crop in crops]
+        return [
+            TwoLayers(front, 0.4 * side, crop.rgb, side, whole=side, scale=error)
+            for front, crop in zip(fronts, crops, strict=True)
+        ]
+
+    save_object_net(ObjectNet(ObjectNetConfig(64, (8, 8, 16, 16, 16), layers=4)), tmp_path / "objects.safetensors")
+    monkeypatch.setattr("sam3d_gs.engines.objects_embedded.predict", answers)
+    return EmbeddedObjects(ObjectOptions(), tmp_path / "objects.safetensors")
+
+
+def test_what_the_network_expects_behind_another_object_is_there_and_hidden(telling: EmbeddedObjects) -> None:
+    photo, masks = kitchen()
+    ball, crate, _ = placed(telling, photo, masks)
+    camera = Camera(crate.K, *crate.image_size, np.eye(4))
+    before, behind = (render_numba(in_camera(o), camera) for o in (ball, crate))
+    added = masks[0].mask & (behind.alpha > 0.5)
+    assert added.sum() > 500  # as far as the crop reaches
+    assert (behind.depth[added] > before.depth[added]).mean() > 0.9  # but for the rim, where masks end in stairs
+    assert np.abs(behind.rgb[added] - np.array([30, 160, 60]) / 255).mean() < 0.1
+    alone = before.alpha > 0.5
+    assert not (alone & ~binary_dilation(masks[0].mask)).any(), "the ball is in front: nothing hides more of it"
+
+
+def test_the_expected_error_is_the_object_s_score(telling: EmbeddedObjects) -> None:
+    photo, masks = kitchen()
+    yellow = placed(telling, photo, masks)[2]
+    assert yellow.scores["shape"] == pytest.approx(1 - 0.2 * 1.08, abs=0.02)

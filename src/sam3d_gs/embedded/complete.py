@@ -38,7 +38,7 @@ def complete_plate(
     """
     own = masks[index] & plate.inside
     hidden = plate.inside & np.any([m for j, m in enumerate(masks) if j != index], axis=0) & ~own
-    return _spread(rgb, own, hidden), own | hidden
+    return spread_colours(rgb, own, hidden), own | hidden
 
 
 def keep_hidden(
@@ -69,7 +69,7 @@ def keep_hidden(
     return replace(layers, front=front, thickness=thickness)
 
 
-def _spread(rgb: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def spread_colours(rgb: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """`rgb` with the `wanted` pixels painted from the `known` ones, with ever wider averages.
 
     rgb: (H, W, 3) uint8. known, wanted: (H, W) bool. What is painted is smooth, so it is made at `SPREAD_PX`.

@@ -26,6 +26,8 @@ THIN = (0.05, 0.07)  # crop half-sides: parts narrower than this are as thick as
 THICKNESS_PER_WIDTH = 1.5  # no object is thicker than this many of its widest inner circle
 NEAREST_SHARE = 0.4  # no point comes nearer to the camera than this share of the object's depth
 SOFT_ALPHA = (0.35, 0.95)  # the edge fades between these
+UNSURE = (0.1, 0.5)  # expected error in crop half-sides: opacity falls between these
+LEAST_OPACITY = 0.75  # share of its opacity that the least certain surfel keeps; neighbours overlap, so no hole opens
 HOLLOW = 0.5  # probability from which on there is air between front and back
 LEAST_AIR = 0.03  # crop half-sides; nearer walls are one
 MAX_SPILL = 0.015  # share of the mask by which the back may show beyond it, through holes and bays
@@ -43,17 +45,17 @@ def build_surfels(
     front_rgb = front_colours(rgb, mask, crop, side)
     back_rgb = back_colours(layers, crop, front_rgb, front.inside, seed)
     parts = [
-        _layer(front, front.front, front_rgb),
+        _layer(front, front.front, front_rgb, trust=_trust(layers, crop, 0, side)),
         *jump_walls(front, front_rgb, back_rgb),
         outline_wall(front, front_rgb, back_rgb),
     ]
     coarse_rgb = _resize(back_rgb, BACK_SIDE)
     if side > BACK_SIDE and _loss(back_rgb, coarse_rgb, front.inside) < BACK_LOSS:
         back = _sample_shell(mask, crop, layers, K, depth, BACK_SIDE)
-        parts.append(_layer(back, back.back, coarse_rgb))
+        parts.append(_layer(back, back.back, coarse_rgb, trust=_trust(layers, crop, 1, BACK_SIDE)))
     else:
         back = front
-        parts.append(_layer(front, front.back, back_rgb))
+        parts.append(_layer(front, front.back, back_rgb, trust=_trust(layers, crop, 1, side)))
     if back.air is not None:
         parts += _air_layers(back, _resize(front_rgb, len(back.front)), _resize(back_rgb, len(back.front)))
     return join([part for part in parts if len(part)])
@@ -181,8 +183,18 @@ def _round_edges(relief: np.ndarray, thickness: np.ndarray, inside: np.ndarray) 
     return relief - drop, np.maximum(thickness - 2 * drop, 0.25 * step)
 
 
-def _layer(shell: Shell, z: np.ndarray, rgb: np.ndarray, where: np.ndarray | None = None) -> Surfels:
-    """One surface of the shell, at depths z (G, G), or the part of it `where` (G, G)."""
+def _trust(layers: TwoLayers, crop: Crop, surface: int, side: int) -> np.ndarray | None:
+    """(side, side) share of its opacity that the front (0) or back (1) keeps, by its expected error; None: all."""
+    if layers.scale is None:
+        return None
+    error = _upsample(layers.scale[..., surface], crop.coverage > min(0.5, float(crop.coverage.max()) / 2), side)
+    return np.asarray(1 - (1 - LEAST_OPACITY) * smoothstep(error, *UNSURE))
+
+
+def _layer(
+    shell: Shell, z: np.ndarray, rgb: np.ndarray, where: np.ndarray | None = None, trust: np.ndarray | None = None
+) -> Surfels:
+    """One surface of the shell, at depths z (G, G), or the part of it `where` (G, G); `trust` thins it, (G, G) 0..1."""
     keep = (shell.alpha > SOFT_ALPHA[0]) | shell.inside
     if where is not None:
         keep &= where
@@ -192,6 +204,8 @@ def _layer(shell: Shell, z: np.ndarray, rgb: np.ndarray, where: np.ndarray | Non
     z, step, rays = z[keep], step[keep][:, None], shell.rays[keep]
     way = shell.way(rays, z)
     opacity = OPAQUE * smoothstep(shell.alpha[keep], *SOFT_ALPHA)
+    if trust is not None:
+        opacity *= trust[keep]
     return Surfels(
         points=shell.points(rays, z),
         step_a=step * [1.0, 0.0, 0.0] + depth_x * way,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -107,22 +107,28 @@ class Cavity:
     far_share: np.ndarray  # (R, R) float32 0..1, of the thickness, from the air to the back
 
 
-def crop_object(rgb: np.ndarray, mask: np.ndarray, side_px: int = CROP_PX) -> Crop:
+def crop_object(rgb: np.ndarray, mask: np.ndarray, side_px: int = CROP_PX, margin: float = CROP_MARGIN) -> Crop:
     """Cut the square around `mask` out of a photo.
 
-    rgb: (H, W, 3) uint8. mask: (H, W) bool, not empty. Colours are averaged over the object's pixels only, so that
-    no background bleeds in at the edge.
+    rgb: (H, W, 3) uint8. mask: (H, W) bool, not empty. margin: crop side over the longer side of the mask's box.
+    Colours are averaged over the object's pixels only, so that no background bleeds in at the edge.
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     u, v = (columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2
     side = max(columns[-1] - columns[0], rows[-1] - rows[0]) + 1
-    half = side / 2 * CROP_MARGIN
+    half = side / 2 * margin
     center = float(u), float(v)
     coverage = resample_square(mask.astype(np.float32), center, half, side_px, Image.Resampling.BOX)
     planes = [rgb[..., c] * (mask / np.float32(255)) for c in range(3)]
     weighted = np.stack([resample_square(p, center, half, side_px, Image.Resampling.BOX) for p in planes], axis=-1)
     colour = weighted / np.maximum(coverage, 0.05)[..., None]
     return Crop(np.clip(colour, 0, 1), coverage, center, float(half))
+
+
+def covered_by(crop: Crop, mask: np.ndarray) -> Crop:
+    """The crop with the coverage of another mask, (H, W) bool; what its pixels show stays."""
+    square = crop.center_px, crop.half_px, len(crop.coverage), Image.Resampling.BOX
+    return replace(crop, coverage=resample_square(mask.astype(np.float32), *square))
 
 
 def cut_square(

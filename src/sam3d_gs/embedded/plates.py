@@ -66,15 +66,15 @@ def _carried_by(index: int, masks: Sequence[np.ndarray], areas: Sequence[int]) -
     """The smaller masks that lie mostly inside the box of mask `index`."""
     if not areas[index]:
         return []
-    box = _box(masks[index])
+    box = box_of(masks[index])
     small = [j for j, area in enumerate(areas) if j != index and 0 < area < 2 * areas[index]]
     return [j for j in small if np.count_nonzero(masks[j][box]) > 0.6 * areas[j]]
 
 
-def _box(mask: np.ndarray) -> tuple[slice, slice]:
+def box_of(mask: np.ndarray) -> tuple[slice, slice]:
     """The rows and columns of a mask that is not empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _own_outline(mask: np.ndarray, carried: np.ndarray) -> np.ndarray:
@@ -83,7 +83,7 @@ def _own_outline(mask: np.ndarray, carried: np.ndarray) -> np.ndarray:
     from scipy.spatial import cKDTree
 
     width = np.ptp(np.flatnonzero(mask.any(0))) + 1
-    rows, columns = _box(mask | carried)
+    rows, columns = box_of(mask | carried)
     # One pixel more on each side: only at the photo's own edge does the erosion meet the box's border.
     top, left = max(rows.start - 1, 0), max(columns.start - 1, 0)
     near = slice(top, rows.stop + 1), slice(left, columns.stop + 1)

@@ -13,6 +13,7 @@ import torch
 from sam3d_gs import __version__
 from sam3d_gs.embedded.camera import attitude, gravity_up, tilted, turned_to_camera
 from sam3d_gs.embedded.complete import complete_plate, keep_hidden, without_specks
+from sam3d_gs.embedded.hidden import continued, crop_margin, occluders
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels, relative_depth
 from sam3d_gs.embedded.object_net import (
@@ -20,6 +21,7 @@ from sam3d_gs.embedded.object_net import (
     Crop,
     ObjectNet,
     TwoLayers,
+    covered_by,
     crop_object,
     load_object_net,
     predict,
@@ -27,7 +29,7 @@ from sam3d_gs.embedded.object_net import (
 )
 from sam3d_gs.embedded.pitch import estimate_pitch_deg
 from sam3d_gs.embedded.placement import place, silhouette
-from sam3d_gs.embedded.plates import Plate, find_plates
+from sam3d_gs.embedded.plates import Plate, box_of, find_plates
 from sam3d_gs.embedded.surfels import to_gaussians
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.gaussians.pose import matrix_to_quat
@@ -113,13 +115,22 @@ class EmbeddedObjects:
             (photo.rgb, masks[i]) if plate is None else complete_plate(photo.rgb, i, masks, plate)
             for i, plate in enumerate(plates)
         ]
+        in_front = [self._in_front(i, masks, plate) for i, plate in enumerate(plates)]
+        margins = [crop_margin(mask, hiding) for mask, hiding in zip(masks, in_front, strict=True)]
         side_px = self._net.config.side_px if self._net else CROP_PX
-        crops = [crop_object(rgb, mask, side_px) for rgb, mask in pictures]
+        crops = [crop_object(*picture, side_px, margin) for picture, margin in zip(pictures, margins, strict=True)]
         layers = predict(self._net, crops) if self._net else [inflate(crop) for crop in crops]
-        return [
+        drafts = [
             _Draft(item, rgb, mask, crop, layer)
             for item, (rgb, mask), crop, layer in zip(items, pictures, crops, layers, strict=True)
         ]
+        return [_whole(draft, hiding) for draft, hiding in zip(drafts, in_front, strict=True)]
+
+    def _in_front(self, index: int, masks: Sequence[np.ndarray], plate: Plate | None) -> list[np.ndarray]:
+        """The masks behind which the network may look for more of object `index`; a plate is whole already."""
+        if plate is not None or self._net is None or self._net.config.layers < 4:
+            return []
+        return [masks[j] for j in occluders(index, masks)]
 
     def _placed(self, photo: Photo, draft: _Draft, K: np.ndarray, pitch_deg: float, depth: float) -> PlacedObject:
         surfels = build_surfels(draft.rgb, draft.mask, draft.crop, draft.layers, K, depth, self.options.seed)
@@ -127,8 +138,6 @@ class EmbeddedObjects:
         local = surfels.points @ rotation
         low, high = local.min(axis=0), local.max(axis=0)
         origin, scale = rotation @ ((low + high) / 2), float(np.max(high - low))
-        inside = draft.crop.coverage > 0.5
-        visible = float(draft.layers.visible[inside].mean()) if inside.any() else 0.0
         return PlacedObject(
             object_id=draft.item.object_id,
             phrase=draft.item.phrase,
@@ -136,12 +145,20 @@ class EmbeddedObjects:
             pose=Pose(matrix_to_quat(rotation), origin, scale),
             K=K,
             image_size=(photo.width_px, photo.height_px),
-            scores={"mask": float(np.clip(draft.item.score, 0, 1)), "visible": visible},
+            scores={"mask": float(np.clip(draft.item.score, 0, 1)), **_scores(draft)},
             seed=self.options.seed,
             engine="embedded",
             scale_source="arbitrary",
             versions={"sam3d_gs": __version__, "torch": str(torch.__version__)},
         )
+
+
+def _whole(draft: _Draft, in_front: Sequence[np.ndarray]) -> _Draft:
+    """The draft with what the network expects of it behind the masks in front, where it expects any."""
+    if draft.layers.whole is None or not in_front:
+        return draft
+    rgb, mask = continued(draft.rgb, draft.mask, draft.crop, draft.layers.whole, in_front)
+    return replace(draft, rgb=rgb, mask=mask, crop=covered_by(draft.crop, mask))
 
 
 def upright_frame(up: np.ndarray, center: np.ndarray) -> np.ndarray:
@@ -150,6 +167,24 @@ def upright_frame(up: np.ndarray, center: np.ndarray) -> np.ndarray:
     length = float(np.linalg.norm(level))
     forward = level / length if length > 1e-9 * math.hypot(*center) else np.cross(up, [1.0, 0.0, 0.0])
     return np.stack([np.cross(forward, up), forward, up], axis=1)
+
+
+def _scores(draft: _Draft) -> dict[str, float]:
+    """What the network thinks of its answer, each 0..1.
+
+    visible: mean probability that the object's pixels show it. shape: 1 less the expected error in depth of front and
+    back, in halves of the object's longer side in the photo; only from networks that tell it.
+    """
+    inside = draft.crop.coverage > 0.5
+    if not inside.any():
+        return {"visible": 0.0}
+    scores = {"visible": float(draft.layers.visible[inside].mean())}
+    if draft.layers.scale is not None:
+        box = box_of(draft.mask)
+        longer_px = max(s.stop - s.start for s in box)
+        error = float(draft.layers.scale[inside].mean()) * draft.crop.half_px / (longer_px / 2)
+        scores["shape"] = float(np.clip(1 - error, 0, 1))
+    return scores
 
 
 def _why_unusable(item: InstanceMask, photo: Photo) -> str:
