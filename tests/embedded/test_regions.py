@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from sam3d_gs.embedded.edges import Guide, refined, tidy
 from sam3d_gs.embedded.mask_net import MaskNet, affinity, load_mask_net
 from sam3d_gs.embedded.regions import Proposal, best_regions, propose
-from sam3d_gs.embedded.superpixels import Tree, fitted_size, merge_order, superpixels
+from sam3d_gs.embedded.superpixels import Tree, fitted_size, merge_order, region_tree, superpixels
 from sam3d_gs.errors import Sam3dGsError
 
 
@@ -177,6 +177,15 @@ def test_refined_edges_follow_the_photo() -> None:
     assert not refined(Guide.of(rgb, small), np.zeros_like(coarse)).any()
 
 
+def test_the_guide_inverts_the_colour_covariances() -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    rgb[:, 30:] = 90  # flat: nothing but the smoothness
+    guide = Guide.of(rgb, rgb)
+    identity = guide.precision @ np.linalg.inv(guide.precision.astype(np.float64))
+    np.testing.assert_allclose(identity, np.broadcast_to(np.eye(3), identity.shape), atol=1e-3)
+    np.testing.assert_allclose(guide.precision[20, 50], np.eye(3) / 4e-4, rtol=0.01)
+
+
 def test_tidy_drops_islands_and_fills_pinholes_only() -> None:
     mask = np.zeros((60, 60), bool)
     mask[10:50, 10:50] = True
@@ -206,6 +215,22 @@ def test_the_cell_affinity_is_the_quadratic_it_claims_to_be() -> None:
         logit = query[:48] @ cells[:, qy, qx] / 48**0.5 + a * dx + b * dy + c * dx**2 + d * dy**2 + e * dx * dy + f
         got = said.belongs[py * columns + px, qy * columns + qx]
         assert float(got) == pytest.approx(float(logit.sigmoid()), abs=1e-4)
+
+
+def test_the_tree_does_not_depend_on_the_threads_and_leaves_their_number_alone() -> None:
+    rgb, _ = shapes_on_a_table()
+    _, labels = superpixels(rgb)
+    before = torch.get_num_threads()
+    trees = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            trees.append(region_tree(load_mask_net(), rgb, labels))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(trees[0].members, trees[1].members)
+    np.testing.assert_allclose(trees[0].cohesion, trees[1].cohesion, atol=1e-4)
 
 
 def test_weights_that_do_not_fit_are_refused_with_the_file_named(tmp_path: Path) -> None:

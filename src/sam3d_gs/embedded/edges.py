@@ -36,8 +36,7 @@ class Guide:
         mean = _box(colours, radius)
         products = _box(colours[..., :, None] * colours[..., None, :], radius)
         covariance = products - mean[..., :, None] * mean[..., None, :]
-        precision = np.linalg.inv(covariance + _SMOOTHNESS * np.eye(3, dtype=np.float32))
-        return cls(rgb, colours, radius, mean, precision.astype(np.float32))
+        return cls(rgb, colours, radius, mean, _inverse(covariance + _SMOOTHNESS * np.eye(3, dtype=np.float32)))
 
 
 def refined(guide: Guide, coarse: np.ndarray) -> np.ndarray:
@@ -70,6 +69,13 @@ def refined(guide: Guide, coarse: np.ndarray) -> np.ndarray:
         alpha += _upsampled(fit[..., channel], size) * (guide.rgb[large][..., channel] * np.float32(1 / 255))
     result[large] = tidy(ndimage.gaussian_filter(alpha, _WHISKER_PX, truncate=2.0) > 0.5)
     return result
+
+
+def _inverse(matrices: np.ndarray) -> np.ndarray:
+    """Inverse of (..., 3, 3) symmetric matrices: columns of cofactors are cross products of rows."""
+    first, second, third = np.moveaxis(matrices, -2, 0)
+    columns = np.stack((np.cross(second, third), np.cross(third, first), np.cross(first, second)), -1)
+    return np.asarray(columns / (first * columns[..., 0]).sum(-1)[..., None, None])
 
 
 def tidy(mask: np.ndarray) -> np.ndarray:

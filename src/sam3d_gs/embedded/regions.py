@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _REPULSION = 2  # how strongly proposals avoid overlapping each other
 _DOUBLE_IOU = 0.85  # regions that overlap more are versions of the same mask: one is enough
 _RANKED = 500  # regions that enter the choice
 _WEIGHTY = 0.1  # a net's proposal below this score says little
+_THREADS = 2  # edges are found by SciPy and Pillow, which let other threads run
 _FLAT_RANGE = 6  # 8-bit levels: a photo that varies less shows nothing
 
 
@@ -42,7 +44,9 @@ def propose(rgb: np.ndarray, limit: int = MOST_PROPOSALS, weights: Path = WEIGHT
     coarse = [(tree.members[region][labels], float(scores[region])) for region in best_regions(tree, scores, limit)]
     coarse = sorted(coarse + _overlooked(plain_shapes(small), coarse), key=lambda entry: -entry[1])[:limit]
     guide = Guide.of(rgb, small)
-    proposals = [Proposal(refined(guide, mask), score) for mask, score in coarse]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        masks = list(pool.map(lambda entry: refined(guide, entry[0]), coarse))
+    proposals = [Proposal(mask, score) for mask, (_, score) in zip(masks, coarse, strict=True)]
     return _without_doubles([proposal for proposal in proposals if proposal.mask.any()])
 
 

@@ -8,6 +8,7 @@ it into a binary tree whose nodes are regions of every size.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numba
@@ -33,7 +34,7 @@ class Pass:
 
 
 # Two sizes and the mirror image; one pass loses 4 points of recall, a fourth gains nothing (benchmarks/mask_recall.py).
-PASSES = (Pass(160_000, False), Pass(160_000, True), Pass(240_000, False))
+PASSES = (Pass(240_000, False), Pass(160_000, False), Pass(160_000, True))  # the longest first: they share the cores
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,31 @@ def claims(net: MaskNet, rgb: np.ndarray, labels: np.ndarray, look: Pass) -> tup
 
 def region_tree(net: MaskNet, rgb: np.ndarray, labels: np.ndarray, passes: Sequence[Pass] = PASSES) -> Tree:
     """Merge the superpixels `labels` of the photo `rgb` into a tree of regions by the net's claims."""
-    looks = [claims(net, rgb, labels, look) for look in passes]
+    looks = _looks(net, rgb, labels, passes)
     mutual: np.ndarray = np.mean([claim for claim, _ in looks], axis=0)
     objectness: np.ndarray = np.mean([seen for _, seen in looks], axis=0)
     area = np.bincount(labels.ravel()).astype(np.float64)
     strength = np.sqrt(mutual * mutual.T) * np.sqrt(np.outer(objectness, objectness))
     return _grown((strength * np.outer(area, area)).astype(np.float64), objectness, area, _neighbours(labels))
+
+
+def _looks(
+    net: MaskNet, rgb: np.ndarray, labels: np.ndarray, passes: Sequence[Pass]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """`claims` of every pass, side by side: threads that share one convolution wait for each other at its end.
+
+    On a machine that is busy with other work these waits are long.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, len(passes))
+    if workers < 2:
+        return [claims(net, rgb, labels, look) for look in passes]
+    share = threads // workers
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
+        try:
+            return list(pool.map(lambda look: claims(net, rgb, labels, look), passes))
+        finally:
+            torch.set_num_threads(threads)  # new threads take over what was set last
 
 
 def _neighbours(labels: np.ndarray) -> np.ndarray:

