@@ -12,8 +12,9 @@ from sam3d_gs.options import MaskOptions
 COMPARED_SIDE_PX = 512  # overlaps are measured on masks thinned out to this size
 _BACKGROUND_CONTACT = 0.25  # share of the photo's outline that only walls, floors and skies take up
 _BACKGROUND_AREA, _BACKGROUND_SIDES = 0.2, 3
-_CUT_OFF_CONTACT = 0.5  # length along the photo's outline over the square root of the area
-_CUT_OFF_AREA = 0.12
+# Of half a disc one third of the box's outline lies on the photo's edge, of a strip or a corner nearly half.
+_CUT_OFF_CONTACT = 1 / 3
+_CUT_OFF_AREA = 0.12  # of the photo: larger pieces are worth having
 
 
 def unfit(mask: np.ndarray, score: float, score_threshold: float, options: MaskOptions) -> str | None:
@@ -35,9 +36,18 @@ def _at_the_border(mask: np.ndarray, share: float) -> str | None:
         touched >= _BACKGROUND_SIDES and share > _BACKGROUND_AREA
     ):
         return f"background: {share:.0%} of the photo along {touched} of its borders"
-    if share < _CUT_OFF_AREA and contact > _CUT_OFF_CONTACT * (share * mask.size) ** 0.5:
-        return "border fragment: cut off by the edge of the photo"
+    if share < _CUT_OFF_AREA and edge_contact(mask) > _CUT_OFF_CONTACT:
+        return "border fragment: more than half cut off by the edge of the photo"
     return None
+
+
+def edge_contact(mask: np.ndarray) -> float:
+    """Length of a mask, (H, W) bool, along the photo's edge over the outline of its box: 0 inside, 1 for all of it."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return 0.0
+    outline = 2 * int(rows[-1] - rows[0] + columns[-1] - columns[0] + 2)
+    return sum(np.count_nonzero(side) for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1])) / outline
 
 
 @dataclass(frozen=True)

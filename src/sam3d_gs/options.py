@@ -68,7 +68,7 @@ class MaskOptions:
     min_area_percent: float = 0.15  # of the photo; smaller masks are dropped
     duplicate_iou: float = 0.6  # two kept masks never overlap more than this
     max_objects: int = 12
-    border_filter: bool = True  # drop background and what the photo's edge cuts off
+    border_filter: bool = True  # drop background and what lies mostly outside the photo
     masks_dir: Path | None = None  # engine "given": a folder of masks or RGBA cut-outs
     # Engines "sam3" and "sam3-official" alone.
     phrase_thresholds: tuple[tuple[str, float], ...] = ()  # (phrase, score threshold) instead of score_threshold

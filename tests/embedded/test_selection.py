@@ -130,6 +130,14 @@ def test_what_is_no_object_goes_with_its_reason(
     assert reason in (found[1].dropped or "")
 
 
+def test_what_the_photos_edge_cuts_must_be_likelier() -> None:
+    cut, inside = box(100, 0, 130, 30), box(100, 40, 130, 70)
+    assert chosen((box(60, 70, 90, 100), 0.9), (inside, 0.4))[1].dropped is None
+    assert "unlikely" in (chosen((box(60, 70, 90, 100), 0.9), (cut, 0.4))[1].dropped or "")
+    assert chosen((box(60, 70, 90, 100), 0.9), (cut, 0.5))[1].dropped is None
+    assert chosen((box(60, 70, 90, 100), 0.9), (cut, 0.4), border_filter=False)[1].dropped is None
+
+
 def test_at_most_max_objects_the_best_ones() -> None:
     found = chosen(*((box(10 + 40 * n, 60, 35 + 40 * n, 90), 0.9 - 0.1 * n) for n in range(4)), max_objects=2)
     assert [found[n].dropped is None for n in range(4)] == [True, True, False, False]

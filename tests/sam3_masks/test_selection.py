@@ -71,7 +71,7 @@ def test_a_group_goes_when_its_members_are_kept() -> None:
         (0.31, box(10, 10, 50, 50), "score 0.31 below the threshold 0.50"),
         (0.9, box(10, 10, 12, 12), "tiny: 0.02% of the photo, limit 0.15%"),
         (0.9, box(0, 0, 160, 60), "background: 50% of the photo along 3 of its borders"),
-        (0.9, box(0, 30, 10, 80), "border fragment: cut off by the edge of the photo"),
+        (0.9, box(0, 30, 10, 80), "border fragment: more than half cut off by the edge of the photo"),
     ],
 )
 def test_what_is_no_object_is_dropped_with_the_reason(score: float, mask: np.ndarray, reason: str) -> None:

@@ -53,7 +53,7 @@ _FLAGS: dict[str, tuple[Any, Any]] = {
         Annotated[
             bool,
             typer.Option(
-                "--border-filter/--no-border-filter", help="Drop background and what the photo's edge cuts off."
+                "--border-filter/--no-border-filter", help="Drop background and what lies mostly outside the photo."
             ),
         ],
         MaskOptions.border_filter,

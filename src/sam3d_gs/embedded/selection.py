@@ -15,7 +15,7 @@ import numpy as np
 from sam3d_gs.embedded.colours import colour_shares, likeness
 from sam3d_gs.embedded.edges import tidy
 from sam3d_gs.embedded.regions import Proposal
-from sam3d_gs.mask_rules import COMPARED_SIDE_PX, Overlaps, unfit
+from sam3d_gs.mask_rules import COMPARED_SIDE_PX, Overlaps, edge_contact, unfit
 from sam3d_gs.options import MaskOptions
 
 _INSIDE = 0.7  # share of a mask inside another from which it counts as its part
@@ -26,6 +26,7 @@ _RIVAL_AREA = 0.55  # and is at most this share of it: more is the whole again, 
 _RIVAL_EMBEDDED = 0.5  # and at least this share of its outline lies against it: a cup on a saucer, not a sleeve
 _REMAINDER = 0.4  # a whole that keeps less than this share of its area is left out in favour of its parts
 _UNLIKELY = 0.25  # proposals below this share of the best score are fragments, by experience on real photos
+_CUT, _CUT_UNLIKELY = 0.1, 0.5  # what the photo's edge cuts (`edge_contact` above the first) needs a better score
 _THIN = 0.12  # thickness over the square root of the area; a disc has 1.13
 
 
@@ -78,7 +79,8 @@ def _unfit(proposal: Proposal, best_score: float, options: MaskOptions) -> str |
         return reason
     if _thickness(mask) < _THIN:
         return "thin fragment"
-    if score < _UNLIKELY * best_score:
+    cut = options.border_filter and edge_contact(mask) > _CUT
+    if score < (_CUT_UNLIKELY if cut else _UNLIKELY) * best_score:
         return f"unlikely to be an object: score {score:.2f}, best {best_score:.2f}"
     return None
 
