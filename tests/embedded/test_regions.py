@@ -93,6 +93,23 @@ def test_a_grey_photo_is_a_photo() -> None:
     assert max(iou(masks[0], p.mask) for p in found) > 0.7
 
 
+@pytest.mark.parametrize(("gain", "offset"), [(1.8, 30), (0.12, 0)])
+def test_a_badly_exposed_photo_is_a_photo(gain: float, offset: float) -> None:
+    rgb, masks = shapes_on_a_table()
+    found = propose(np.clip(rgb * gain + offset, 0, 255).astype(np.uint8))
+    for mask in (masks[0], masks[2]):
+        assert max(iou(mask, p.mask) for p in found) > 0.85
+
+
+def test_an_object_that_nearly_fills_the_photo_is_found_and_one_that_is_all_of_it_is_not() -> None:
+    rgb, masks = shapes_on_a_table()
+    near = np.s_[90:205, 35:125]
+    assert max(iou(masks[0][near], p.mask) for p in propose(rgb[near])) > 0.9
+    within = np.s_[120:180, 50:110]
+    assert masks[0][within].all()
+    assert all(p.mask.mean() < 0.75 for p in propose(rgb[within]))
+
+
 def test_working_sizes_fit_the_net_and_the_aspect() -> None:
     assert fitted_size(683, 1024, 110_000) == (256, 416)
     for size in ((1, 1), (16, 4000), (4000, 16), (3000, 4000)):
