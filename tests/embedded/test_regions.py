@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +245,8 @@ def test_the_tree_does_not_depend_on_the_threads_and_leaves_their_number_alone()
             torch.set_num_threads(threads)
             trees.append(region_tree(load_mask_net(), rgb, labels))
             assert torch.get_num_threads() == threads
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(torch.get_num_threads).result() == threads
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(trees[0].members, trees[1].members)
