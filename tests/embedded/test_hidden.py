@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from sam3d_gs.embedded.hidden import WIDEST_MARGIN, continued, crop_margin, occluders
+from sam3d_gs.embedded.hidden import WIDEST_MARGIN, continued, crop_margin, occluders, without_torn
 from sam3d_gs.embedded.object_net import CROP_MARGIN, crop_object
 
 HEIGHT, WIDTH = 120, 160
@@ -60,3 +60,10 @@ def test_nothing_expected_changes_nothing() -> None:
     assert painted is rgb and mask is left
     _, mask = continued(rgb, left, crop, np.ones((64, 64), np.float32), [FAR])
     assert mask is left, "what is not connected"
+
+
+def test_what_would_be_torn_off_is_given_up() -> None:
+    left = BALL & ~BOX
+    crop = crop_object(np.zeros((HEIGHT, WIDTH, 3), np.uint8), BALL, 64)
+    np.testing.assert_array_equal(without_torn(BALL, left, crop, np.full((64, 64), 0.1)), BALL)
+    np.testing.assert_array_equal(without_torn(BALL, left, crop, np.full((64, 64), 1.1)), left)

@@ -195,7 +195,7 @@ def telling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddedObjects:
     def answers(_: ObjectNet, crops: list[Crop]) -> list[TwoLayers]:
         side = np.ones(crops[0].coverage.shape, np.float32)
         error = np.full((*side.shape, 2), 0.2, np.float32)
-        fronts = [np.where(crop.coverage > 0, 0.1, 2.5).astype(np.float32) for crop in crops]
+        fronts = [np.where(crop.coverage > 0, 0.1, 2.0).astype(np.float32) for crop in crops]
         return [
             TwoLayers(front, 0.4 * side, crop.rgb, side, whole=side, scale=error)
             for front, crop in zip(fronts, crops, strict=True)

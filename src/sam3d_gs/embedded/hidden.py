@@ -17,6 +17,7 @@ WIDEST_MARGIN = 1.4  # of a crop; training has 1.8, but what a net finds falls w
 TOUCH_SHARE = 0.01  # of the object's longer side: masks this near touch, and the gap between them is hidden as well
 INSIDE_SHARE = 0.6  # of a mask within the box of another: it lies on it
 LEAST_SHARE = 0.01  # of the mask; less is not worth a change
+TORN = 0.5  # crop half-sides: what has to go back farther than this, to be hidden, is torn off the rest
 PROBABLE = 0.3  # the network does not see what hides the object; that something does makes it likelier
 
 _Box = tuple[slice, slice]
@@ -79,6 +80,15 @@ def continued(
     hidden = np.zeros_like(mask)
     hidden[box] = added
     return spread_colours(rgb, mask, hidden), mask | hidden
+
+
+def without_torn(mask: np.ndarray, visible: np.ndarray, crop: Crop, moved_back: np.ndarray) -> np.ndarray:
+    """The mask (H, W) without invented parts that were moved too far back, (R, R) crop half-sides, to be hidden."""
+    rows, columns = box_of(mask)
+    kept = mask.copy()
+    torn = _in_photo(moved_back, crop, (rows, columns)) > TORN
+    kept[rows, columns] &= visible[rows, columns] | ~torn
+    return kept
 
 
 def _in_photo(plane: np.ndarray, crop: Crop, box: _Box) -> np.ndarray:

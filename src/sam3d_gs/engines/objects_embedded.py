@@ -13,7 +13,7 @@ import torch
 from sam3d_gs import __version__
 from sam3d_gs.embedded.camera import attitude, gravity_up, tilted, turned_to_camera
 from sam3d_gs.embedded.complete import complete_plate, keep_hidden, without_specks
-from sam3d_gs.embedded.hidden import continued, crop_margin, occluders
+from sam3d_gs.embedded.hidden import continued, crop_margin, occluders, without_torn
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels, relative_depth
 from sam3d_gs.embedded.object_net import (
@@ -101,6 +101,9 @@ class EmbeddedObjects:
             if (draft.mask & ~arrays[i]).any():
                 others = [(outlines[j], float(depths[j])) for j in range(len(drafts)) if j != i]
                 hidden = keep_hidden(draft.crop, draft.layers, float(K[0, 0]), float(depth), others)
+                if plates[i] is None:
+                    mask = without_torn(draft.mask, arrays[i], draft.crop, draft.layers.front - hidden.front)
+                    draft = replace(draft, mask=mask, crop=covered_by(draft.crop, mask))
                 draft = replace(draft, layers=hidden)
             yield self._placed(photo, draft, K, pitch_deg, float(depth))
 
