@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip("scipy")
 
 from sam3d_gs.embedded.appearance import MAX_GRAIN, back_colours
-from sam3d_gs.embedded.object_net import CROP_PX, Crop, TwoLayers
+from sam3d_gs.embedded.crops import CROP_PX, Crop
+from sam3d_gs.embedded.object_net import TwoLayers
 
 SIDE = 2 * CROP_PX
 Y, X = np.mgrid[:SIDE, :SIDE] / SIDE * 2 - 1

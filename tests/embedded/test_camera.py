@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from sam3d_gs.embedded.camera import turned_to_camera
+from sam3d_gs.embedded.crops import Crop
 from sam3d_gs.embedded.layers import relative_depth
-from sam3d_gs.embedded.object_net import Crop, TwoLayers
+from sam3d_gs.embedded.object_net import TwoLayers
 from sam3d_gs.photo import intrinsics
 
 SIDE = 40

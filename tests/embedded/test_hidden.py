@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("scipy")
 
+from sam3d_gs.embedded.crops import CROP_MARGIN, crop_object
 from sam3d_gs.embedded.hidden import WIDEST_MARGIN, continued, crop_margin, occluders, without_torn
-from sam3d_gs.embedded.object_net import CROP_MARGIN, crop_object
 
 HEIGHT, WIDTH = 120, 160
 Y, X = np.mgrid[:HEIGHT, :WIDTH] + 0.5

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sam3d_gs.embedded.crops import CROP_PX, crop_object
 from sam3d_gs.embedded.inflate import dome_height, inflate
-from sam3d_gs.embedded.object_net import CROP_PX, crop_object
 
 
 def grid(size: int = CROP_PX) -> tuple[np.ndarray, np.ndarray]:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_erosion
 from scipy.spatial.transform import Rotation
 
+from sam3d_gs.embedded.crops import Crop, crop_object
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import LEAST_OPACITY, build_surfels
-from sam3d_gs.embedded.object_net import Cavity, Crop, TwoLayers, crop_object
+from sam3d_gs.embedded.object_net import Cavity, TwoLayers
 from sam3d_gs.embedded.surfels import Surfels, matrices_to_quats, to_gaussians
 from sam3d_gs.embedded.walls import left_over
 from sam3d_gs.gaussians.render import Camera, render_numba

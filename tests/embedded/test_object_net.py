@@ -10,12 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from sam3d_gs.embedded.crops import CROP_MARGIN, CROP_PX, crop_object
 from sam3d_gs.embedded.object_net import (
-    CROP_MARGIN,
-    CROP_PX,
     ObjectNet,
     ObjectNetConfig,
-    crop_object,
     load_object_net,
     predict,
     save_object_net,

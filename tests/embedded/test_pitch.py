@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sam3d_gs.embedded.camera import view_below_deg
+from sam3d_gs.embedded.crops import Crop, crop_object
 from sam3d_gs.embedded.inflate import inflate
-from sam3d_gs.embedded.object_net import Crop, TwoLayers, crop_object
+from sam3d_gs.embedded.object_net import TwoLayers
 from sam3d_gs.embedded.pitch import USUAL_PITCH_DEG, _log_likelihood, estimate_pitch_deg
 from sam3d_gs.embedded.plates import find_plates
 from sam3d_gs.photo import intrinsics

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam3d_gs.embedded.camera import Attitude, gravity_up, tilted
+from sam3d_gs.embedded.crops import crop_object
 from sam3d_gs.embedded.inflate import inflate
-from sam3d_gs.embedded.object_net import crop_object
 from sam3d_gs.embedded.placement import TYPICAL_DEPTH, ground_depth, place, silhouette
 from sam3d_gs.photo import intrinsics
 
@@ -137,3 +137,28 @@ def test_tilting_adds_a_ramp_about_the_object() -> None:
     change = tilted(crop, layers, Attitude(0.5)).front - layers.front
     assert change[-1, 0] - change[0, 0] == pytest.approx(1.0, abs=0.01)
     assert change[crop.coverage > 0.5].mean() == pytest.approx(0, abs=1e-4)
+
+
+def said_depths_of(masks: list[np.ndarray], said: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Depths of place cards without and with a network that says these."""
+    height, width = masks[0].shape
+    K = intrinsics(width, height, None, 55.0)
+    crops = [crop_object(np.zeros((height, width, 3), np.uint8), mask) for mask in masks]
+    objects = [silhouette(mask, crop, np.ones((160, 160))) for mask, crop in zip(masks, crops, strict=True)]
+    return place(objects, K, PITCH_DEG), place(objects, K, PITCH_DEG, np.log(said))
+
+
+def test_a_network_that_agrees_changes_nothing_whatever_its_unit() -> None:
+    masks = [mask_of((20, 100, 60, 150)), mask_of((100, 100, 150, 180)), mask_of((220, 90, 280, 215))]
+    without, _ = said_depths_of(masks, [1, 1, 1])
+    _, with_it = said_depths_of(masks, [40 * depth for depth in without])
+    np.testing.assert_allclose(with_it, without, rtol=1e-6)
+
+
+def test_a_network_moves_what_the_ground_cannot_tell() -> None:
+    """Two things that reach equally low: one of them may hang, and only the network can know."""
+    masks = [mask_of((20, 60, 60, 120)), mask_of((120, 100, 160, 190)), mask_of((240, 60, 280, 120))]
+    without, with_it = said_depths_of(masks, [6, 3, 3])
+    assert without[0] == pytest.approx(without[2])
+    assert with_it[0] > 1.1 * with_it[2]
+    assert with_it[0] < 2 * with_it[2]  # it is not believed altogether

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam3d_gs.embedded.object_net import crop_object
+from sam3d_gs.embedded.crops import crop_object
 from training.objects.cases import procedural_cases
 from training.objects.mesh_cases import mesh_cases, read_mesh
 from training.objects.shape_error import compare, made_points, thickness_percent, true_layers

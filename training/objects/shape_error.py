@@ -29,18 +29,10 @@ import torch
 from machine import machine_line
 from measures import surface_samples
 
+from sam3d_gs.embedded.crops import Crop, crop_object
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels
-from sam3d_gs.embedded.object_net import (
-    MIN_THICKNESS,
-    Cavity,
-    Crop,
-    TwoLayers,
-    crop_object,
-    load_object_net,
-    predict,
-    shipped_weights,
-)
+from sam3d_gs.embedded.object_net import MIN_THICKNESS, Cavity, TwoLayers, load_object_net, predict, shipped_weights
 from sam3d_gs.embedded.surfels import to_gaussians
 from training.objects.cases import PICTURE_PX, POINTS, Case, procedural_cases
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from sam3d_gs.embedded.object_net import Crop, TwoLayers, cut_square, resample_square
+from sam3d_gs.embedded.crops import Crop, cut_square, resample_square
+from sam3d_gs.embedded.object_net import TwoLayers
 from sam3d_gs.embedded.shell import smoothstep
 
 EDGE_BLUR_PX = 0.6  # of the photo: masks have stairs, objects do not

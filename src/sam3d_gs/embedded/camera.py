@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sam3d_gs.embedded.object_net import Crop, TwoLayers
+from sam3d_gs.embedded.crops import Crop
+from sam3d_gs.embedded.object_net import TwoLayers
 from sam3d_gs.embedded.plates import Plate
 
 MAX_RAMP = 0.3  # how far one object's depths may be tilted, as depth per image length

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from sam3d_gs.embedded.object_net import MIN_THICKNESS, Crop, TwoLayers
+from sam3d_gs.embedded.crops import Crop
+from sam3d_gs.embedded.object_net import MIN_THICKNESS, TwoLayers
 from sam3d_gs.embedded.placement import Silhouette
 from sam3d_gs.embedded.plates import Plate
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sam3d_gs.embedded.complete import spread_colours
-from sam3d_gs.embedded.object_net import CROP_MARGIN, Crop
+from sam3d_gs.embedded.crops import CROP_MARGIN, Crop
 from sam3d_gs.embedded.plates import box_of
 
 WIDEST_MARGIN = 1.4  # of a crop; training has 1.8, but what a net finds falls with the size at which it sees the object

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sam3d_gs.embedded.object_net import MIN_THICKNESS, Crop, TwoLayers
+from sam3d_gs.embedded.crops import Crop
+from sam3d_gs.embedded.object_net import MIN_THICKNESS, TwoLayers
 
 BACK_BLUR_PX = 6.0  # of the 160: the unseen side gets the front's colours without its print
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from sam3d_gs.embedded.appearance import back_colours, front_colours, soft_alpha
-from sam3d_gs.embedded.object_net import CROP_MARGIN, Crop, TwoLayers
+from sam3d_gs.embedded.crops import CROP_MARGIN, Crop
+from sam3d_gs.embedded.object_net import TwoLayers
 from sam3d_gs.embedded.shell import JUMP, OPAQUE, Shell, smoothstep
 from sam3d_gs.embedded.surfels import Surfels, join
 from sam3d_gs.embedded.walls import jump_walls, outline_wall

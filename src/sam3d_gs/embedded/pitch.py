@@ -15,7 +15,8 @@ from functools import cache
 import numpy as np
 
 from sam3d_gs.embedded.camera import surface_slopes, view_below_deg
-from sam3d_gs.embedded.object_net import Crop, TwoLayers
+from sam3d_gs.embedded.crops import Crop
+from sam3d_gs.embedded.object_net import TwoLayers
 from sam3d_gs.embedded.plates import Plate
 
 PITCH_RANGE_DEG = (2.0, 70.0)  # looking up is rare, and below 2 degrees the ground reading has no depth left

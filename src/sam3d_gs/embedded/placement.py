@@ -3,7 +3,8 @@
 The shape of an object is already fixed along the rays of its pixels, so the only unknown is one depth, which scales
 the whole object about the camera and leaves its picture as it is. The ground reading gives that depth for what stands
 on the floor. What stands on another object takes the depth of the surface below it. Hung or flying things are put
-not far behind the others. Last, what hides something is moved in front of it.
+not far behind the others. Where a network says how far things look, all that is moved part of the way there. Last, what
+hides something is moved in front of it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import cached_property
 
 import numpy as np
 
-from sam3d_gs.embedded.object_net import Crop
+from sam3d_gs.embedded.crops import Crop
 
 WORK_PX = 384  # masks are compared at this size along the longer side
 TYPICAL_DEPTH = 3.0  # scene units: the median object; splat viewers cut away what is nearer than about 0.2
@@ -28,6 +29,7 @@ FAR_SLOPE = 0.75  # how much of a floor depth beyond the median is believed at f
 NEAR_RATIO = 0.3  # nothing is nearer than this share of the median
 GAP = 0.99  # depth of a hiding surface over the hidden one at their common edge
 MAX_PULL = 0.75  # correcting the order moves an object at most to this share of its depth
+SAID_SHARE = 0.3  # of the way to the depth that the network says, for what the ground or a support tells
 
 
 @dataclass(frozen=True)
@@ -89,20 +91,27 @@ def silhouette(mask: np.ndarray, crop: Crop, relative_depth: np.ndarray, lies_fl
     return Silhouette(small, zoom, crop, relative_depth, lies_flat)
 
 
-def place(objects: Sequence[Silhouette], K: np.ndarray, pitch_deg: float) -> np.ndarray:
-    """(N,) depth of each object in scene units, in the order of `objects`; the median is `TYPICAL_DEPTH`."""
+def place(
+    objects: Sequence[Silhouette], K: np.ndarray, pitch_deg: float, said_log_depths: np.ndarray | None = None
+) -> np.ndarray:
+    """(N,) depth of each object in scene units, in the order of `objects`; the median is `TYPICAL_DEPTH`.
+
+    said_log_depths: (N,) natural log of the depths as a network says, up to a constant.
+    """
     if not objects:
         return np.zeros(0)
     ground = np.array([_foot_ground_depth(o, K, pitch_deg) for o in objects])
     supports = [_support(i, objects) for i in range(len(objects))]
     ground = _plausible(ground, np.array([s is None for s in supports]))
-    depths = np.zeros(len(objects))
+    depths = ground / [float(np.median(o.depth_at(o.feet))) for o in objects]
+    said = None if said_log_depths is None else _said(said_log_depths, depths, supports)
     order = sorted(range(len(objects)), key=lambda i: -objects[i].bottom_row)
     for i in order:  # lowest first, so that a support is placed before what it carries
-        depths[i] = ground[i] / float(np.median(objects[i].depth_at(objects[i].feet)))
         support = supports[i]
         if support is not None and support.by in order[: order.index(i)]:
             depths[i] = _depth_on_support(objects[i], objects[support.by], depths[support.by], support)
+        if said is not None:
+            depths[i] *= (said[i] / depths[i]) ** SAID_SHARE
     _enforce_order(objects, supports, depths)
     return depths * (TYPICAL_DEPTH / float(np.median(depths)))
 
@@ -137,6 +146,13 @@ def _plausible(ground: np.ndarray, on_floor: np.ndarray) -> np.ndarray:
     excess = np.log(np.maximum(np.where(np.isfinite(ground), ground, 1e9) / median, 1.0))
     near = np.maximum(np.minimum(ground, median), NEAR_RATIO * median)
     return near * (1 + FAR_EXCESS * np.tanh(FAR_SLOPE / FAR_EXCESS * excess))
+
+
+def _said(log_depths: np.ndarray, depths: np.ndarray, supports: Sequence[Support | None]) -> np.ndarray:
+    """(N,) depths that a network says, in the unit of `depths`: the medians of what stands on the floor agree."""
+    on_floor = np.array([s is None for s in supports])
+    ratio = np.log(depths) - log_depths
+    return np.exp(log_depths + np.median(ratio[on_floor] if on_floor.any() else ratio))
 
 
 def _support(index: int, objects: Sequence[Silhouette]) -> Support | None:

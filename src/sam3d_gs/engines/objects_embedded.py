@@ -13,20 +13,11 @@ import torch
 from sam3d_gs import __version__
 from sam3d_gs.embedded.camera import attitude, gravity_up, tilted, turned_to_camera
 from sam3d_gs.embedded.complete import complete_plate, keep_hidden, without_specks
+from sam3d_gs.embedded.crops import CROP_PX, Crop, covered_by, crop_object
 from sam3d_gs.embedded.hidden import continued, crop_margin, occluders, without_torn
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels, relative_depth
-from sam3d_gs.embedded.object_net import (
-    CROP_PX,
-    Crop,
-    ObjectNet,
-    TwoLayers,
-    covered_by,
-    crop_object,
-    load_object_net,
-    predict,
-    shipped_weights,
-)
+from sam3d_gs.embedded.object_net import ObjectNet, TwoLayers, load_object_net, predict, shipped_weights
 from sam3d_gs.embedded.pitch import estimate_pitch_deg
 from sam3d_gs.embedded.placement import place, silhouette
 from sam3d_gs.embedded.plates import Plate, box_of, find_plates

@@ -1,0 +1,68 @@
+"""The square of a photo around one object, as the objects net and everything after it see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+CROP_PX = 160  # side of a crop without a network, and of the first network's
+CROP_MARGIN = 1.08  # crop side over the longer side of the mask's box, as in training
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The square of the photo around one mask, resampled for the network."""
+
+    rgb: np.ndarray  # (R, R, 3) float32 0..1, colours of the object only
+    coverage: np.ndarray  # (R, R) float32 0..1, share of each crop pixel inside the mask
+    center_px: tuple[float, float]  # (u, v) in the photo
+    half_px: float  # half the crop's side in photo pixels
+
+
+def crop_object(rgb: np.ndarray, mask: np.ndarray, side_px: int = CROP_PX, margin: float = CROP_MARGIN) -> Crop:
+    """Cut the square around `mask` out of a photo.
+
+    rgb: (H, W, 3) uint8. mask: (H, W) bool, not empty. margin: crop side over the longer side of the mask's box.
+    Colours are averaged over the object's pixels only, so that no background bleeds in at the edge.
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    u, v = (columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2
+    side = max(columns[-1] - columns[0], rows[-1] - rows[0]) + 1
+    half = side / 2 * margin
+    center = float(u), float(v)
+    coverage = resample_square(mask.astype(np.float32), center, half, side_px, Image.Resampling.BOX)
+    planes = [rgb[..., c] * (mask / np.float32(255)) for c in range(3)]
+    weighted = np.stack([resample_square(p, center, half, side_px, Image.Resampling.BOX) for p in planes], axis=-1)
+    colour = weighted / np.maximum(coverage, 0.05)[..., None]
+    return Crop(np.clip(colour, 0, 1), coverage, center, float(half))
+
+
+def covered_by(crop: Crop, mask: np.ndarray) -> Crop:
+    """The crop with the coverage of another mask, (H, W) bool; what its pixels show stays."""
+    square = crop.center_px, crop.half_px, len(crop.coverage), Image.Resampling.BOX
+    return replace(crop, coverage=resample_square(mask.astype(np.float32), *square))
+
+
+def cut_square(
+    plane: np.ndarray, center_px: tuple[float, float], half_px: float
+) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+    """Whole pixels of an (H, W) plane around a square, zero outside the plane, and the square's exact box in them."""
+    (u, v), half = center_px, half_px
+    left, top = int(np.floor(u - half)) - 1, int(np.floor(v - half)) - 1
+    size = int(np.ceil(2 * half)) + 3
+    square = np.zeros((size, size), np.float32)
+    height, width = plane.shape
+    rows = slice(max(top, 0), min(top + size, height))
+    columns = slice(max(left, 0), min(left + size, width))
+    square[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = plane[rows, columns]
+    return square, (u - half - left, v - half - top, u + half - left, v + half - top)
+
+
+def resample_square(
+    plane: np.ndarray, center_px: tuple[float, float], half_px: float, side: int, how: Image.Resampling
+) -> np.ndarray:
+    """(side, side) float32 anti-aliased picture of a square of an (H, W) plane."""
+    square, box = cut_square(plane, center_px, half_px)
+    return np.asarray(Image.fromarray(square).resize((side, side), how, box=box), np.float32)
