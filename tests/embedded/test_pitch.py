@@ -117,6 +117,21 @@ def test_a_network_that_says_up_is_believed(center_row: int) -> None:
         elevation = np.radians(pitch_deg + below)
         return replace(inflate(crop), up=sureness * np.array([0.0, np.cos(elevation), np.sin(elevation)]))
 
-    assert estimate_pitch_deg([crop], [saying(25.0, 3.0)], [None], K) == pytest.approx(25, abs=1e-6)
-    both = estimate_pitch_deg([crop, crop], [saying(20.0, 9.0), saying(40.0, 1.0)], [None] * 2, K)
+    assert estimate_pitch_deg([crop], [saying(25.0, 300.0)], [None], K) == pytest.approx(25, abs=1)
+    assert USUAL_PITCH_DEG < estimate_pitch_deg([crop], [saying(25.0, 30.0)], [None], K) < 23  # a guess is only a hint
+    both = estimate_pitch_deg([crop, crop], [saying(20.0, 270.0), saying(40.0, 30.0)], [None] * 2, K)
     assert 20 < both < 25
+
+
+def test_the_horizon_counts_where_the_objects_are_unsure() -> None:
+    mask = square_mask(120, 30)
+    crop = crop_of(mask)
+
+    def saying(sureness: float) -> TwoLayers:
+        elevation = np.radians(20.0 + view_below_deg(crop, K))
+        return replace(inflate(crop), up=sureness * np.array([0.0, np.cos(elevation), np.sin(elevation)]))
+
+    nothing, hint, sure = (estimate_pitch_deg([crop], [saying(s)], [None], K, 40.0) for s in (0.0, 30.0, 3000.0))
+    assert nothing == pytest.approx(40, abs=1e-6)
+    assert 26 < hint < 36
+    assert sure < 24

@@ -3,7 +3,8 @@
 Most of what people photograph is bounded by level tops and upright sides, so seen along the right "up" the normals
 pile up in two places. What would be seen of an object depends on the pitch too (from higher up, more of the tops), so
 a pitch is judged by how likely it makes the normals that are seen. A plate that carries something is better evidence
-still: a circle seen from above is an ellipse, and its axes give the angle.
+still: a circle seen from above is an ellipse, and its axes give the angle. Networks that say which way is up, of an
+object or of the whole photo, are believed as far as they are sure or as they were found right.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from sam3d_gs.embedded.plates import Plate
 PITCH_RANGE_DEG = (2.0, 70.0)  # looking up is rare, and below 2 degrees the ground reading has no depth left
 USUAL_PITCH_DEG = 15.0  # a person holding a camera
 USUAL_PITCH_SPREAD_DEG = 12.0
+HORIZON_SPREAD_DEG = 12.0  # of the errors of the horizon that a network sees, on the benchmark's scenes
 OBJECT_EVIDENCE = 20.0  # independent normals that one object is worth; its pixels err together
 TOP_SHARE = 0.2  # of a typical object's surface: level and facing up
 SIDE_SHARE = 0.4  # upright; the rest is round
@@ -32,12 +34,17 @@ SAMPLES = 2000  # pixels of one object
 
 
 def estimate_pitch_deg(
-    crops: Sequence[Crop], layers: Sequence[TwoLayers] | None, plates: Sequence[Plate | None], K: np.ndarray
+    crops: Sequence[Crop],
+    layers: Sequence[TwoLayers] | None,
+    plates: Sequence[Plate | None],
+    K: np.ndarray,
+    horizon_deg: float | None = None,
 ) -> float:
     """How far the camera looks below the horizon, from all objects of the photo.
 
     layers: the network's, one per crop; None where there is no network, for balloons say nothing about the pitch.
-    plates: one per crop, where it shows one. K: (3, 3) px. Without usable evidence the answer is `USUAL_PITCH_DEG`.
+    plates: one per crop, where it shows one. K: (3, 3) px. horizon_deg: what a network makes of the whole photo, which
+    takes the place of `USUAL_PITCH_DEG`, the answer without usable evidence.
     """
     seen = [(plate, crop) for plate, crop in zip(plates, crops, strict=True) if plate is not None]
     if seen:
@@ -46,10 +53,29 @@ def estimate_pitch_deg(
         return float(np.clip(np.average(pitches, weights=widths), *PITCH_RANGE_DEG))
     if layers is None:
         return USUAL_PITCH_DEG
-    said = _said_pitch_deg(crops, layers, K)
-    if said is not None:
-        return float(np.clip(said, *PITCH_RANGE_DEG))
-    candidates = np.arange(PITCH_RANGE_DEG[0], PITCH_RANGE_DEG[1] + 0.5, 1.0)
+    candidates = np.arange(PITCH_RANGE_DEG[0], PITCH_RANGE_DEG[1] + 0.1, 0.5)
+    middle, spread = (USUAL_PITCH_DEG, USUAL_PITCH_SPREAD_DEG)
+    if horizon_deg is not None:
+        middle, spread = horizon_deg, HORIZON_SPREAD_DEG
+    prior = -0.5 * ((candidates - middle) / spread) ** 2
+    said = _said_directions(crops, layers, K)
+    evidence = _evidence_of_normals(crops, layers, K, candidates) if said is None else _evidence_of(said, candidates)
+    return _peak(candidates, evidence + prior)
+
+
+def _peak(at: np.ndarray, values: np.ndarray) -> float:
+    """Where evenly spaced values (C,) are highest, by the parabola through the highest one and its neighbours."""
+    i = int(np.clip(np.argmax(values), 1, len(at) - 2))
+    before, middle, after = values[i - 1 : i + 2]
+    bend = before - 2 * middle + after
+    shift = 0.5 * (before - after) / bend if bend < 0 else 0.0
+    return float(np.clip(at[i] + np.clip(shift, -1, 1) * (at[1] - at[0]), at[0], at[-1]))
+
+
+def _evidence_of_normals(
+    crops: Sequence[Crop], layers: Sequence[TwoLayers], K: np.ndarray, candidates: np.ndarray
+) -> np.ndarray:
+    """(C,) log-likelihood of the seen normals for pitches (C,) in degrees."""
     support, weights = np.zeros(len(candidates)), []
     for crop, layer in zip(crops, layers, strict=True):
         slopes = surface_slopes(crop, layer)
@@ -57,16 +83,22 @@ def estimate_pitch_deg(
             continue
         weights.append(crop.half_px)
         support += crop.half_px * _log_likelihood(*slopes, candidates + view_below_deg(crop, K))
-    prior = -0.5 * ((candidates - USUAL_PITCH_DEG) / USUAL_PITCH_SPREAD_DEG) ** 2
-    evidence = OBJECT_EVIDENCE * len(weights) * support / max(sum(weights), 1e-9)
-    return float(candidates[np.argmax(evidence + prior)])
+    return np.asarray(OBJECT_EVIDENCE * len(weights) * support / max(sum(weights), 1e-9))
 
 
-def _said_pitch_deg(crops: Sequence[Crop], layers: Sequence[TwoLayers], K: np.ndarray) -> float | None:
-    """The pitch by a network that tells the direction against gravity; None when it does not.
+def _evidence_of(directions: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """(C,) log-likelihood of directions against gravity, (N, 2) up and towards the viewer, for pitches (C,) in degrees.
 
-    The sum of its vectors is the best estimate, for their lengths are concentrations of von Mises-Fisher
-    distributions. Each is first turned from its own viewing direction to the camera's axis.
+    Their lengths are concentrations k of von Mises-Fisher distributions, so each adds k times the cosine of its error.
+    """
+    up, near = np.sum(directions, axis=0)
+    return np.asarray(up * np.cos(np.radians(candidates)) + near * np.sin(np.radians(candidates)))
+
+
+def _said_directions(crops: Sequence[Crop], layers: Sequence[TwoLayers], K: np.ndarray) -> np.ndarray | None:
+    """(N, 2) the parts up and towards the viewer of what a network says is against gravity; None when it does not.
+
+    Each is turned from its own viewing direction to the camera's axis.
     """
     turned = []
     for crop, layer in zip(crops, layers, strict=True):
@@ -75,8 +107,7 @@ def _said_pitch_deg(crops: Sequence[Crop], layers: Sequence[TwoLayers], K: np.nd
         below = math.radians(view_below_deg(crop, K))
         _, y, z = layer.up
         turned.append((y * math.cos(below) + z * math.sin(below), z * math.cos(below) - y * math.sin(below)))
-    y, z = np.sum(turned, axis=0)
-    return math.degrees(math.atan2(z, y))
+    return np.array(turned)
 
 
 def _log_likelihood(slope_x: np.ndarray, slope_y: np.ndarray, elevations_deg: np.ndarray) -> np.ndarray:

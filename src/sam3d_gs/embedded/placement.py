@@ -29,7 +29,7 @@ FAR_SLOPE = 0.75  # how much of a floor depth beyond the median is believed at f
 NEAR_RATIO = 0.3  # nothing is nearer than this share of the median
 GAP = 0.99  # depth of a hiding surface over the hidden one at their common edge
 MAX_PULL = 0.75  # correcting the order moves an object at most to this share of its depth
-SAID_SHARE = 0.3  # of the way to the depth that the network says, for what the ground or a support tells
+SAID_SHARE = 0.25  # of the way to the depth that the network says, for what the ground or a support tells
 
 
 @dataclass(frozen=True)

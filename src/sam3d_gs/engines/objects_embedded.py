@@ -14,12 +14,14 @@ from sam3d_gs import __version__
 from sam3d_gs.embedded.camera import attitude, gravity_up, tilted, turned_to_camera
 from sam3d_gs.embedded.complete import complete_plate, keep_hidden, without_specks
 from sam3d_gs.embedded.crops import CROP_PX, Crop, covered_by, crop_object
+from sam3d_gs.embedded.geometry import SceneGeometry, log_depths, pitch_of_horizon_deg, read_geometry
 from sam3d_gs.embedded.hidden import continued, crop_margin, occluders, without_torn
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels, relative_depth
+from sam3d_gs.embedded.mask_net import WEIGHTS, load_mask_net
 from sam3d_gs.embedded.object_net import ObjectNet, TwoLayers, load_object_net, predict, shipped_weights
 from sam3d_gs.embedded.pitch import estimate_pitch_deg
-from sam3d_gs.embedded.placement import place, silhouette
+from sam3d_gs.embedded.placement import Silhouette, place, silhouette
 from sam3d_gs.embedded.plates import Plate, box_of, find_plates
 from sam3d_gs.embedded.surfels import to_gaussians
 from sam3d_gs.engines.api import FailedObject
@@ -45,15 +47,19 @@ class _Draft:
 class EmbeddedObjects:
     """Lifts masks on a CPU; see `embedded/weights/OBJECTS_CARD.md` for what to expect."""
 
-    def __init__(self, options: ObjectOptions, weights: Path | str | None = SHIPPED) -> None:
+    def __init__(
+        self, options: ObjectOptions, weights: Path | str | None = SHIPPED, mask_weights: Path = WEIGHTS
+    ) -> None:
         """`weights`: a .safetensors file, "shipped" for the package's own, or None for inflation without any.
 
-        When the package's own file is missing, inflation takes over.
+        When the package's own file is missing, inflation takes over. `mask_weights`: of the mask net, whose geometry
+        head helps to place what the network makes.
         """
         self.options = options
         path = shipped_weights() if weights == SHIPPED else weights
         usable = path is not None and (weights != SHIPPED or Path(path).is_file())
         self._net: ObjectNet | None = load_object_net(Path(path)) if usable and path is not None else None
+        self._scene_net = load_mask_net(mask_weights) if self._net and mask_weights.is_file() else None
         name = "embedded object network (sam3d_gs)" if self._net else "silhouette inflation (sam3d_gs)"
         self.licences: Mapping[str, str] = {name: "Apache-2.0"}
 
@@ -73,19 +79,10 @@ class EmbeddedObjects:
         arrays = [without_specks(item.mask) for item in usable]
         plates = find_plates(arrays)
         drafts = self._drafts(photo, usable, arrays, plates)
-        predicted = [d.layers for d in drafts] if self._net else None
-        pitch_deg = estimate_pitch_deg([d.crop for d in drafts], predicted, plates, K)
-        drafts = [replace(d, layers=turned_to_camera(d.crop, d.layers, K)) for d in drafts]
-        held = [
-            attitude(mask, plate, d.crop, d.layers, K, pitch_deg)
-            for mask, plate, d in zip(arrays, plates, drafts, strict=True)
-        ]
-        drafts = [replace(d, layers=tilted(d.crop, d.layers, h)) for d, h in zip(drafts, held, strict=True)]
-        outlines = [
-            silhouette(mask, d.crop, relative_depth(d.crop, d.layers, K), h.lies_flat)
-            for mask, d, h in zip(arrays, drafts, held, strict=True)
-        ]
-        depths = place(outlines, K, pitch_deg)
+        geometry = read_geometry(self._scene_net, photo.rgb) if self._scene_net else None
+        pitch_deg = self._pitch_deg(photo, drafts, plates, geometry, K)
+        drafts, outlines = _held(drafts, arrays, plates, K, pitch_deg)
+        depths = place(outlines, K, pitch_deg, log_depths(geometry, arrays) if geometry else None)
         for i, (draft, depth) in enumerate(zip(drafts, depths, strict=True)):
             if draft.item.object_id not in wanted:
                 continue
@@ -97,6 +94,19 @@ class EmbeddedObjects:
                     draft = replace(draft, mask=mask, crop=covered_by(draft.crop, mask))
                 draft = replace(draft, layers=hidden)
             yield self._placed(photo, draft, K, pitch_deg, float(depth))
+
+    def _pitch_deg(
+        self,
+        photo: Photo,
+        drafts: Sequence[_Draft],
+        plates: Sequence[Plate | None],
+        geometry: SceneGeometry | None,
+        K: np.ndarray,
+    ) -> float:
+        predicted = [d.layers for d in drafts] if self._net else None
+        size_px = photo.width_px, photo.height_px
+        horizon_deg = pitch_of_horizon_deg(geometry, K, size_px) if geometry else None
+        return estimate_pitch_deg([d.crop for d in drafts], predicted, plates, K, horizon_deg)
 
     def _drafts(
         self,
@@ -153,6 +163,24 @@ def _whole(draft: _Draft, in_front: Sequence[np.ndarray]) -> _Draft:
         return draft
     rgb, mask = continued(draft.rgb, draft.mask, draft.crop, draft.layers.whole, in_front)
     return replace(draft, rgb=rgb, mask=mask, crop=covered_by(draft.crop, mask))
+
+
+def _held(
+    drafts: Sequence[_Draft],
+    masks: Sequence[np.ndarray],
+    plates: Sequence[Plate | None],
+    K: np.ndarray,
+    pitch_deg: float,
+) -> tuple[list[_Draft], list[Silhouette]]:
+    """The drafts as the camera sees them, held upright or flat, and what placement needs of them."""
+    held, outlines = [], []
+    for draft, mask, plate in zip(drafts, masks, plates, strict=True):
+        layers = turned_to_camera(draft.crop, draft.layers, K)
+        how = attitude(mask, plate, draft.crop, layers, K, pitch_deg)
+        layers = tilted(draft.crop, layers, how)
+        held.append(replace(draft, layers=layers))
+        outlines.append(silhouette(mask, draft.crop, relative_depth(draft.crop, layers, K), how.lies_flat))
+    return held, outlines
 
 
 def upright_frame(up: np.ndarray, center: np.ndarray) -> np.ndarray:
