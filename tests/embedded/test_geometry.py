@@ -59,3 +59,12 @@ def test_depths_are_medians_under_the_masks() -> None:
     tiny[130, 130] = True
     said = np.exp(log_depths(SceneGeometry(log_depth, log_depth), [near, far, tiny]))
     np.testing.assert_allclose(said, [2, 5, 2], rtol=1e-5)
+
+
+def test_a_mirrored_photo_has_the_mirrored_geometry() -> None:
+    torch.manual_seed(1)
+    net, rgb = MaskNet(SMALL).eval(), np.random.default_rng(1).integers(0, 256, (240, 320, 3), np.uint8)
+    straight, mirrored = read_geometry(net, rgb), read_geometry(net, np.ascontiguousarray(rgb[:, ::-1]))
+    assert straight is not None and mirrored is not None
+    np.testing.assert_allclose(mirrored.log_depth[:, ::-1], straight.log_depth, atol=1e-4)
+    np.testing.assert_allclose(mirrored.rise[:, ::-1], straight.rise, atol=1e-4)

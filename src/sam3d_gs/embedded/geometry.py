@@ -28,16 +28,22 @@ class SceneGeometry:
 
 
 def read_geometry(net: MaskNet, rgb: np.ndarray) -> SceneGeometry | None:
-    """What `net` says of the photo `rgb`, (H, W, 3) uint8; None when it has no geometry head."""
+    """What `net` says of the photo `rgb`, (H, W, 3) uint8, and of its mirror image, in the mean.
+
+    None when it has no geometry head.
+    """
     if not net.config.geometry:
         return None
     zoom = SIDE_PX / max(rgb.shape[:2])
     rows, columns = (max(1, round(side * zoom / STRIDE_PX)) * STRIDE_PX for side in rgb.shape[:2])
     small = Image.fromarray(rgb).resize((columns, rows), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    x = torch.from_numpy(np.asarray(small, np.float32) / 255).permute(2, 0, 1)[None]
+    x = torch.from_numpy(np.asarray(small, np.float32) / 255).permute(2, 0, 1)
     with torch.inference_mode():
-        said = net(x.contiguous(memory_format=torch.channels_last)).geometry
-    return SceneGeometry(-said.log_inverse_depth[0].numpy(), said.rise[0].numpy())
+        said = net.geometry_of(torch.stack([x, x.flip(-1)]).contiguous(memory_format=torch.channels_last))
+    log_inverse_depth, rise = (
+        (plane[0] + plane[1].flip(-1)).numpy() / 2 for plane in (said.log_inverse_depth, said.rise)
+    )
+    return SceneGeometry(-log_inverse_depth, rise)
 
 
 def pitch_of_horizon_deg(geometry: SceneGeometry, K: np.ndarray, size_px: tuple[int, int]) -> float:

@@ -167,8 +167,15 @@ class MaskNet(nn.Module):
     def forward(self, rgb: Tensor) -> Maps:
         """`rgb` (B, 3, H, W) float in 0..1, sides multiples of STRIDE_PX."""
         y2, y4, y8 = self.features(rgb)
-        geometry = None if self.geometry is None else Geometry(*self.geometry(y4).float().unbind(1))
-        return Maps(self.embedding(y2), self.query(y8), geometry)
+        return Maps(self.embedding(y2), self.query(y8), None if self.geometry is None else self._geometry(y4))
+
+    def geometry_of(self, rgb: Tensor) -> Geometry:
+        """The geometry alone, of a net that has that head."""
+        return self._geometry(self.features(rgb)[1])
+
+    def _geometry(self, y4: Tensor) -> Geometry:
+        assert self.geometry is not None
+        return Geometry(*self.geometry(y4).float().unbind(1))
 
     def features(self, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the heads look at: at strides 2, 4 and 8, (B, width of the stride, H / stride, W / stride) each."""
