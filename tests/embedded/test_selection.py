@@ -10,20 +10,9 @@ from hypothesis import strategies as st
 from sam3d_gs.embedded.regions import Proposal
 from sam3d_gs.embedded.selection import Choice, select
 from sam3d_gs.options import MaskOptions
+from tests.drawn_masks import HEIGHT, WIDTH, box, disc
 
-HEIGHT, WIDTH = 150, 200
 RED, BLUE, GREY = (200, 20, 30), (20, 40, 200), (128, 128, 128)
-
-
-def box(x1: int, y1: int, x2: int, y2: int) -> np.ndarray:
-    mask = np.zeros((HEIGHT, WIDTH), bool)
-    mask[y1:y2, x1:x2] = True
-    return mask
-
-
-def disc(x: int, y: int, radius: int) -> np.ndarray:
-    yy, xx = np.mgrid[:HEIGHT, :WIDTH]
-    return (yy - y) ** 2 + (xx - x) ** 2 < radius**2
 
 
 def chosen(*scored: tuple[np.ndarray, float], rgb: np.ndarray | None = None, **options: float) -> dict[int, Choice]:

@@ -21,15 +21,21 @@ class Crop:
     half_px: float  # half the crop's side in photo pixels
 
 
+def box_of(mask: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns of a mask that is not empty."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 def crop_object(rgb: np.ndarray, mask: np.ndarray, side_px: int = CROP_PX, margin: float = CROP_MARGIN) -> Crop:
     """Cut the square around `mask` out of a photo.
 
     rgb: (H, W, 3) uint8. mask: (H, W) bool, not empty. margin: crop side over the longer side of the mask's box.
     Colours are averaged over the object's pixels only, so that no background bleeds in at the edge.
     """
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    u, v = (columns[0] + columns[-1] + 1) / 2, (rows[0] + rows[-1] + 1) / 2
-    side = max(columns[-1] - columns[0], rows[-1] - rows[0]) + 1
+    rows, columns = box_of(mask)
+    u, v = (columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2
+    side = max(columns.stop - columns.start, rows.stop - rows.start)
     half = side / 2 * margin
     center = float(u), float(v)
     coverage = resample_square(mask.astype(np.float32), center, half, side_px, Image.Resampling.BOX)

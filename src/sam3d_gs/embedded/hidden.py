@@ -10,8 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sam3d_gs.embedded.complete import spread_colours
-from sam3d_gs.embedded.crops import CROP_MARGIN, Crop
-from sam3d_gs.embedded.plates import box_of
+from sam3d_gs.embedded.crops import CROP_MARGIN, Crop, box_of
 
 WIDEST_MARGIN = 1.4  # of a crop; training has 1.8, but what a net finds falls with the size at which it sees the object
 TOUCH_SHARE = 0.01  # of the object's longer side: masks this near touch, and the gap between them is hidden as well

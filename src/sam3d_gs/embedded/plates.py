@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sam3d_gs.embedded.crops import box_of
+
 IOU = 0.90  # how well an ellipse must cover the filled mask
 VISIBLE = 0.5  # of the ellipse must be the plate itself
 ASPECT = (0.15, 0.88)  # flatter is a slit, rounder may be a ball
@@ -69,12 +71,6 @@ def _carried_by(index: int, masks: Sequence[np.ndarray], areas: Sequence[int]) -
     box = box_of(masks[index])
     small = [j for j, area in enumerate(areas) if j != index and 0 < area < 2 * areas[index]]
     return [j for j in small if np.count_nonzero(masks[j][box]) > 0.6 * areas[j]]
-
-
-def box_of(mask: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns of a mask that is not empty."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _own_outline(mask: np.ndarray, carried: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import torch
 from sam3d_gs import __version__
 from sam3d_gs.embedded.camera import attitude, gravity_up, tilted, turned_to_camera
 from sam3d_gs.embedded.complete import complete_plate, keep_hidden, without_specks
-from sam3d_gs.embedded.crops import CROP_PX, Crop, covered_by, crop_object
+from sam3d_gs.embedded.crops import CROP_PX, Crop, box_of, covered_by, crop_object
 from sam3d_gs.embedded.geometry import SceneGeometry, log_depths, pitch_of_horizon_deg, read_geometry
 from sam3d_gs.embedded.hidden import continued, crop_margin, occluders, without_torn
 from sam3d_gs.embedded.inflate import inflate
@@ -22,7 +22,7 @@ from sam3d_gs.embedded.mask_net import WEIGHTS, load_mask_net
 from sam3d_gs.embedded.object_net import ObjectNet, TwoLayers, load_object_net, predict, shipped_weights
 from sam3d_gs.embedded.pitch import estimate_pitch_deg
 from sam3d_gs.embedded.placement import Silhouette, place, silhouette
-from sam3d_gs.embedded.plates import Plate, box_of, find_plates
+from sam3d_gs.embedded.plates import Plate, find_plates
 from sam3d_gs.embedded.surfels import to_gaussians
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.gaussians.pose import matrix_to_quat
