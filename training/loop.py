@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from sam3d_gs.errors import BadInputError, Sam3dGsError
+from training.cards import Cards
 from training.checkpoint import State, load, rounded, save
 
 SAVING_SECONDS = 5.0  # kept back of the budget
@@ -43,6 +44,7 @@ class Settings:
     clip_norm: float = 1.0
     average_decay: float = 0.999
     bf16_on_cpu: bool = False  # on CUDA it is always bf16
+    cards: int = 1  # processes, each with a batch of its own
     seed: int = 0
 
 
@@ -107,6 +109,7 @@ def train(
     *,
     compile_net: bool = False,
     validate_every_legs: int = 10,
+    cards: Cards = Cards(),
 ) -> Progress:
     """Train from the newest checkpoint in `run`, or from the start, until the end or for `minutes`.
 
@@ -115,23 +118,26 @@ def train(
     longer a number.
     """
     deadline = time.monotonic() + 60 * minutes - SAVING_SECONDS
-    learner = _Learner(net, settings, device, compile_net)
+    learner = _Learner(net, settings, device, compile_net, cards)
     generator = torch.Generator(device)
     state = load(run)
     if state is not None:
         learner.restore(state)
     leg_seconds = 0.0
-    while learner.step < settings.total_steps and time.monotonic() + leg_seconds < deadline:
+    while learner.step < settings.total_steps and cards.agree(time.monotonic() + leg_seconds < deadline):
         started = time.monotonic()
         leg = learner.step // settings.leg_steps
-        _seed(settings.seed, leg, generator)
+        _seed(settings.seed, leg, cards.rank, generator)
         end = min((leg + 1) * settings.leg_steps, settings.total_steps)
         steps = end - learner.step
         means = learner.run_leg(task, generator, end)
-        save(learner.state(), run)
+        if cards.leads:
+            save(learner.state(), run)
         leg_seconds = time.monotonic() - started
+        if not cards.leads:
+            continue
         line = {"step": learner.step, "of": settings.total_steps, "seconds": round(leg_seconds, 2)}
-        line |= {"samples_per_s": round(steps * task.batch_size / leg_seconds, 1), **means}
+        line |= {"samples_per_s": round(steps * task.batch_size * cards.count / leg_seconds, 1), **means}
         if (leg + 1) % validate_every_legs == 0 or learner.step == settings.total_steps:
             line |= {f"val_{name}": round(value, 5) for name, value in task.validate(learner.average).items()}
         _log(run, line)
@@ -141,8 +147,10 @@ def train(
 class _Learner:
     """The net, its moving average and the optimiser, kept in step."""
 
-    def __init__(self, net: nn.Module, settings: Settings, device: torch.device, compile_net: bool) -> None:
-        self.settings, self.device, self.step = settings, device, 0
+    def __init__(
+        self, net: nn.Module, settings: Settings, device: torch.device, compile_net: bool, cards: Cards
+    ) -> None:
+        self.settings, self.device, self.cards, self.step = settings, device, cards, 0
         self.net = net.to(device).train()
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         self.average = copy.deepcopy(self.net).eval().requires_grad_(False)
@@ -170,6 +178,7 @@ class _Learner:
         while self.step < end:
             for name, value in self._advance(task, generator).items():
                 sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach().float()
+        self.cards.average_(list(sums.values()))
         means = {name: round(float(value) / (end - start), 5) for name, value in sums.items()}
         if not math.isfinite(means["total"]):
             raise Sam3dGsError(
@@ -188,6 +197,7 @@ class _Learner:
             losses = task.losses(self.call, batch)
         self.optimizer.zero_grad(set_to_none=True)
         losses["total"].backward()
+        self.cards.average_([weight.grad for weight in self.weights if weight.grad is not None])
         norm = nn.utils.clip_grad_norm_(self.weights, self.settings.clip_norm)
         self.optimizer.step()
         self.step += 1
@@ -254,9 +264,9 @@ def _plain(settings: Settings) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
 
 
-def _seed(seed: int, leg: int, generator: torch.Generator) -> None:
+def _seed(seed: int, leg: int, rank: int, generator: torch.Generator) -> None:
     """Seed everything random for one leg; torch's own generators too, for dropout and the like."""
-    value = seed * 1_000_003 + leg
+    value = seed * 1_000_003 + rank * 500_009 + leg
     torch.manual_seed(value)
     generator.manual_seed(value)
 

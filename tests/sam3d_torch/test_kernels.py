@@ -49,6 +49,14 @@ def compare(kernels, device, widths=(8, 48, 129, 1024)):
             assert torch.equal(fused[:, 2], qkv[:, 2])
 
 
+    for width in widths:
+        for dtype in DTYPES:
+            table = torch.randn(11, width, device=device).to(dtype)
+            index = torch.randint(0, 11, (7, 27), device=device)
+            assert torch.equal(kernels.gather_rows(table, index), table[index].flatten(1))
+        assert kernels.gather_rows(table, index[:0]).shape == (0, 27 * width)
+
+
 def plain_norm(x, y, gate, weight, bias, dtype):
     if y is not None:
         x += y.float() * (1.0 if gate is None else gate)
@@ -77,6 +85,7 @@ class Plain:
         return ops.norm_silu(x, weight, bias, eps=eps, dtype=dtype, pad=pad)
 
     unit_heads_ = staticmethod(ops.unit_heads_)
+    gather_rows = staticmethod(ops.gather_rows)
 
 
 def test_plain_operations():

@@ -72,7 +72,7 @@ def test_a_plan_says_when_even_the_leanest_does_not_fit() -> None:
 
 def test_a_pass_keeps_its_own_networks_only() -> None:
     made = plan(mib(WEIGHTS), mib(WORK), 3300 << 20)
-    assert made.parts("structure") == ("structure_flow", "structure_decoder")
+    assert made.parts("structure") == ("structure_flow", "structure_calls", "structure_decoder")
     assert set(made.parts("geometry")) == {"moge", "structure_condition", "latent_condition"}
 
 

@@ -8,6 +8,7 @@ import torch
 
 from sam3d_gs.sam3d_torch import sampler
 from sam3d_gs.sam3d_torch.config import SamplerConfig
+from sam3d_gs.sam3d_torch.structure_calls import StructureCalls
 from tests.sam3d_torch.flows import STRUCTURE, latent_flow, latents, state, structure_flow, tokens, voxels
 
 OFFICIAL_STRUCTURE = SamplerConfig(steps=25, rescale_t=3, guidance=7)
@@ -46,7 +47,7 @@ def test_one_step_is_the_guided_velocity():
     made = flow.context(context), flow.empty_context()
     v_c = flow.velocity(noise, modulation, *made, sampler.Groups(True, False))
     v_u = flow.velocity(noise, modulation, *made, sampler.Groups(False, True))
-    end = sampler.sample_structure(flow, context, noise, config)
+    end = sampler.sample_structure(StructureCalls(flow), context, noise, config)
     for name in noise:
         torch.testing.assert_close(end[name], noise[name] + 4 * v_c[name] - 3 * v_u[name], rtol=1e-4, atol=1e-4)
 
@@ -54,9 +55,9 @@ def test_one_step_is_the_guided_velocity():
 def test_batches_give_what_single_objects_give():
     flow, noise, context = structure_flow(), latents(2), tokens(2)
     config = SamplerConfig(steps=3, rescale_t=3, guidance=2.0)
-    together = sampler.sample_structure(flow, context, noise, config)
+    together = sampler.sample_structure(StructureCalls(flow), context, noise, config)
     for i in range(2):
-        alone = sampler.sample_structure(flow, context[i : i + 1], {n: v[i : i + 1] for n, v in noise.items()}, config)
+        alone = sampler.sample_structure(StructureCalls(flow), context[i : i + 1], {n: v[i : i + 1] for n, v in noise.items()}, config)
         for name, value in alone.items():
             torch.testing.assert_close(together[name][i : i + 1], value, rtol=1e-4, atol=1e-4)
 
@@ -74,7 +75,7 @@ def test_noise_is_left_alone_and_every_step_is_told():
     before = {name: value.clone() for name, value in noise.items()}
     told = []
     end = sampler.sample_structure(
-        flow, tokens(), noise, SamplerConfig(3, 3, 0.0), on_step=lambda k, s: told.append((k, s))
+        StructureCalls(flow), tokens(), noise, SamplerConfig(3, 3, 0.0), on_step=lambda k, s: told.append((k, s))
     )
     assert all(torch.equal(noise[name], before[name]) for name in noise)
     assert [k for k, _ in told] == [1, 2, 3]

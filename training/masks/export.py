@@ -1,6 +1,6 @@
 """Write a run's averaged net as the weights file the product loads, and print the facts its card needs.
 
-python -m training.masks.export --run runs/masks --out masks.safetensors
+python -m training.masks.export runs/masks masks.safetensors
 python benchmarks/mask_recall.py --photos DIR --weights masks.safetensors
 """
 
@@ -26,7 +26,7 @@ def export(run: Path, out: Path) -> dict[str, str]:
     """
     state = checkpoint.load(run)
     if state is None:
-        raise BadInputError(f"No checkpoint in {run}. Name the folder that training.masks.train was given as --run.")
+        raise BadInputError(f"No checkpoint in {run}. Name the folder that training.masks.train was given.")
     shapes = {name: value.shape for name, value in state.average.items()}
     for config in (CONFIG, TINY_CONFIG):
         net = MaskNet(config)
@@ -56,8 +56,8 @@ def export(run: Path, out: Path) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("run", type=Path, help="folder given to the training")
+    parser.add_argument("out", type=Path, help=".safetensors file to write")
     arguments = parser.parse_args()
     for name, value in export(arguments.run, arguments.out).items():
         print(f"{name}: {value}")

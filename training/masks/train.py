@@ -1,6 +1,6 @@
 """Train the mask net on procedural scenes, for a while or to the end of its schedule.
 
-    python -m training.masks.train --run runs/masks --minutes 9
+    python -m training.masks.train runs/masks --minutes 9
 
 Repeat the command to go on; when the schedule is done it says so. `--smoke` does about a minute of
 everything with few sprites and a net that is not compiled, keeps nothing, and prints how fast scenes are made.
@@ -20,9 +20,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sam3d_gs.embedded.mask_net import AttentionBlock, MaskNet, MaskNetConfig, ResidualBlock
+from training.cards import Cards, join
 from training.loop import schedule, silence, train
+from training.masks.library import library
 from training.masks.scenes import make_scenes
 from training.masks.task import MaskTask, Plan
+from training.objects.raycast import build
 
 CONFIG = MaskNetConfig(geometry=True)
 PLAN = Plan()
@@ -72,10 +75,10 @@ def speed(task: MaskTask, repeats: int = 20) -> float:
     return repeats * task.batch_size / (time.perf_counter() - started)
 
 
-def _plan(arguments: argparse.Namespace) -> Plan:
+def _plan(arguments: argparse.Namespace, cards: Cards) -> Plan:
     return replace(
         PLAN,
-        batch_size=arguments.batch,
+        batch_size=arguments.batch // cards.count,
         lasting=arguments.sprites,
         passing=arguments.sprites // 6,
         sprite_px=arguments.sprite_px,
@@ -84,7 +87,7 @@ def _plan(arguments: argparse.Namespace) -> Plan:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, help="folder of the checkpoints and the log")
+    parser.add_argument("run", type=Path, nargs="?", help="folder of the checkpoints and the log")
     parser.add_argument("--minutes", type=float, default=9.0, help="stop after about this long, start-up included")
     parser.add_argument("--steps", type=int, default=STEPS, help="length of the whole schedule")
     parser.add_argument("--leg", type=int, default=LEG_STEPS, help="steps between two checkpoints")
@@ -102,16 +105,17 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.run is None and not arguments.smoke:
-        parser.error("--run DIR is needed (or --smoke)")
+        parser.error("name the folder of the run (or --smoke)")
     started = time.perf_counter()
-    device = torch.device(arguments.device)
-    plan = TINY_PLAN if arguments.tiny else _plan(arguments)
+    cards, device = join(arguments.device)
+    plan = TINY_PLAN if arguments.tiny else _plan(arguments, cards)
     settings = schedule(
         arguments.steps,
         leg_steps=5 if arguments.tiny else arguments.leg,
         learning_rate=arguments.rate,
         weight_decay=WEIGHT_DECAY,
         bf16_on_cpu=arguments.bf16,
+        cards=cards.count,
     )
     if arguments.smoke:
         plan = replace(plan, shape_sets=min(plan.shape_sets, 8_000), lasting=min(plan.lasting, 3_000))
@@ -120,18 +124,24 @@ def main() -> None:
     net = new_net(TINY_CONFIG if arguments.tiny else CONFIG)
     if arguments.start_from:
         net = started_from(net, arguments.start_from)
-    task = MaskTask(plan, device, os.cpu_count() or 1)
+    with cards.leader_first():
+        library(device.type)
+        build(device)
+    task = MaskTask(plan, device, max(1, (os.cpu_count() or 1) // cards.count))
     bank = task.bank(0)
-    print(
-        f"{len(bank.sprites)} sprites after {time.perf_counter() - started:.0f} s; {speed(task):.0f} scenes/s",
-        flush=True,
-    )
+    if cards.leads:
+        print(
+            f"{len(bank.sprites)} sprites after {time.perf_counter() - started:.0f} s; {speed(task):.0f} scenes/s",
+            flush=True,
+        )
 
     left = 0.5 if arguments.smoke else arguments.minutes - (time.perf_counter() - started) / 60
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) if arguments.smoke else arguments.run
         compiled = device.type == "cuda" and not arguments.no_compile and not arguments.smoke
-        progress = train(net, task, settings, run, device, left, compile_net=compiled)
+        progress = train(net, task, settings, run, device, left, compile_net=compiled, cards=cards)
+    if not cards.leads:
+        return
     if progress.finished:
         print("The schedule is done. Next: python -m training.masks.export")
     elif not arguments.smoke:

@@ -31,6 +31,7 @@ from sam3d_gs.embedded.object_net import (
 )
 from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.files import write_json
+from training.cards import join
 from training.loop import schedule, silence, train
 from training.objects.draw import Draw
 from training.objects.layout import MATERIAL_LENGTH, MATERIALS
@@ -137,7 +138,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=math.inf, help="end this call after so long, and save")
     parser.add_argument("--steps", type=int, default=60_000, help="of the whole schedule")
     parser.add_argument("--leg", type=int, default=250, help="steps between two checkpoints")
-    parser.add_argument("--batch", type=int, default=128, help="samples a step, an even number")
+    parser.add_argument("--batch", type=int, default=128, help="samples a step, an even number a card")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="learning rate at its peak")
     parser.add_argument("--side", type=int, default=VERSION_2.side_px, help="of a crop, pixels, a multiple of 16")
     parser.add_argument("--start-from", type=Path, help="weights whose net, of any version, begins a new run")
@@ -153,32 +154,44 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     started = time.monotonic()
-    device = torch.device(options.device)
+    cards, device = join(options.device)
+    if options.batch % (2 * cards.count):
+        raise BadInputError(f"--batch {options.batch} cannot be shared evenly: take a multiple of {2 * cards.count}.")
     net = grown_net(options.start_from) if options.start_from else new_net(replace(VERSION_2, side_px=options.side))
     config = net.config
     setting = {"net": config.to_json(), "batch": options.batch, "pool": options.pool}
     setting |= {"evaluated_only": options.evaluated_only}
-    _same_or_new(options.run / "run.json", setting)
-
     further = not options.evaluated_only
-    pool = kept_pool(PoolChoice(options.pool, further=further)).to(device)
-    held_out = kept_pool(PoolChoice(options.held_out, HELD_OUT_SEED, further)).to(device)
-    task = ObjectsTask(pool, held_out, SampleOptions(config.side_px), options.batch)
+    with cards.leader_first():
+        _same_or_new(options.run / "run.json", setting)
+        pool = kept_pool(PoolChoice(options.pool, further=further)).to(device)
+        held_out = kept_pool(PoolChoice(options.held_out, HELD_OUT_SEED, further)).to(device)
+        task = ObjectsTask(pool, held_out, SampleOptions(config.side_px), options.batch // cards.count)
+        seconds = {"pool_s": round(time.monotonic() - started, 1), **measure(task, device)}
     net = net.to(device)
     count = sum(p.numel() for p in net.parameters())
-    seconds = {"pool_s": round(time.monotonic() - started, 1), **measure(task, device)}
-    print(json.dumps({"parameters": count, "shapes": options.pool, "device": str(device), **seconds}), flush=True)
+    if cards.leads:
+        about = {"parameters": count, "shapes": options.pool, "device": str(device), "cards": cards.count}
+        print(json.dumps(about | seconds), flush=True)
 
     progress = train(
         net,
         task,
-        schedule(options.steps, leg_steps=options.leg, learning_rate=options.rate, bf16_on_cpu=options.bf16),
+        schedule(
+            options.steps,
+            leg_steps=options.leg,
+            learning_rate=options.rate,
+            bf16_on_cpu=options.bf16,
+            cards=cards.count,
+        ),
         options.run,
         device,
         options.minutes - (time.monotonic() - started) / 60,
         compile_net=device.type == "cuda" and not options.no_compile,
+        cards=cards,
     )
-    print(json.dumps({"done_steps": progress.step, "of": progress.total_steps, "finished": progress.finished}))
+    if cards.leads:
+        print(json.dumps({"done_steps": progress.step, "of": progress.total_steps, "finished": progress.finished}))
 
 
 def _same_or_new(path: Path, setting: dict[str, object]) -> None:

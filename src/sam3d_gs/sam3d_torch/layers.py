@@ -108,9 +108,13 @@ class Branches:
     cross_out: nn.Linear
     mlp: FeedForward
 
-    def keys_values(self, context: Tensor) -> Tensor:
+    def keys_values(self, context: Tensor, out: Tensor | None = None) -> Tensor:
         """(B, S, cond) context tokens to (B, S, 2, H, D), which no step changes: computed once."""
-        return self.cross_kv(context).unflatten(-1, (2, self.heads, -1))
+        if out is None:
+            return self.cross_kv(context).unflatten(-1, (2, self.heads, -1))
+        rows = out.view(-1, self.cross_kv.out_features)
+        torch.addmm(self.cross_kv.bias, context.flatten(0, 1), self.cross_kv.weight.t(), out=rows)
+        return out
 
     def without_context(self) -> Tensor:
         """(C,) float32: what cross-attention adds when every context token is zero.

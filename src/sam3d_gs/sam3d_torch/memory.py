@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from sam3d_gs.devices import release_cached
 from sam3d_gs.sam3d_torch.config import ConditionConfig, DinoConfig, PointPatchConfig, Sam3dConfig
@@ -25,11 +24,12 @@ from sam3d_gs.sam3d_torch.voxels import VOXEL_LIMIT
 
 GIB = 1 << 30
 STAGES = ("geometry", "condition", "structure", "latent")
-# Networks of each stage, by the names under which `Checkpoint` hands them out.
+# Networks of each stage, by the names under which `Checkpoint` hands them out, and the memory that
+# `structure_calls.py` keeps from one object to the next.
 PARTS: Mapping[str, tuple[str, ...]] = {
     "geometry": ("moge",),
     "condition": ("structure_condition", "latent_condition"),
-    "structure": ("structure_flow", "structure_decoder"),
+    "structure": ("structure_flow", "structure_calls", "structure_decoder"),
     "latent": ("latent_flow", "gaussian_decoder"),
 }
 
@@ -84,14 +84,19 @@ def plan(weights: Mapping[str, int], work: Mapping[str, int], budget: int | None
 def working_bytes(config: Sam3dConfig, dtype: torch.dtype, batch: int, pixels: int) -> dict[str, int]:
     """Working memory of every stage, from above: `batch` objects at a time, of a photo with `pixels` pixels."""
     size = dtype.itemsize
-    per_value = STREAM_BYTES + HALF_TENSORS * size
+    per_value = _per_value(size)
     pointmap = POINTMAP_BYTES * pixels
     return {
         "geometry": MOGE_BYTES + PIXEL_BYTES * pixels,
         "condition": pointmap + _condition(config, per_value),
-        "structure": pointmap + batch * max(_structure_flow(config, size, per_value), _structure_decoder(config, size)),
+        "structure": pointmap + batch * _structure_decoder(config, size),
         "latent": pointmap + batch * max(_latent_flow(config, size, per_value), _gaussian_decoder(config, per_value)),
     }
+
+
+def _per_value(size: int) -> int:
+    """Bytes per value of a residual stream, with weights of `size` bytes."""
+    return STREAM_BYTES + HALF_TENSORS * size
 
 
 def _condition(config: Sam3dConfig, per_value: int) -> int:
@@ -107,11 +112,12 @@ def _condition(config: Sam3dConfig, per_value: int) -> int:
     return max(values) * per_value + sum(context_tokens(stage) * stage.width * 4 for stage in stages)
 
 
-def _structure_flow(config: Sam3dConfig, size: int, per_value: int) -> int:
-    flow = config.structure_flow
+def structure_calls_bytes(config: Sam3dConfig, dtype: torch.dtype, batch: int) -> int:
+    """What the calls of the structure flow keep: keys and values of the context, and what is alive within a call."""
+    flow, size = config.structure_flow, dtype.itemsize
     tokens = sum(latent.tokens for latent in flow.latents.values())
     keys_values = 2 * flow.blocks * context_tokens(config.structure_condition) * flow.width * size
-    return keys_values + GUIDED * tokens * flow.width * per_value
+    return batch * (keys_values + GUIDED * tokens * flow.width * _per_value(size))
 
 
 def _structure_decoder(config: Sam3dConfig, size: int) -> int:
@@ -152,14 +158,14 @@ def _tokens(embedder: DinoConfig | PointPatchConfig) -> int:
 class Networks:
     """The networks on the device: loaded when first asked for, kept until `keep` lets them go."""
 
-    def __init__(self, load: Mapping[str, Callable[[], nn.Module]]) -> None:
+    def __init__(self, load: Mapping[str, Callable[[], object]]) -> None:
         self._load = load
-        self._there: dict[str, nn.Module] = {}
+        self._there: dict[str, object] = {}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._there)
 
-    def get(self, part: str) -> nn.Module:
+    def get(self, part: str) -> object:
         if part not in self._there:
             self._there[part] = self._load[part]()
         return self._there[part]

@@ -134,6 +134,22 @@ def unit_heads_(qkv: Tensor, q_gamma: Tensor, k_gamma: Tensor) -> Tensor:
     return qkv
 
 
+def gather_rows(table: Tensor, index: Tensor) -> Tensor:
+    """Rows of a table side by side.
+
+    Args:
+        table: (R, C).
+        index: (M, K) int64 rows.
+
+    Returns:
+        (M, K * C).
+    """
+    kernels = _fused(table)
+    if kernels is not None:
+        return kernels.gather_rows(table, index)
+    return table[index.flatten()].view(len(index), index.shape[1] * table.shape[1])
+
+
 def linear_gelu(h: Tensor, layer: nn.Linear) -> Tensor:
     """``GELU(layer(h))`` with the tanh form, (N, C) to (N, hidden); on CUDA in the epilogue of the product."""
     if h.is_cuda and h.dtype != torch.float32:

@@ -37,6 +37,7 @@ from sam3d_gs.sam3d_torch.sampler import (
     sample_structure,
     structure_noise,
 )
+from sam3d_gs.sam3d_torch.structure_calls import StructureCalls
 from sam3d_gs.sam3d_torch.voxels import downsample, surface
 from sam3d_gs.types import Pose
 
@@ -114,6 +115,7 @@ class Sam3dRuntime:
                 "structure_condition": lambda: checkpoint.structure_condition(*where),
                 "latent_condition": lambda: checkpoint.latent_condition(*where),
                 "structure_flow": lambda: checkpoint.structure_flow(*where),
+                "structure_calls": lambda: StructureCalls(self._network("structure_flow")),
                 "structure_decoder": lambda: checkpoint.structure_decoder(*where),
                 "latent_flow": lambda: checkpoint.latent_flow(*where),
                 "gaussian_decoder": lambda: checkpoint.gaussian_decoder(self.effort.gaussians_per_voxel, *where),
@@ -123,6 +125,7 @@ class Sam3dRuntime:
     def plan(self, pixels: int) -> memory.Plan:
         """How the stages share the memory for a photo of `pixels` pixels."""
         needed = {part: size for part, size in self._weights.items() if part != "moge" or self._finds_depth}
+        needed["structure_calls"] = memory.structure_calls_bytes(self.config, self.dtype, self.options.batch)
         work = memory.working_bytes(self.config, self.dtype, self.options.batch, pixels)
         if self.options.vram_gib is not None:
             memory.set_limit(self.device, self.options.vram_gib)
@@ -259,7 +262,7 @@ class Sam3dRuntime:
 
     def _structure(self, photo: _Photo, jobs: Sequence[_Job]) -> None:
         """Condition tokens to pose and voxels."""
-        flow, decoder = self._network("structure_flow"), self._network("structure_decoder")
+        calls, decoder = self._network("structure_calls"), self._network("structure_decoder")
         noise = [
             job.request.structure_noise
             or structure_noise(self.config.structure_flow, _generator(job.request.seed, 1), self.device)
@@ -267,7 +270,7 @@ class Sam3dRuntime:
         ]
         with self._timed("structure", jobs):
             ends = sample_structure(
-                flow,
+                calls,
                 torch.cat([job.tokens[0] for job in jobs]),
                 {name: torch.cat([drawn[name].to(self.device) for drawn in noise]) for name in noise[0]},
                 self.effort.structure,

@@ -11,7 +11,8 @@ from torch import Tensor
 from sam3d_gs.sam3d_torch.config import SamplerConfig, StructureFlowConfig
 from sam3d_gs.sam3d_torch.latent_flow import LatentFlow
 from sam3d_gs.sam3d_torch.layers import Groups
-from sam3d_gs.sam3d_torch.structure_flow import Latents, StructureFlow
+from sam3d_gs.sam3d_torch.structure_calls import StructureCalls
+from sam3d_gs.sam3d_torch.structure_flow import Latents
 
 OnStep = Callable[[int, Any], None]  # steps done, and the state they led to
 
@@ -58,7 +59,7 @@ def latent_noise(voxels: int, channels: int, generator: torch.Generator, device:
 
 
 def sample_structure(
-    flow: StructureFlow,
+    calls: StructureCalls,
     tokens: Tensor,
     noise: Mapping[str, Tensor],
     config: SamplerConfig,
@@ -67,7 +68,7 @@ def sample_structure(
     """Coarse shape and pose latents of B objects.
 
     Args:
-        flow: the network.
+        calls: of the network.
         tokens: (B, S, cond) condition tokens.
         noise: name -> (B, tokens, channels).
         config: steps and guidance.
@@ -80,12 +81,12 @@ def sample_structure(
     device = tokens.device
     times = torch.tensor(grid[:-1], dtype=torch.float32, device=device) * config.time_scale
     sizes = torch.full_like(times, config.time_scale / config.steps if config.shortcut else 0.0)
-    modulations = flow.modulations(times, sizes)
-    context, empty = flow.context(tokens), flow.empty_context()
+    modulations = calls.flow.modulations(times, sizes)
+    calls.look_at(tokens)
     state = {name: value.to(device, torch.float32) for name, value in noise.items()}
     for k in range(config.steps):
         groups = Groups(conditional=True, unconditional=guided[k])
-        velocity = flow.velocity(state, modulations[k], context, empty, groups)
+        velocity = calls.velocity(state, modulations[k], groups)
         dt = grid[k + 1] - grid[k]
         velocity = {name: guide(v, config.guidance) if guided[k] else v for name, v in velocity.items()}
         state = {name: state[name] + dt * v for name, v in velocity.items()}

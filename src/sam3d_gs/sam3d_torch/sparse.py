@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sam3d_gs.sam3d_torch import ops
+
 OFFSETS = 27  # of a 3 x 3 x 3 kernel, x-major
 GATHER_BYTES = 256 << 20  # neighbours gathered at a time: large enough for a product that fills a card
 
@@ -93,7 +95,7 @@ def convolve(padded: Tensor, neighbours: Tensor, weight: Tensor, bias: Tensor) -
     """
     flat = weight.flatten(1)
     rows = max(1, GATHER_BYTES // (flat.shape[1] * padded.element_size()))
-    parts = [F.linear(padded[part.flatten()].view(len(part), -1), flat, bias) for part in neighbours.split(rows)]
+    parts = [F.linear(ops.gather_rows(padded, part), flat, bias) for part in neighbours.split(rows)]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

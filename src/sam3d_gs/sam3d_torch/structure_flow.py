@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam3d_gs.sam3d_torch import ops
+from sam3d_gs.sam3d_torch.beside import Beside
 from sam3d_gs.sam3d_torch.config import LatentConfig, StructureFlowConfig
 from sam3d_gs.sam3d_torch.layers import (
     OUTPUT_NORM,
@@ -126,6 +127,12 @@ class StructureFlow(nn.Module):
         tokens = tokens.to(self.dtype)
         return StructureContext(tokens, tuple(b.branches(SHAPE).keys_values(tokens) for b in self.blocks))
 
+    def renew_context(self, context: StructureContext, tokens: Tensor) -> None:
+        """Put what `context` gives for other tokens of the same shape into the memory of an earlier answer."""
+        context.tokens.copy_(tokens)
+        for block, held in zip(self.blocks, context.shape_kv, strict=True):
+            block.branches(SHAPE).keys_values(context.tokens, out=held)
+
     def empty_context(self) -> Tensor:
         """(blocks, 2, C) float32: what a context of zeros adds to shape and to pose tokens."""
         streams = (SHAPE, self.config.pose_stream)
@@ -165,18 +172,15 @@ class StructureFlow(nn.Module):
 
         first = attention_norm(modulation[0], dtype)
         h, hp = first(x), first(p)
+        beside = Beside(x.device)
+        lent = [p, hp]  # memory that the pose stream reads and the shape stream must not use again before they meet
         for i, block in enumerate(self.blocks):
             split = i == 0 and len(groups) == 2
             then = attention_norm(modulation[i + 1], dtype) if i + 1 < len(self.blocks) else OUTPUT_NORM
             shape, pose = block.branches(SHAPE), block.branches(config.pose_stream)
             objects = batch if i == 0 else batch * len(groups)
-
             qkv = shape.queries_keys_values(h).unflatten(0, (objects, -1))
-            qkv_pose = pose.queries_keys_values(hp).unflatten(0, (objects, -1))
-            k = torch.cat([qkv_pose[:, :, 1], qkv[:, :, 1]], dim=1)
-            v = torch.cat([qkv_pose[:, :, 2], qkv[:, :, 2]], dim=1)
-            attended_pose = ops.attention(qkv_pose[:, :, 0], k, v).flatten(0, 1)
-            attended = ops.attention(*qkv.unbind(2)).flatten(0, 1)
+            lent.append(qkv)
 
             def cross(rows: Tensor, i: int = i, shape: Branches = shape) -> Tensor:
                 assert context is not None
@@ -187,10 +191,19 @@ class StructureFlow(nn.Module):
                 assert context is not None
                 return folded_cross_attention(rows.unflatten(0, (batch, -1)), context.tokens, pose).flatten(0, 1)
 
+            with beside:
+                qkv_pose = pose.queries_keys_values(hp).unflatten(0, (objects, -1))
+                k = torch.cat([qkv_pose[:, :, 1], qkv[:, :, 1]], dim=1)
+                v = torch.cat([qkv_pose[:, :, 2], qkv[:, :, 2]], dim=1)
+                attended_pose = ops.attention(qkv_pose[:, :, 0], k, v).flatten(0, 1)
+                p, hp = finish_block(
+                    p, attended_pose, pose, modulation[i], groups, cross_pose, empty[i, 1], then, split=split
+                )
+            attended = ops.attention(*qkv.unbind(2)).flatten(0, 1)
+            del qkv
             x, h = finish_block(x, attended, shape, modulation[i], groups, cross, empty[i, 0], then, split=split)
-            p, hp = finish_block(
-                p, attended_pose, pose, modulation[i], groups, cross_pose, empty[i, 1], then, split=split
-            )
+            beside.meet()
+            lent.clear()
 
         rows = batch * len(groups)
         out: Latents = {SHAPE: mapping[SHAPE].out(h.unflatten(0, (rows, -1)))}

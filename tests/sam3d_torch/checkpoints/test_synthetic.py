@@ -17,6 +17,7 @@ from sam3d_gs.sam3d_torch.checkpoints.weight_files import open_weights
 from sam3d_gs.sam3d_torch.checkpoints.yaml_files import read_config
 from sam3d_gs.sam3d_torch.checkpoints.yaml_writing import yaml_files
 from sam3d_gs.sam3d_torch.sampler import latent_noise, sample_latent, sample_structure, structure_noise
+from sam3d_gs.sam3d_torch.structure_calls import StructureCalls
 from sam3d_gs.sam3d_torch.voxels import surface
 
 CPU = torch.device("cpu")
@@ -114,7 +115,8 @@ def test_an_object_comes_out(seed: int) -> None:
     with torch.inference_mode():
         tokens = torch.randn(1, 90, config.structure_flow.cond_width, generator=generator)
         noise = structure_noise(config.structure_flow, generator, CPU)
-        latents = sample_structure(networks.structure_flow(CPU, dtype), tokens, noise, config.structure_sampler)
+        calls = StructureCalls(networks.structure_flow(CPU, dtype))
+        latents = sample_structure(calls, tokens, noise, config.structure_sampler)
         coords = surface(networks.structure_decoder(CPU, dtype)(latents["shape"]))
         noise_vectors = latent_noise(len(coords), config.latent_flow.in_channels, generator, CPU)
         slat = sample_latent(networks.latent_flow(CPU, dtype), coords, tokens, noise_vectors, config.latent_sampler)

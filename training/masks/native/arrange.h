@@ -10,15 +10,21 @@ struct Index {
   const int *first;    // (KINDS * ELEVATIONS + 1,) where each group begins
 };
 
+// The first sprite of a set of this kind seen from about this elevation; of any thing where the bank has none of the
+// kind; -1 where it has no things either. No recursion: a card could not tell how much stack that needs.
 FN int picked(Random &random, const Index &index, int kind, float elevation) {
-  int bin = (int)clamped(elevation / 0.1745f + 0.4f * random.normal(), 0, ELEVATIONS - 1);
-  for (int step = 0; step < 2 * ELEVATIONS; step++) {  // the nearest elevation that the bank has
-    int tried = bin + (step & 1 ? -(step + 1) / 2 : step / 2);
-    if (tried < 0 || tried >= ELEVATIONS) continue;
-    int group = kind * ELEVATIONS + tried, count = index.first[group + 1] - index.first[group];
-    if (count > 0) return index.sprites[index.first[group] + random.below(count)];
+  for (int instead = 0; instead < 2; instead++) {
+    int bin = (int)clamped(elevation / 0.1745f + 0.4f * random.normal(), 0, ELEVATIONS - 1);
+    for (int step = 0; step < 2 * ELEVATIONS; step++) {  // the nearest elevation that the bank has
+      int tried = bin + (step & 1 ? -(step + 1) / 2 : step / 2);
+      if (tried < 0 || tried >= ELEVATIONS) continue;
+      int group = kind * ELEVATIONS + tried, count = index.first[group + 1] - index.first[group];
+      if (count > 0) return index.sprites[index.first[group] + random.below(count)];
+    }
+    if (kind == THING) return -1;
+    kind = THING;
   }
-  return kind == THING ? -1 : picked(random, index, THING, elevation);
+  return -1;
 }
 
 struct Point {

@@ -14,6 +14,7 @@ from sam3d_gs.sam3d_torch.latent_flow import LatentFlow
 from sam3d_gs.sam3d_torch.layers import Groups
 from sam3d_gs.sam3d_torch.parity.case import Case
 from sam3d_gs.sam3d_torch.sampler import sample_latent, sample_structure, time_grid
+from sam3d_gs.sam3d_torch.structure_calls import StructureCalls
 from sam3d_gs.sam3d_torch.structure_flow import StructureFlow
 
 CONDITIONAL, UNCONDITIONAL = Groups(True, False), Groups(False, True)
@@ -118,7 +119,7 @@ def run_structure_sampler(case: Case) -> dict[str, Tensor]:
         prefix = f"r{rescale}." if several else ""
         states: list[dict[str, Tensor]] = []
         final = sample_structure(
-            flow, case.inputs["cond"], _named(case.inputs, "noise."), config, on_step=_into(states)
+            StructureCalls(flow), case.inputs["cond"], _named(case.inputs, "noise."), config, on_step=_into(states)
         )
         out[f"{prefix}t_grid"] = torch.tensor(time_grid(config), dtype=torch.float64)
         out |= {f"{prefix}final.{name}": value for name, value in final.items()}
