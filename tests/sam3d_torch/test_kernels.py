@@ -48,13 +48,33 @@ def compare(kernels, device, widths=(8, 48, 129, 1024)):
             close(fused[:, :2], unit.to(dtype), dtype)
             assert torch.equal(fused[:, 2], qkv[:, 2])
 
-
     for width in widths:
         for dtype in DTYPES:
             table = torch.randn(11, width, device=device).to(dtype)
             index = torch.randint(0, 11, (7, 27), device=device)
             assert torch.equal(kernels.gather_rows(table, index), table[index].flatten(1))
         assert kernels.gather_rows(table, index[:0]).shape == (0, 27 * width)
+
+    heads, width = 3, 12
+    more = torch.randn(2, 2, 2, heads, width, device=device)
+    for dtype in DTYPES:
+        q, k, v = torch.randn(3, 2, 9, heads, width, device=device).to(dtype)
+        few_k, few_v = more.to(dtype)
+        mixed, log_sums = with_sums(q, k, v)
+        kernels.add_keys_(mixed, log_sums, q, few_k, few_v, 1)
+        close(mixed, with_sums(q, torch.cat([k, few_k], 1), torch.cat([v, few_v], 1))[0], dtype)
+        thrice = [torch.cat([t, *(t[:, -1:] for _ in range(3))], dim=1) for t in (k, v)]
+        thrice[1][:, -3:] = 0
+        mixed, log_sums = with_sums(q, *thrice)
+        kernels.add_keys_(mixed, log_sums, q, thrice[0][:, -1:], None, -3)
+        close(mixed, with_sums(q, k, v)[0], dtype)
+
+
+def with_sums(q, k, v):
+    """Attention with the logarithm of the sum under its softmax, in float32."""
+    scores = torch.einsum("blhd,bshd->bhls", q.float(), k.float()) * q.shape[-1] ** -0.5
+    mixed = torch.einsum("bhls,bshd->blhd", scores.softmax(-1), v.float())
+    return mixed.to(q.dtype).contiguous(), scores.logsumexp(-1)
 
 
 def plain_norm(x, y, gate, weight, bias, dtype):
@@ -86,6 +106,7 @@ class Plain:
 
     unit_heads_ = staticmethod(ops.unit_heads_)
     gather_rows = staticmethod(ops.gather_rows)
+    add_keys_ = staticmethod(ops.add_keys_)
 
 
 def test_plain_operations():

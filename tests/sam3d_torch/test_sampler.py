@@ -57,7 +57,9 @@ def test_batches_give_what_single_objects_give():
     config = SamplerConfig(steps=3, rescale_t=3, guidance=2.0)
     together = sampler.sample_structure(StructureCalls(flow), context, noise, config)
     for i in range(2):
-        alone = sampler.sample_structure(StructureCalls(flow), context[i : i + 1], {n: v[i : i + 1] for n, v in noise.items()}, config)
+        alone = sampler.sample_structure(
+            StructureCalls(flow), context[i : i + 1], {n: v[i : i + 1] for n, v in noise.items()}, config
+        )
         for name, value in alone.items():
             torch.testing.assert_close(together[name][i : i + 1], value, rtol=1e-4, atol=1e-4)
 

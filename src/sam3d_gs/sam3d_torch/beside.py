@@ -19,7 +19,8 @@ class Beside:
     def __init__(self, device: torch.device) -> None:
         self._side: torch.cuda.Stream | None = None
         if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-            self._main, self._side = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+            # The first to get what the large kernels free, or each small one would wait for a large one to end.
+            self._main, self._side = torch.cuda.current_stream(device), torch.cuda.Stream(device, priority=-1)
             self._inside = torch.cuda.stream(self._side)
 
     def __enter__(self) -> None:

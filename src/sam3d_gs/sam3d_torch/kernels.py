@@ -213,6 +213,85 @@ def gather_rows(table: Tensor, index: Tensor) -> Tensor:
     return out
 
 
+@triton.jit
+def _add_keys_kernel(
+    mixed_ptr,
+    log_sums_ptr,
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    times,
+    scale,
+    queries,
+    q_batch,
+    q_row,
+    k_batch,
+    k_row,
+    v_batch,
+    v_row,
+    KEYS: tl.constexpr,
+    VALUES: tl.constexpr,
+    HEADS: tl.constexpr,
+    WIDTH: tl.constexpr,
+    BLOCK_HEADS: tl.constexpr,
+    BLOCK_WIDTH: tl.constexpr,
+):
+    row, batch = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
+    head = tl.arange(0, BLOCK_HEADS)
+    column = tl.arange(0, BLOCK_WIDTH)[None, :]
+    inside = (head[:, None] < HEADS) & (column < WIDTH)
+    offset = head[:, None] * WIDTH + column
+    q = tl.load(q_ptr + batch * q_batch + row * q_row + offset, mask=inside, other=0.0).to(tl.float32)
+    place = mixed_ptr + (batch * queries + row) * (HEADS * WIDTH) + offset
+    total = tl.load(place, mask=inside, other=0.0).to(tl.float32)
+    top = tl.load(log_sums_ptr + (batch * HEADS + head) * queries + row, mask=head < HEADS, other=0.0)
+    weight = tl.full((BLOCK_HEADS,), 1.0, tl.float32)
+    for i in tl.static_range(KEYS):
+        k = tl.load(k_ptr + batch * k_batch + i * k_row + offset, mask=inside, other=0.0).to(tl.float32)
+        score = tl.sum(q * k, axis=1) * scale
+        higher = tl.maximum(top, score)
+        shrunk = tl.exp(top - higher)
+        new = times * tl.exp(score - higher)
+        total *= shrunk[:, None]
+        if VALUES:
+            v = tl.load(v_ptr + batch * v_batch + i * v_row + offset, mask=inside, other=0.0).to(tl.float32)
+            total += new[:, None] * v
+        weight = weight * shrunk + new
+        top = higher
+    tl.store(place, (total / weight[:, None]).to(mixed_ptr.dtype.element_ty), mask=inside)
+
+
+def add_keys_(mixed: Tensor, log_sums: Tensor, q: Tensor, k: Tensor, v: Tensor | None, times: int) -> None:
+    """See `ops.add_keys_`; heads of one row of q, k and v must lie side by side."""
+    batch, queries, heads, width = q.shape
+    if not mixed.numel():
+        return
+    with torch.cuda.device_of(mixed):
+        _add_keys_kernel[(queries, batch)](
+            mixed,
+            log_sums.contiguous(),
+            q,
+            k,
+            v,
+            float(times),
+            width**-0.5,
+            queries,
+            q.stride(0),
+            q.stride(1),
+            k.stride(0),
+            k.stride(1),
+            0 if v is None else v.stride(0),
+            0 if v is None else v.stride(1),
+            KEYS=k.shape[1],
+            VALUES=v is not None,
+            HEADS=heads,
+            WIDTH=width,
+            BLOCK_HEADS=triton.next_power_of_2(heads),
+            BLOCK_WIDTH=triton.next_power_of_2(width),
+            num_warps=4,
+        )
+
+
 def try_out(device: torch.device) -> None:
     """Compile and run a kernel; raises whatever stands in the way."""
     gamma = torch.ones(1, 16, device=device)

@@ -28,9 +28,12 @@ from sam3d_gs.sam3d_torch.layers import (
     finish_block,
     layer_dict,
     layer_list,
+    lengthened,
     modulations,
     position_embedding,
 )
+
+TOKEN_MULTIPLE = 256  # few enough different lengths that attention knows most of them from earlier objects
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,30 @@ class Indices:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """The coarsest voxels as the transformer takes them: each object's last one repeated up to a round number."""
+
+    lengths: tuple[int, ...]  # of the objects, repeats included
+    repeats: tuple[int, ...]
+    voxel: Tensor | None  # (t,) which voxel each token is; None when there are no repeats
+    place: Tensor | None  # (n,) where each voxel is
+
+    def of_voxels(self, features: Tensor) -> Tensor:
+        """(n, C) to (t, C)."""
+        return features if self.voxel is None else features[self.voxel]
+
+    def to_voxels(self, tokens: Tensor, groups: int) -> Tensor:
+        """(groups * t, C) to (groups * n, C)."""
+        return tokens if self.place is None else tokens.unflatten(0, (groups, -1))[:, self.place].flatten(0, 1)
+
+
+@dataclass(frozen=True)
 class Voxels:
     """The voxels of a batch of objects at every resolution of the network, finest first."""
 
     levels: tuple[sparse.Level, ...]
-    position: Tensor  # (n, C) float32, of the coarsest level
+    tokens: Tokens
+    position: Tensor  # (t, C) float32, of the transformer's tokens
     indices: Mapping[int, tuple[Indices, ...]]  # number of groups -> a level
 
 
@@ -57,6 +79,7 @@ class LatentContext:
     """What no step changes: keys and values of the context, and what a context of zeros adds."""
 
     keys_values: tuple[Tensor, ...]  # a block: (B, S, 2, H, D)
+    repeats: int  # of the last token
     empty: Tensor  # (blocks, C) float32
 
 
@@ -212,16 +235,17 @@ class LatentFlow(nn.Module):
             coarse, halving = sparse.halve(levels[-1], resolution >> i)
             levels.append(coarse)
             halvings.append(halving)
-        position = position_embedding(levels[-1].coords, self.config.width)
-        return Voxels(tuple(levels), position, {groups: _indices(levels, halvings, groups) for groups in (1, 2)})
+        tokens = _tokens(levels[-1], self.dtype)
+        position = position_embedding(tokens.of_voxels(levels[-1].coords), self.config.width)
+        indices = {groups: _indices(levels, halvings, groups) for groups in (1, 2)}
+        return Voxels(tuple(levels), tokens, position, indices)
 
     def context(self, tokens: Tensor) -> LatentContext:
         """(B, S, cond) condition tokens to what every step needs of them."""
         branches = [block.branches() for block in self.blocks]
-        tokens = tokens.to(self.dtype)
-        return LatentContext(
-            tuple(b.keys_values(tokens) for b in branches), torch.stack([b.without_context() for b in branches])
-        )
+        tokens, repeats = lengthened(tokens, self.dtype)
+        keys_values = tuple(b.keys_values(tokens, repeats) for b in branches)
+        return LatentContext(keys_values, repeats, torch.stack([b.without_context() for b in branches]))
 
     def modulations(self, times: Tensor) -> Modulations:
         """(S,) times, times 1000, to the modulation of every step."""
@@ -266,20 +290,26 @@ class LatentFlow(nn.Module):
         self, h: Tensor, voxels: Voxels, modulation: Tensor, context: LatentContext, groups: Groups
     ) -> Tensor:
         """(n, C) features of the coarsest level to (groups * n, C) float32."""
-        dtype, lengths = self.dtype, voxels.levels[-1].lengths
-        x = h.float() + voxels.position
+        dtype, tokens = self.dtype, voxels.tokens
+        x = tokens.of_voxels(h).float() + voxels.position
         h = attention_norm(modulation[0], dtype)(x)
         for i, block in enumerate(self.blocks):
             branches = block.branches()
             copies = 1 if i == 0 else len(groups)
             qkv = branches.queries_keys_values(h).unflatten(0, (copies, -1))
-            parts = [ops.attention(*part.unbind(2)) for part in qkv.split(lengths, dim=1)]
+            parts = [
+                _self_attention(part, repeats)
+                for part, repeats in zip(qkv.split(tokens.lengths, dim=1), tokens.repeats, strict=True)
+            ]
             attended = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).flatten(0, 1)
 
             def cross(rows: Tensor, i: int = i, branches: Branches = branches) -> Tensor:
                 q = branches.cross_q(rows).unflatten(-1, (branches.heads, -1))
-                objects = zip(q.split(lengths), context.keys_values[i], strict=True)
-                parts = [ops.attention(part[None], kv[None, :, 0], kv[None, :, 1])[0] for part, kv in objects]
+                objects = zip(q.split(tokens.lengths), context.keys_values[i], strict=True)
+                parts = [
+                    ops.attention(part[None], kv[None, :, 0], kv[None, :, 1], repeats=context.repeats)[0]
+                    for part, kv in objects
+                ]
                 return parts[0] if len(parts) == 1 else torch.cat(parts)
 
             last = i + 1 == len(self.blocks)
@@ -289,7 +319,30 @@ class LatentFlow(nn.Module):
             x, h = finish_block(
                 x, attended, branches, modulation[i], groups, cross, context.empty[i], then, split=split
             )
-        return x
+        return tokens.to_voxels(x, len(groups))
+
+
+def _self_attention(qkv: Tensor, repeats: int) -> Tensor:
+    """(B, L, 3, H, D) of one object to (B, L, H * D)."""
+    q, k, v = qkv.unbind(2)
+    if repeats:
+        v[:, -repeats:] = 0
+    return ops.attention(q, k, v, repeats=repeats)
+
+
+def _tokens(level: sparse.Level, dtype: torch.dtype) -> Tokens:
+    device = level.coords.device
+    lengths = tuple(ops.rounded(length, TOKEN_MULTIPLE, device, dtype) for length in level.lengths)
+    repeats = tuple(more - length for more, length in zip(lengths, level.lengths, strict=True))
+    if not any(repeats):
+        return Tokens(lengths, repeats, None, None)
+    voxel, place, token_start, voxel_start = [], [], 0, 0
+    for length, more in zip(level.lengths, lengths, strict=True):
+        row = torch.arange(more, device=device)
+        voxel.append(voxel_start + row.clamp(max=length - 1))
+        place.append(token_start + row[:length])
+        token_start, voxel_start = token_start + more, voxel_start + length
+    return Tokens(lengths, repeats, torch.cat(voxel), torch.cat(place))
 
 
 def _indices(levels: Sequence[sparse.Level], halvings: Sequence[sparse.Halving], groups: int) -> tuple[Indices, ...]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sam3d_gs.sam3d_torch import ops
 
 FREQUENCIES = 256  # of the time embedding
+CONTEXT_MULTIPLE = 128  # tokens
 SHIFT_ATTN, SCALE_ATTN, GATE_ATTN, SHIFT_MLP, SCALE_MLP, GATE_MLP = range(6)  # order in the modulation layer
 
 
@@ -43,6 +44,13 @@ class TimeEmbedder(nn.Module):
         steps = torch.arange(half, dtype=torch.float32, device=value.device)
         angles = value.float()[:, None] * torch.exp(-math.log(10000.0) * steps / half)
         return self.mlp(torch.cat([angles.cos(), angles.sin()], dim=-1).to(next(self.parameters()).dtype))
+
+
+def lengthened(tokens: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
+    """Context tokens (B, S, cond) in `dtype`, the last one repeated up to a length that attention likes; how often."""
+    repeats = ops.rounded(tokens.shape[1], CONTEXT_MULTIPLE, tokens.device, dtype) - tokens.shape[1]
+    tokens = tokens.to(dtype)
+    return torch.cat([tokens, tokens[:, -1:].expand(-1, repeats, -1)], dim=1) if repeats else tokens, repeats
 
 
 def position_embedding(coords: Tensor, width: int) -> Tensor:
@@ -108,12 +116,18 @@ class Branches:
     cross_out: nn.Linear
     mlp: FeedForward
 
-    def keys_values(self, context: Tensor, out: Tensor | None = None) -> Tensor:
-        """(B, S, cond) context tokens to (B, S, 2, H, D), which no step changes: computed once."""
+    def keys_values(self, context: Tensor, repeats: int = 0, out: Tensor | None = None) -> Tensor:
+        """(B, S, cond) context tokens to (B, S, 2, H, D), which no step changes: computed once.
+
+        The last `repeats` tokens are there to round the length (`lengthened`): their values are set to zero.
+        """
         if out is None:
-            return self.cross_kv(context).unflatten(-1, (2, self.heads, -1))
-        rows = out.view(-1, self.cross_kv.out_features)
-        torch.addmm(self.cross_kv.bias, context.flatten(0, 1), self.cross_kv.weight.t(), out=rows)
+            out = self.cross_kv(context).unflatten(-1, (2, self.heads, -1))
+        else:
+            rows = out.view(-1, self.cross_kv.out_features)
+            torch.addmm(self.cross_kv.bias, context.flatten(0, 1), self.cross_kv.weight.t(), out=rows)
+        if repeats:
+            out[:, -repeats:, 1] = 0
         return out
 
     def without_context(self) -> Tensor:

@@ -7,6 +7,7 @@ give the same numbers up to rounding. Statistics are always computed in float32.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -14,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 log = logging.getLogger("sam3d_gs")
+
+HALF = (torch.float16, torch.bfloat16)
 
 
 @cache
@@ -157,16 +160,95 @@ def linear_gelu(h: Tensor, layer: nn.Linear) -> Tensor:
     return F.gelu(layer(h), approximate="tanh")
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, *, repeats: int = 0, more: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """Softmax attention of every query over every key.
 
     Args:
         q: (B, L, H, D).
         k: (B, S, H, D).
         v: (B, S, H, D).
+        repeats: the last so many keys only round the length up and count for nothing. They must be copies of the key
+            before them and have values of zero (see `rounded`).
+        more: keys and values (B, M, H, D) that are attended to as well, a handful.
 
     Returns:
         (B, L, H * D).
     """
+    with_sums = _attention_with_sums(q.device) if (repeats or more) and q.dtype in HALF else None
+    if with_sums is not None:
+        mixed, log_sums = with_sums(q, k, v)
+        if repeats:
+            add_keys_(mixed, log_sums, q, k[:, -1:], None, -repeats)
+        if more:
+            add_keys_(mixed, log_sums, q, *more, 1)
+        return mixed.flatten(2)
+    if repeats:
+        k, v = k[:, :-repeats], v[:, :-repeats]
+    if more:
+        k, v = torch.cat([more[0], k], dim=1), torch.cat([more[1], v], dim=1)
     mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
     return mixed.transpose(1, 2).flatten(2)
+
+
+def rounded(length: int, multiple: int, device: torch.device, dtype: torch.dtype) -> int:
+    """The number of keys that attention is best given for `length` of them.
+
+    cuDNN's attention is a sixth slower for odd lengths, and prepares for 60 ms when it meets a new one. Where it is
+    not at work the length stays.
+    """
+    rounds = dtype in HALF and _attention_with_sums(device) is not None
+    return -(-length // multiple) * multiple if rounds else length
+
+
+def add_keys_(mixed: Tensor, log_sums: Tensor, q: Tensor, k: Tensor, v: Tensor | None, times: int) -> None:
+    """Let a softmax attention see a few more keys, or undo that it saw some, in place.
+
+    Args:
+        mixed: (B, L, H, D), contiguous, the attention's result so far.
+        log_sums: (B, H, L) float32, logarithm of the sum under its softmax.
+        q: (B, L, H, D).
+        k: (B, M, H, D).
+        v: (B, M, H, D), or None for zeros.
+        times: how often each key is added; negative takes it away.
+    """
+    kernels = _fused(mixed)
+    if kernels is not None:
+        kernels.add_keys_(mixed, log_sums, q, k, v, times)
+        return
+    scores = torch.einsum("blhd,bmhd->blhm", q.float(), k.float()) * q.shape[-1] ** -0.5
+    before = log_sums.transpose(1, 2)[..., None]
+    top = torch.maximum(before, scores.amax(-1, keepdim=True))
+    old, new = (before - top).exp(), times * (scores - top).exp()
+    total = mixed * old
+    if v is not None:
+        total += torch.einsum("blhm,bmhd->blhd", new, v.float())
+    mixed.copy_(total / (old + new.sum(-1, keepdim=True)))
+
+
+@cache
+def _attention_with_sums(device: torch.device) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    """cuDNN's attention, which also tells the logarithm of the sum under the softmax, (B, H, L) float32.
+
+    None where PyTorch would not choose it either: other devices, cards before Hopper, builds without it.
+    """
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (9, 0):
+        return None
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        mixed, log_sums, *_ = torch.ops.aten._scaled_dot_product_cudnn_attention(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), None, True
+        )
+        return mixed.transpose(1, 2).contiguous(), log_sums.flatten(2)
+
+    q, k, v = torch.randn(3, 1, 128, 2, 64, dtype=torch.float16, device=device)
+    try:
+        mixed, log_sums = attend(q, k, v)
+    except (RuntimeError, AttributeError, TypeError) as error:
+        log.debug("No attention of cuDNN here: %s", error)
+        return None
+    scores = torch.einsum("blhd,bshd->bhls", q.float(), k.float()) / 8
+    told = torch.allclose(log_sums, scores.logsumexp(-1), atol=1e-2)
+    right = torch.allclose(mixed.float(), torch.einsum("bhls,bshd->blhd", scores.softmax(-1), v.float()), atol=1e-2)
+    return attend if told and right else None

@@ -219,14 +219,14 @@ def _resized(image: Tensor, height: int, width: int) -> Tensor:
 
 def _mask(mask: np.ndarray, view: _View, size: int, device: torch.device | str) -> Tensor:
     """(1, 1, size, size) float32, nearest neighbour, 0 outside."""
-    rows, columns, inside, _ = _samples(view, size)
-    values = torch.from_numpy(mask[rows[:, None].numpy(), columns.numpy()].astype(np.float32))
-    return (values * inside)[None, None].to(device)
+    rows, columns, inside, _ = _samples(view, size, device)
+    values = mask[rows.cpu().numpy()[:, None], columns.cpu().numpy()].astype(np.float32)
+    return (torch.from_numpy(values).to(device) * inside)[None, None]
 
 
 def _points(pointmap: Tensor, scale: Tensor, shift: Tensor, view: _View, size: int, padding: float) -> Tensor:
     """(1, 3, size, size) float32, nearest neighbour, normalised; 0 outside the photo, `padding` outside the box."""
-    rows, columns, inside, in_box = (index.to(pointmap.device) for index in _samples(view, size))
+    rows, columns, inside, in_box = _samples(view, size, pointmap.device)
     row_of = nearest(pointmap.shape[0], view.photo[0]).to(pointmap.device)
     column_of = nearest(pointmap.shape[1], view.photo[1]).to(pointmap.device)
     points = (pointmap[row_of[rows][:, None], column_of[columns]] - shift) / scale
@@ -236,12 +236,12 @@ def _points(pointmap: Tensor, scale: Tensor, shift: Tensor, view: _View, size: i
     return points.permute(2, 0, 1)[None].contiguous()
 
 
-def _samples(view: _View, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _samples(view: _View, size: int, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Where the view's nearest-neighbour samples lie in the photo.
 
     Returns (size,) rows and columns, clamped to the photo, and (size, size) bool: in photo and box, in the box.
     """
-    pick = nearest(view.side, size)
+    pick = nearest(view.side, size).to(device)
     columns, rows = pick + view.origin[0], pick + view.origin[1]
 
     def within(box: tuple[int, int, int, int]) -> Tensor:

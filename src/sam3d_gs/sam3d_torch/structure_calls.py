@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class StructureCalls:
         """The calls that follow are for these objects: (B, S, cond) condition tokens."""
         if self._empty is None:
             self._empty = self.flow.empty_context()
-        if self._context is not None and self._context.tokens.shape == tokens.shape:
+        if self._context is not None and self._context.own_tokens.shape == tokens.shape:
             self.flow.renew_context(self._context, tokens)
             return
         self._recorded, self._context = {}, None  # the old memory goes before the new comes
@@ -69,7 +70,7 @@ class _Recorded:
         context: StructureContext,
         empty: Tensor,
         groups: Groups,
-        pool: tuple[int, int] | None,
+        pool: Any,  # memory of another graph that this one may use, or None
     ) -> None:
         self._state = {name: value.clone() for name, value in state.items()}
         self._modulation = modulation.clone()

@@ -29,6 +29,7 @@ from sam3d_gs.sam3d_torch.layers import (
     finish_block,
     layer_dict,
     layer_list,
+    lengthened,
     modulations,
 )
 
@@ -41,8 +42,14 @@ Latents = dict[str, Tensor]  # latent name -> (B, tokens, channels) float32
 class StructureContext:
     """What no step changes, computed once for a batch of objects."""
 
-    tokens: Tensor  # (B, S, cond) in the weights' dtype
+    tokens: Tensor  # (B, S, cond) in the weights' dtype, lengthened
     shape_kv: tuple[Tensor, ...]  # a block: (B, S, 2, H, D)
+    repeats: int  # of the last token
+
+    @property
+    def own_tokens(self) -> Tensor:
+        """Without the repeats."""
+        return self.tokens[:, : self.tokens.shape[1] - self.repeats]
 
 
 class LatentLayers(nn.Module):
@@ -124,14 +131,15 @@ class StructureFlow(nn.Module):
 
     def context(self, tokens: Tensor) -> StructureContext:
         """(B, S, cond) condition tokens to what every step needs of them."""
-        tokens = tokens.to(self.dtype)
-        return StructureContext(tokens, tuple(b.branches(SHAPE).keys_values(tokens) for b in self.blocks))
+        tokens, repeats = lengthened(tokens, self.dtype)
+        keys_values = tuple(b.branches(SHAPE).keys_values(tokens, repeats) for b in self.blocks)
+        return StructureContext(tokens, keys_values, repeats)
 
     def renew_context(self, context: StructureContext, tokens: Tensor) -> None:
         """Put what `context` gives for other tokens of the same shape into the memory of an earlier answer."""
-        context.tokens.copy_(tokens)
+        context.tokens.copy_(lengthened(tokens, self.dtype)[0])
         for block, held in zip(self.blocks, context.shape_kv, strict=True):
-            block.branches(SHAPE).keys_values(context.tokens, out=held)
+            block.branches(SHAPE).keys_values(context.tokens, context.repeats, out=held)
 
     def empty_context(self) -> Tensor:
         """(blocks, 2, C) float32: what a context of zeros adds to shape and to pose tokens."""
@@ -185,17 +193,16 @@ class StructureFlow(nn.Module):
             def cross(rows: Tensor, i: int = i, shape: Branches = shape) -> Tensor:
                 assert context is not None
                 q = shape.cross_q(rows).unflatten(0, (batch, -1)).unflatten(-1, (shape.heads, -1))
-                return ops.attention(q, *context.shape_kv[i].unbind(2)).flatten(0, 1)
+                return ops.attention(q, *context.shape_kv[i].unbind(2), repeats=context.repeats).flatten(0, 1)
 
             def cross_pose(rows: Tensor, pose: Branches = pose) -> Tensor:
                 assert context is not None
-                return folded_cross_attention(rows.unflatten(0, (batch, -1)), context.tokens, pose).flatten(0, 1)
+                return folded_cross_attention(rows.unflatten(0, (batch, -1)), context.own_tokens, pose).flatten(0, 1)
 
             with beside:
                 qkv_pose = pose.queries_keys_values(hp).unflatten(0, (objects, -1))
-                k = torch.cat([qkv_pose[:, :, 1], qkv[:, :, 1]], dim=1)
-                v = torch.cat([qkv_pose[:, :, 2], qkv[:, :, 2]], dim=1)
-                attended_pose = ops.attention(qkv_pose[:, :, 0], k, v).flatten(0, 1)
+                query, *own = qkv_pose.unbind(2)
+                attended_pose = ops.attention(query, *qkv.unbind(2)[1:], more=(own[0], own[1])).flatten(0, 1)
                 p, hp = finish_block(
                     p, attended_pose, pose, modulation[i], groups, cross_pose, empty[i, 1], then, split=split
                 )
