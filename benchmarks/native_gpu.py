@@ -195,11 +195,19 @@ class Bench:
         held.append(torch.cuda.max_memory_reserved(self.device) / GIB if self.device.type == "cuda" else math.nan)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    print("| " + " | ".join(head) + " |")
-    print("|" + "---|" * len(head))
-    for row in rows:
-        print("| " + " | ".join(str(cell) for cell in row) + " |")
+def row(*cells: object) -> None:
+    print("| " + " | ".join(str(cell) for cell in cells) + " |", flush=True)
+
+
+def head(*names: str) -> None:
+    row(*names)
+    print("|" + "---|" * len(names))
+
+
+def table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    head(*names)
+    for cells in rows:
+        row(*cells)
     print(flush=True)
 
 
@@ -237,10 +245,10 @@ def print_stages(bench: Bench) -> None:
                 f"{floor / total:.0%}",
             ]
         )
-    head = ["voxels", "pooled", "crop and condition", "structure", "occupancy", "latent", "Gaussians", "object"]
-    head += ["floor", "of floor"]
+    names = ["voxels", "pooled", "crop and condition", "structure", "occupancy", "latent", "Gaussians", "object"]
+    names += ["floor", "of floor"]
     print("Milliseconds an object, normal preset (TFLOP/s, share of the product's rate):\n")
-    table(head, rows)
+    table(names, rows)
 
 
 def print_batches(bench: Bench) -> None:
@@ -259,16 +267,17 @@ def print_batches(bench: Bench) -> None:
 
 def print_presets(bench: Bench) -> None:
     """Seconds and memory by preset, dtype and memory budget."""
-    rows = []
     settings: list[tuple[str, Mapping[str, object]]] = [
         ("draft", {"preset": "draft"}),
         ("normal", {}),
-        ("quality", {"preset": "quality"}),
-        ("normal, the other 16-bit dtype", {"dtype": "bf16" if bench.dtype != "bf16" else "fp16"}),
         ("normal, --vram 8", {"vram_gib": 8.0}),
         ("normal, --vram 6", {"vram_gib": 6.0}),
         ("normal, --vram 4", {"vram_gib": 4.0}),
+        ("quality", {"preset": "quality"}),
+        ("normal, the other 16-bit dtype", {"dtype": "bf16" if bench.dtype != "bf16" else "fp16"}),
     ]
+    print(f"One object of {USUAL:,} voxels; the first call makes or loads the weights:\n")
+    head("setting", "first call, s", "seconds", "peak GiB")
     for name, options in settings:
         runtime = bench.runtime(**options)
         request = bench.request(USUAL)
@@ -279,12 +288,11 @@ def print_presets(bench: Bench) -> None:
                 synchronize(bench.device)
                 first = time.perf_counter() - started
                 took = seconds(lambda: bench.make(runtime, [request]), bench.device, 2)  # noqa: B023
-            rows.append([name, f"{first:.1f}", f"{took:.2f}", f"{held[0]:.1f}"])
+            row(name, f"{first:.1f}", f"{took:.2f}", f"{held[0]:.1f}")
         except SystemExit as error:
-            rows.append([name, "", str(error), ""])
+            row(name, "", error, "")
         runtime.close()
-    print(f"One object of {USUAL:,} voxels; the first call makes or loads the weights:\n")
-    table(["setting", "first call, s", "seconds", "peak GiB"], rows)
+    print(flush=True)
 
 
 def print_photo(bench: Bench) -> None:

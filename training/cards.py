@@ -7,6 +7,7 @@ Without torchrun there is one process, and nothing here does anything.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -70,4 +71,5 @@ def join(device_type: str) -> tuple[Cards, torch.device]:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    atexit.register(dist.destroy_process_group)
     return Cards(dist.get_rank(), count), device

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sam3d_gs.sam3d_torch.layers import Groups
+from sam3d_gs.sam3d_torch.memory import is_out_of_memory
 from sam3d_gs.sam3d_torch.structure_flow import Latents, StructureContext, StructureFlow
 
 log = logging.getLogger("sam3d_gs")
@@ -52,7 +53,8 @@ class StructureCalls:
                 pool = next(iter(self._recorded.values())).graph.pool() if self._recorded else None
                 made = _Recorded(self.flow, state, modulation, self._context, self._empty, groups, pool)
             except RuntimeError as error:  # out of memory is one, too
-                log.warning("CUDA graphs do not work here (%s): going on without, slower.", str(error).split("\n")[0])
+                why = "there is not enough memory for them" if is_out_of_memory(error) else str(error).split("\n")[0]
+                log.warning("Going on without CUDA graphs, slower: %s.", why)
                 self._records, self._recorded = False, {}
                 return self.velocity(state, modulation, groups)
             self._recorded[groups] = made
