@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sam3d_gs.embedded.camera import gravity_up
-from sam3d_gs.embedded.geometry import SIDE_PX, SceneGeometry, log_depths, pitch_of_horizon_deg, read_geometry
+from sam3d_gs.embedded.geometry import SIDE_PX, SceneGeometry, log_depths, pitch_of_horizon_deg, read_geometry, shows_surroundings
 from sam3d_gs.embedded.mask_net import GEOMETRY_STRIDE_PX, MaskNet, MaskNetConfig
 from sam3d_gs.photo import intrinsics
 
@@ -68,3 +68,15 @@ def test_a_mirrored_photo_has_the_mirrored_geometry() -> None:
     assert straight is not None and mirrored is not None
     np.testing.assert_allclose(mirrored.log_depth[:, ::-1], straight.log_depth, atol=1e-4)
     np.testing.assert_allclose(mirrored.rise[:, ::-1], straight.rise, atol=1e-4)
+
+
+def test_a_cut_out_shows_nothing_around_its_object() -> None:
+    mask = np.zeros((60, 80), bool)
+    mask[10:50, 20:60] = True
+    rgb = np.full((60, 80, 3), 255, np.uint8)
+    rgb[mask] = 90
+    rgb[9, 20:60] = 180  # the soft edge
+    assert not shows_surroundings(rgb, [mask])
+    rgb[50:] = 60  # something to stand on
+    assert shows_surroundings(rgb, [mask])
+    assert shows_surroundings(rgb, [np.ones_like(mask)])  # nothing is left to judge by

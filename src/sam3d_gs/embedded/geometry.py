@@ -16,6 +16,8 @@ from PIL import Image
 
 from sam3d_gs.embedded.mask_net import STRIDE_PX, MaskNet
 
+PLAIN = 8  # of 255: what varies less, but for a twentieth at either end, is one colour
+LEAST_AROUND = 0.02  # of the photo: with less around the masks, that says nothing
 SIDE_PX = 320  # the photo's longer side as the head sees it, as in training
 
 
@@ -44,6 +46,18 @@ def read_geometry(net: MaskNet, rgb: np.ndarray) -> SceneGeometry | None:
         (plane[0] + plane[1].flip(-1)).numpy() / 2 for plane in (said.log_inverse_depth, said.rise)
     )
     return SceneGeometry(-log_inverse_depth, rise)
+
+
+def shows_surroundings(rgb: np.ndarray, masks: Sequence[np.ndarray]) -> bool:
+    """Whether the photo `rgb` (H, W, 3) uint8 shows more than its `masks` (H, W) bool on a plain ground.
+
+    A cut-out has no horizon; asked for it, the network sees a table top from steeply above.
+    """
+    around = rgb[~np.logical_or.reduce(masks)]
+    if len(around) < LEAST_AROUND * masks[0].size:
+        return True
+    low, high = np.percentile(around[:: max(1, len(around) // 100_000)], (5, 95), axis=0)
+    return bool((high - low).max() > PLAIN)
 
 
 def pitch_of_horizon_deg(geometry: SceneGeometry, K: np.ndarray, size_px: tuple[int, int]) -> float:

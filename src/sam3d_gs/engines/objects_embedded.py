@@ -14,7 +14,7 @@ from sam3d_gs import __version__
 from sam3d_gs.embedded.camera import attitude, gravity_up, tilted, turned_to_camera
 from sam3d_gs.embedded.complete import complete_plate, keep_hidden, without_specks
 from sam3d_gs.embedded.crops import CROP_PX, Crop, box_of, covered_by, crop_object
-from sam3d_gs.embedded.geometry import SceneGeometry, log_depths, pitch_of_horizon_deg, read_geometry
+from sam3d_gs.embedded.geometry import SceneGeometry, log_depths, pitch_of_horizon_deg, read_geometry, shows_surroundings
 from sam3d_gs.embedded.hidden import continued, crop_margin, occluders, without_torn
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels, relative_depth
@@ -79,7 +79,9 @@ class EmbeddedObjects:
         arrays = [without_specks(item.mask) for item in usable]
         plates = find_plates(arrays)
         drafts = self._drafts(photo, usable, arrays, plates)
-        geometry = read_geometry(self._scene_net, photo.rgb) if self._scene_net else None
+        geometry = None
+        if self._scene_net is not None and shows_surroundings(photo.rgb, arrays):
+            geometry = read_geometry(self._scene_net, photo.rgb)
         pitch_deg = self._pitch_deg(photo, drafts, plates, geometry, K)
         drafts, outlines = _held(drafts, arrays, plates, K, pitch_deg)
         depths = place(outlines, K, pitch_deg, log_depths(geometry, arrays) if geometry else None)

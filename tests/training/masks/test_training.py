@@ -178,9 +178,8 @@ def test_weights_carry_their_configuration(tmp_path: Path) -> None:
 
 
 def test_the_first_version_is_what_a_file_without_configuration_holds() -> None:
-    """Names and shapes of the shipped file are those of the default net, which has no geometry head."""
-    shipped = load_mask_net()
-    assert not shipped.config.geometry or shipped.config != MaskNetConfig()
+    """The shipped file is of the second, with a geometry head; the default net has none."""
+    assert load_mask_net().config == MaskNetConfig(geometry=True)
     first = MaskNet()
     assert first.config == MaskNetConfig((40, 64, 128, 192, 256), 48, 160, False)
     assert sum(p.numel() for p in first.parameters()) == 7_767_352
