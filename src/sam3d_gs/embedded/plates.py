@@ -11,7 +11,7 @@ import numpy as np
 from sam3d_gs.embedded.crops import box_of
 
 IOU = 0.90  # how well an ellipse must cover the filled mask
-VISIBLE = 0.5  # of the ellipse must be the plate itself
+VISIBLE = 0.4  # of the ellipse must be the plate itself
 ASPECT = (0.15, 0.88)  # flatter is a slit, rounder may be a ball
 _RIM = 1.01  # of the fitted ellipse: nothing is shaved off a rim that is not quite one
 _APART = 0.03  # outline nearer than this share of the plate's width to another object is that object's
