@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sam3d_gs.embedded.camera import gravity_up
-from sam3d_gs.embedded.geometry import SIDE_PX, SceneGeometry, log_depths, pitch_of_horizon_deg, read_geometry, shows_surroundings
+from sam3d_gs.embedded.geometry import (
+    SIDE_PX,
+    SceneGeometry,
+    log_depths,
+    pitch_of_horizon_deg,
+    read_geometry,
+    shows_surroundings,
+)
 from sam3d_gs.embedded.mask_net import GEOMETRY_STRIDE_PX, MaskNet, MaskNetConfig
 from sam3d_gs.photo import intrinsics
 

@@ -14,7 +14,13 @@ from sam3d_gs import __version__
 from sam3d_gs.embedded.camera import attitude, gravity_up, tilted, turned_to_camera
 from sam3d_gs.embedded.complete import complete_plate, keep_hidden, without_specks
 from sam3d_gs.embedded.crops import CROP_PX, Crop, box_of, covered_by, crop_object
-from sam3d_gs.embedded.geometry import SceneGeometry, log_depths, pitch_of_horizon_deg, read_geometry, shows_surroundings
+from sam3d_gs.embedded.geometry import (
+    SceneGeometry,
+    log_depths,
+    pitch_of_horizon_deg,
+    read_geometry,
+    shows_surroundings,
+)
 from sam3d_gs.embedded.hidden import continued, crop_margin, occluders, without_torn
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels, relative_depth
