@@ -1,4 +1,4 @@
-"""Objects without a GPU: the embedded two-layer network, or plain inflation, placed by a reading of the ground."""
+"""Objects without a GPU: the embedded network, or plain inflation, placed by a reading of the ground."""
 
 from __future__ import annotations
 
