@@ -106,12 +106,13 @@ def test_a_result_does_not_depend_on_what_else_is_wanted(engine: EmbeddedObjects
     assert list(engine.objects(photo, masks, [])) == []
 
 
-def test_a_larger_photo_scales_K_and_leaves_the_scene(engine: EmbeddedObjects, scene: list[PlacedObject]) -> None:
-    for a, b in zip(scene, placed(engine, *kitchen(zoom=2)), strict=True):
+def test_a_larger_photo_scales_K_and_leaves_the_scene(engine: EmbeddedObjects, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Discs of one colour have no up: what the network guesses may change with every pixel of their outline.
+    monkeypatch.setattr("sam3d_gs.engines.objects_embedded.estimate_pitch_deg", lambda *_: 25.0)
+    for a, b in zip(placed(engine, *kitchen()), placed(engine, *kitchen(zoom=2)), strict=True):
         np.testing.assert_allclose(b.K[:2], 2 * a.K[:2])
-        # Flat discs say little of the pitch, and finer outlines change what is read from them.
-        np.testing.assert_allclose(b.pose.translation, a.pose.translation, rtol=0.1, atol=0.05)
-        assert b.pose.scale == pytest.approx(a.pose.scale, rel=0.15)
+        np.testing.assert_allclose(b.pose.translation, a.pose.translation, rtol=0.06, atol=0.02)
+        assert b.pose.scale == pytest.approx(a.pose.scale, rel=0.1)
 
 
 def test_a_mirrored_photo_gives_a_mirrored_scene(engine: EmbeddedObjects, scene: list[PlacedObject]) -> None:
