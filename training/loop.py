@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from sam3d_gs.errors import BadInputError, Sam3dGsError
 from training.cards import Cards
 from training.checkpoint import State, load, rounded, save
+from training.recording import Recording
 
 SAVING_SECONDS = 5.0  # kept back of the budget
 
@@ -160,6 +161,8 @@ class _Learner:
         self.weights: list[Tensor] = list(self.net.parameters())
         self.averages: list[Tensor] = list(self.average.parameters())
         self.call: Any = torch.compile(self.net) if compile_net else self.net
+        self.record = compile_net and device.type == "cuda"
+        self.recording: Recording | None = None
         self.optimizer = torch.optim.AdamW(
             self.weights,
             settings.learning_rate,
@@ -193,10 +196,7 @@ class _Learner:
             group["lr"] = learning_rate(self.step, self.settings)
         with torch.no_grad():
             batch = task.batch(generator)
-        with self._autocast():
-            losses = task.losses(self.call, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses["total"].backward()
+        losses = self._study(task, batch)
         self.cards.average_([weight.grad for weight in self.weights if weight.grad is not None])
         norm = nn.utils.clip_grad_norm_(self.weights, self.settings.clip_norm)
         self.optimizer.step()
@@ -206,6 +206,22 @@ class _Learner:
         with torch.no_grad():
             torch._foreach_lerp_(self.averages, self.weights, 1 - decay)
         return losses | {"gradient": norm}
+
+    def _study(self, task: Task, batch: Any) -> dict[str, Tensor]:
+        """The losses of a batch; leaves the gradients with the weights."""
+
+        def study(batch: Any) -> dict[str, Tensor]:
+            self.optimizer.zero_grad(set_to_none=True)
+            with self._autocast():
+                losses = task.losses(self.call, batch)
+            losses["total"].backward()
+            return {name: value.detach() for name, value in losses.items()}
+
+        if not self.record:
+            return study(batch)
+        if self.recording is None:
+            self.recording = Recording(study, batch)
+        return self.recording(batch)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         quick = self.device.type == "cuda" or self.settings.bf16_on_cpu

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch import Tensor
 from training.masks.bank import Bank
 from training.masks.library import CRows, address, call
 from training.masks.rows import LAYER, LAYERS, PANEL, PANELS, SCENE, SURFACE, SURFACES
+
+USUAL_BRIGHTNESS = 0.42  # mean of a scene that its camera would show as it is
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,7 @@ class Rows:
         return self.scenes[:, SCENE.index(name)]
 
 
-@dataclass(frozen=True)
-class Scenes:
+class Scenes(NamedTuple):
     """B square pictures of S px a side and the truth about them."""
 
     rgb: Tensor  # (B, 3, S, S) float32 in 0..1
@@ -78,10 +80,14 @@ def photograph(rows: Rows, composed: Scenes) -> Scenes:
     count, _, side, _ = composed.rgb.shape
     device = composed.rgb.device
     rgb = torch.empty_like(composed.rgb)
-    inputs = (rows.scenes, composed.rgb, composed.labels, composed.inverse_depth)
+    scenes = rows.scenes.clone()
+    # A camera exposes for what it sees: without this a third of the scenes would be darker than any photo.
+    seen = composed.rgb.clamp(0, 1).mean((1, 2, 3)).clamp(min=0.02)
+    scenes[:, SCENE.index("exposure")] *= ((USUAL_BRIGHTNESS / seen) ** 0.7).clamp(0.6, 3)
+    inputs = (scenes, composed.rgb, composed.labels, composed.inverse_depth)
     call("develop_scenes", device, *inputs, rgb, count, side)
-    call("compress_scenes", device, rows.scenes, rgb, count, side)
-    return Scenes(rgb, *(getattr(composed, name) for name in ("labels", "inverse_depth", "rise", "ground", "placed")))
+    call("compress_scenes", device, scenes, rgb, count, side)
+    return composed._replace(rgb=rgb)
 
 
 def make_scenes(seeds: Tensor, bank: Bank, side_px: int) -> Scenes:

@@ -10,15 +10,21 @@ from training.objects.draw import Draw
 
 GREY_SHARE = 0.05
 HARSH_SHARE = 0.06  # much too bright or too dark
+DRAWING_SHARE = 0.04  # lines on paper
 MASK_NOISE_SHARE = 0.7
 
 
-def photographed(draw: Draw, image: Tensor, back: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
+def photographed(draw: Draw, image: Tensor, back: Tensor, visible: Tensor, front: Tensor) -> tuple[Tensor, Tensor]:
     """Picture and back colour (B, 3, S, S) 0..1 after exposure, tone, white balance, poor resolution and noise.
 
+    Some become line drawings, for which the front depth (B, 1, S, S) is needed; their back is blank paper.
     Places that do not show the object get another colour: what the mask takes in by mistake shall not look like it.
     """
     count, side = len(image), image.shape[-1]
+    drawing = draw.chance(DRAWING_SHARE, count, 1, 1, 1)
+    paper = draw.uniform(count, 3, 1, 1, low=0.85)
+    image = torch.where(drawing, paper * (1 - draw.uniform(count, 1, 1, 1, low=0.5) * _lines(image, front)), image)
+    back = torch.where(drawing, paper, back)
     clouds = F.interpolate(draw.normal(count, 3, 8, 8), size=(side, side), mode="bilinear")
     around = (draw.colours(count)[..., None, None] * (1 + 0.5 * clouds)).clamp(0, 1)
     image = torch.where(visible > 0.5, image, around)
@@ -60,6 +66,15 @@ def blurred_inside(picture: Tensor, inside: Tensor, radius_px: int) -> Tensor:
         weight = F.avg_pool2d(inside, size, 1, radius_px)
         picture = F.avg_pool2d(picture * inside, size, 1, radius_px) / weight.clamp(min=1e-4) * inside
     return picture
+
+
+def _lines(image: Tensor, front: Tensor) -> Tensor:
+    """(B, 1, S, S) 0..1: strokes where brightness or depth (crop half-sides) changes from one pixel to the next."""
+
+    def change(plane: Tensor) -> Tensor:
+        return (plane - plane.roll(1, -1)).abs() + (plane - plane.roll(1, -2)).abs()
+
+    return (4 * change(image.mean(1, keepdim=True)) + 6 * change(front)).clamp(0, 1)
 
 
 def _coarse(image: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ def make_batch(draw: Draw, shapes: Shapes, options: SampleOptions) -> Batch:
             torch.cat([t, t.flip(-1)]) for t in (image, visible, amodal, layers, hollow, back)
         )
         up, usable = torch.cat([up, up * up.new_tensor([-1, 1, 1])]), usable.repeat(2)
-        image, back = photographed(draw, image, back, visible)
+        image, back = photographed(draw, image, back, visible, layers[:, :1])
         mask = noisy_mask(draw, visible)
     return Batch(
         image,

@@ -78,7 +78,7 @@ def test_questions_are_fair_and_reach_small_objects() -> None:
 
 
 def test_a_scene_without_objects_asks_nothing_and_gives_finite_losses() -> None:
-    scenes = replace(discs(), labels=torch.zeros(2, 64, 64, dtype=torch.uint8))
+    scenes = discs()._replace(labels=torch.zeros(2, 64, 64, dtype=torch.uint8))
     found = losses(new_net(TINY_CONFIG)(scenes.rgb), scenes, 4)
     assert all(value.isfinite() for value in found.values())
     assert float(found["dice"].detach()) == 0
@@ -113,7 +113,7 @@ def test_depth_is_compared_up_to_a_factor_and_only_where_there_is_a_ground() -> 
     assert all(float(value) < 1e-4 for value in perfect.values())
     bent = true._replace(log_inverse_depth=true.log_inverse_depth * 1.5)
     assert float(geometry_losses(bent, scenes)["depth"]) > 0.05
-    strewn = replace(scenes, placed=torch.zeros(2))
+    strewn = scenes._replace(placed=torch.zeros(2))
     assert all(float(value) == 0 for value in geometry_losses(bent, strewn).values())
 
 

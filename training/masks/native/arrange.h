@@ -188,18 +188,25 @@ FN int kind_of(Random &random, const Recipe &r) {
 }
 
 // Where on the ground a thing of this size can be seen at a sensible size; its sprite is chosen for that place.
+// `close`: whatever its size, it is what the photo was taken of, fills half of it or more and may be cut by its edges.
 FN bool stood(Random &random, const Scene &scene, const Bank &bank, const Index &index, const Recipe &r, int kind,
-              int same, float around, float spread, const Standing *others, int count, Standing *out) {
+              int same, float around, float spread, bool close, const Standing *others, int count, Standing *out) {
   float horizon = -scene.focal * scene.pitch_sin / fmaxf(scene.pitch_cos, 0.05f);
   float size = random.log_between(r.low[kind], r.high[kind]);
   for (int attempt = 0; attempt < 24; attempt++) {
-    float x = around + spread * random.between(-0.55f, 0.55f), y = random.between(fmaxf(horizon + 0.02f, -0.5f), 0.6f);
+    float x = around + spread * random.between(-0.55f, 0.55f);
+    float y = random.between(fmaxf(horizon + 0.02f, -0.5f), close ? 0.85f : 0.6f);
     float down = y / scene.focal, fall = down * scene.pitch_cos + scene.pitch_sin;
-    if (fall < 1 / FAR_DEPTH || fall * size > 0.8f) continue;
+    if (fall < 1 / FAR_DEPTH) continue;
     float seen = size * scene.focal * fall;
-    if (seen < 0.05f || seen > 1.1f) continue;
+    if (close) {
+      seen = random.between(0.45f, 1.25f);
+      size = seen / (scene.focal * fall);
+    }
+    if (fall * size > (close ? 1.1f : 0.8f)) continue;
+    if (seen < 0.05f || seen > (close ? 1.25f : 1.1f)) continue;
     if (seen < 0.18f && random.chance(0.6f)) continue;
-    if (y - seen * scene.pitch_cos < -0.55f && random.chance(0.8f)) continue;  // its top would be cut off
+    if (y - seen * scene.pitch_cos < -0.55f && random.chance(close ? 0.4f : 0.8f)) continue;  // its top would be cut off
     float elevation = asinf(fall / sqrtf(1 + down * down));
     out->sprite = same >= 0 ? same : picked(random, index, kind, elevation);
     if (out->sprite < 0) return false;
@@ -321,11 +328,13 @@ FN void furnished(Random &random, const Arranged &out, const Bank &bank, const I
   float around = crowd ? random.between(-0.3f, 0.3f) : 0, spread = crowd ? 0.35f : 1;
   float similar = random.chance(0.2f) ? random.between(0.2f, 0.75f) : 0;
   int same_kind = random.chance(0.15f) ? kind_of(random, r) : -1, same = -1;
+  bool close_up = random.chance(0.25f);
   Standing roots[LAYERS];
   for (int k = 0; k < wanted && count < LAYERS; k++) {
     int kind = same_kind >= 0 && random.chance(0.8f) ? same_kind : kind_of(random, r);
-    if (stood(random, scene, bank, index, r, kind, kind == same_kind ? same : -1, around, spread, roots, count,
-              &roots[count])) {
+    bool close = close_up && k == 0;
+    if (stood(random, scene, bank, index, r, kind, kind == same_kind ? same : -1, close ? 0 : around,
+              close ? 0.6f : spread, close, roots, count, &roots[count])) {
       if (kind == same_kind && same < 0 && random.chance(0.5f)) same = roots[count].sprite;
       count++;
     }
