@@ -45,7 +45,9 @@ def ask(labels: Tensor, count: int) -> Questions:
     size = sizes.gather(1, cell)
     on_object = (cell > 0) & (cell != IGNORE)
     fair = on_object & (size >= FEWEST_CELLS)
-    chosen = torch.multinomial(torch.where(fair, size**-_RARITY, 0.0) + 1e-7, count, replacement=True)
+    upto = (torch.where(fair, size**-_RARITY, 0.0) + 1e-7).cumsum(1)
+    chosen = torch.searchsorted(upto, torch.rand(len(cell), count, device=cell.device) * upto[:, -1:])
+    chosen = chosen.clamp(max=cell.shape[1] - 1)
     matters = ~((on_object & ~fair) | (cell == IGNORE))
     return Questions(chosen, cell.gather(1, chosen), fair.gather(1, chosen).float(), on_object.float(), matters.float())
 
