@@ -31,6 +31,7 @@ UNSURE = (0.1, 0.5)  # expected error in crop half-sides: opacity falls between 
 LEAST_OPACITY = 0.75  # share of its opacity that the least certain surfel keeps; neighbours overlap, so no hole opens
 HOLLOW = 0.5  # probability from which on there is air between front and back
 LEAST_AIR = 0.03  # crop half-sides; nearer walls are one
+OPENING = 0.1  # share of its border over which air must be open to the outside
 MAX_SPILL = 0.015  # share of the mask by which the back may show beyond it, through holes and bays
 
 
@@ -95,7 +96,7 @@ def _sample_shell(mask: np.ndarray, crop: Crop, layers: TwoLayers, K: np.ndarray
         rays=np.stack([x, y, np.ones_like(x)], axis=-1),
         front=z,
         back=back,
-        air=_air(layers, known, side, z, back, LEAST_AIR * depth * half / focal),
+        air=_air(layers, known, inside, z, back, LEAST_AIR * depth * half / focal),
         axis=np.array([(crop.center_px[0] - K[0, 2]) / focal, (crop.center_px[1] - K[1, 2]) / focal, 1.0]),
         turn=_turn(z, back, inside),
         pixel=pixel / focal,
@@ -103,18 +104,42 @@ def _sample_shell(mask: np.ndarray, crop: Crop, layers: TwoLayers, K: np.ndarray
 
 
 def _air(
-    layers: TwoLayers, known: np.ndarray, side: int, front: np.ndarray, back: np.ndarray, least: float
+    layers: TwoLayers, known: np.ndarray, inside: np.ndarray, front: np.ndarray, back: np.ndarray, least: float
 ) -> np.ndarray | None:
     """(2, G, G) depths between which the air lies, the back twice where there is less than `least`; None: nowhere."""
     if layers.cavity is None:
         return None
     hollow, near, far = (
-        _upsample(plane, known, side)
+        _upsample(plane, known, len(inside))
         for plane in (layers.cavity.hollow, layers.cavity.near_share, layers.cavity.far_share)
     )
     begin, end = front + near * (back - front), back - far * (back - front)
-    there = (hollow > HOLLOW) & (end - begin > least)
+    there = _open(inside, front, back, begin, end, (hollow > HOLLOW) & (end - begin > least), least)
     return np.where(there, np.stack([begin, end]), back) if there.any() else None
+
+
+def _open(
+    inside: np.ndarray,
+    front: np.ndarray,
+    back: np.ndarray,
+    begin: np.ndarray,
+    end: np.ndarray,
+    air: np.ndarray,
+    least: float,
+) -> np.ndarray:
+    """`air` (G, G) bool without what is closed all around: nobody sees into it, and its thin walls only fray."""
+    from scipy.ndimage import label
+
+    labels, count = label(air)
+    border, opening = np.zeros(count + 1), np.zeros(count + 1)
+    for step, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
+        rim = air & (np.roll(labels, step, axis) != labels)
+        beside_front, beside_back = np.roll(front, step, axis), np.roll(back, step, axis)
+        seen = np.minimum(beside_front, end) - begin > least  # past what is beside it, in front of that
+        seen |= end - np.maximum(beside_back, begin) > least  # or behind it
+        border += np.bincount(labels[rim], minlength=count + 1)
+        opening += np.bincount(labels[rim & (seen | ~np.roll(inside, step, axis))], minlength=count + 1)
+    return air & (opening > OPENING * border)[labels]
 
 
 def _turn(front: np.ndarray, back: np.ndarray, inside: np.ndarray) -> float:
