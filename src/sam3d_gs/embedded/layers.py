@@ -24,6 +24,8 @@ BACK_LOSS = 0.006  # mean change of the back's colours at that size from which o
 LEAST_SIDE = 64  # a tiny object is sampled finer than its pixels, for a smooth outline
 FILLET = 0.05  # largest rounding of an edge, as a share of the crop's side
 THIN = (0.05, 0.07)  # crop half-sides: parts narrower than this are as thick as wide; it fades between these
+TALL = (0.1, 0.16)  # the same for parts that are upright and longer than wide by the next factor: legs, posts
+TALL_SHAPE = 4
 THICKNESS_PER_WIDTH = 1.5  # no object is thicker than this many of its widest inner circle
 NEAREST_SHARE = 0.4  # no point comes nearer to the camera than this share of the object's depth
 SOFT_ALPHA = (0.35, 0.95)  # the edge fades between these
@@ -187,14 +189,27 @@ def _slender(relief: np.ndarray, thickness: np.ndarray, inside: np.ndarray) -> t
     They are a few of its pixels wide, and it takes them for blades: on held-out shapes thickness over width is 0.8 to
     1.0 in the median of parts narrower than 0.05, and 1.8 to 3 by the network.
     """
-    from scipy.ndimage import distance_transform_edt, maximum_filter
+    from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filter
 
     step = 2 / relief.shape[0]
     radius = np.maximum(distance_transform_edt(inside) - 0.5, 0.5)
     width = 2 * step * maximum_filter(radius, size=2 * int(np.ceil(THIN[1] / 2 / step)) + 1)
-    believed = smoothstep(width, *THIN)
+    tall = inside & (_column_runs(inside) * step > TALL_SHAPE * width)
+    believed = np.where(tall, smoothstep(width, *TALL), smoothstep(width, *THIN))
     slender = np.minimum(thickness, thickness**believed * width ** (1 - believed))
-    return relief - (thickness - slender) / 2, slender
+    middle, sigma = relief - thickness / 2, (TALL[1] / step, TALL[1] / 2 / step)
+    near = gaussian_filter(tall.astype(np.float32), sigma)
+    straight = gaussian_filter(np.where(tall, middle, 0), sigma) / np.maximum(near, 1e-6)
+    middle = np.where(tall, believed * middle + (1 - believed) * straight, middle)
+    return middle + slender / 2, slender
+
+
+def _column_runs(inside: np.ndarray) -> np.ndarray:
+    """(G, G) int, how many samples of its column hang together with each one inside; 0 outside."""
+    index = np.arange(len(inside))[:, None]
+    above = np.maximum.accumulate(np.where(inside, -1, index), axis=0)  # the last one outside
+    below = np.minimum.accumulate(np.where(inside, len(inside), index)[::-1], axis=0)[::-1]
+    return np.asarray(below - above - 1).clip(0)
 
 
 def _round_edges(relief: np.ndarray, thickness: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
