@@ -129,6 +129,21 @@ def test_air_inside_has_two_surfaces_and_walls() -> None:
     assert floor(cup) > 300
 
 
+def test_air_that_nobody_can_see_into_is_filled() -> None:
+    """Closed all around it changes nothing; with one open side of four, on the outline, it stays."""
+    rgb, mask, crop, layers = scene("box")
+    share = np.full(layers.front.shape, 0.2 / 0.9, np.float32)
+    K = intrinsics(*SIZE, None, 55.0)
+    plain = build_surfels(rgb, mask, crop, layers, K, depth=3.0, seed=0)
+    closed = np.zeros_like(share)
+    closed[50:110, 20:140] = 1
+    filled = build_surfels(rgb, mask, crop, replace(layers, cavity=Cavity(closed, share, share)), K, 3.0, seed=0)
+    np.testing.assert_array_equal(filled.points, plain.points)
+    closed[:50, 20:140] = 1
+    opened = build_surfels(rgb, mask, crop, replace(layers, cavity=Cavity(closed, share, share)), K, 3.0, seed=0)
+    assert len(opened) > len(plain) + 4000
+
+
 def test_a_cavity_where_there_is_no_air_changes_nothing() -> None:
     rgb, mask, crop, layers = scene("ring")
     nothing = np.zeros(layers.front.shape, np.float32)
@@ -214,6 +229,24 @@ def test_a_pole_is_round_and_a_board_is_not() -> None:
         z = points[np.abs(points[:, 1]) < 0.3 * unit, 2] / unit - 3.0 / unit
         assert np.ptp(z) == pytest.approx(expected, rel=0.25)
         assert z.min() + z.max() == pytest.approx(0, abs=0.02)
+
+
+def test_a_leg_seen_as_a_blade_becomes_a_leg() -> None:
+    """Upright, 0.09 wide and seen as 0.6 thick with a front that falls by 0.4 across it: a straight post again."""
+    y, x = np.mgrid[:400, :400] / 200 - 1
+    K = intrinsics(400, 400, None, 55.0)
+    mask = (np.abs(x) < 0.045) & (np.abs(y) < 0.92)
+    mask |= (np.abs(x) < 0.4) & (y > 0.6) & (y < 0.92)  # a foot, for the thickness is limited by the widest part
+    crop = crop_object(np.zeros((400, 400, 3), np.uint8), mask)
+    across = np.broadcast_to(np.linspace(-1, 1, 160, dtype=np.float32), (160, 160))
+    thick = np.full((160, 160), 0.6, np.float32)
+    layers = TwoLayers(0.3 - 4 * across, thick, np.zeros((160, 160, 3), np.float32), thick)
+    points = build_surfels(np.zeros((400, 400, 3), np.uint8), mask, crop, layers, K, depth=3.0, seed=0).points
+    unit = 3.0 * crop.half_px / K[0, 0]
+    post = (np.abs(points[:, 0]) < 0.06 * unit) & (np.abs(points[:, 1]) < 0.15 * unit)
+    z = points[post, 2] / unit - 3.0 / unit
+    assert np.ptp(z) < 0.15
+    assert abs(z.min() + z.max()) / 2 < 0.06  # the post's middle is known to half a pixel only, and the front is steep
 
 
 def test_doubtful_surfaces_are_a_little_transparent_and_without_holes() -> None:

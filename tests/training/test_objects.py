@@ -14,6 +14,7 @@ import torch
 from sam3d_gs.embedded.crops import crop_object
 from sam3d_gs.embedded.object_net import Answer, ObjectNet, ObjectNetConfig, load_object_net, predict, save_object_net
 from training.loop import Settings, train
+from training.objects import augment
 from training.objects.draw import Draw
 from training.objects.export import export
 from training.objects.losses import fisher, laplace, losses
@@ -55,6 +56,20 @@ def test_the_second_half_mirrors_the_first(batch: Batch) -> None:
     assert torch.equal(batch.up[half:, 0], -batch.up[:half, 0])
     assert torch.equal(batch.up[half:, 1:], batch.up[:half, 1:])
     assert not torch.equal(batch.image[half:], batch.image[:half].flip(-1))  # another camera
+
+
+def test_drawings_show_edges_on_paper_and_have_a_blank_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disc that stands out from its ground: strokes at its rim alone, whatever the colours were."""
+    monkeypatch.setattr(augment, "DRAWING_SHARE", 1.0)
+    y, x = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
+    disc = ((x**2 + y**2) < 0.36).float().expand(8, 1, 64, 64)
+    image = torch.full((8, 3, 64, 64), 0.3)
+    whole = torch.ones_like(disc)
+    seen, back = augment.photographed(Draw(torch.Generator().manual_seed(0)), image, image, whole, disc)
+    assert back.flatten(2).std(-1).max() < 1e-4
+    rim = ((x**2 + y**2).sqrt() - 0.6).abs() < 0.03
+    grey = seen.mean(1)
+    assert grey[:, rim].mean() < 0.75 * grey[:, ~rim].mean()
 
 
 def test_plain_samples_fill_the_crop_with_the_given_margin() -> None:

@@ -191,6 +191,25 @@ def test_photos_are_valid_pictures_and_keep_the_labels(bank: Bank) -> None:
     assert after.rgb[7].median() > 0.5  # mostly paper
 
 
+def test_a_camera_exposes_for_what_it_sees(bank: Bank) -> None:
+    """The same scenes in a fifth of the light give photos that are darker, but not by nearly as much."""
+    rows = arrange(torch.arange(30, dtype=torch.int32), bank, SIDE)
+    rows.scenes[:, SCENE.index("drawing")] = 0
+    bright = compose(rows, bank, SIDE)
+    bright = bright._replace(rgb=bright.rgb.clamp(0.2, 0.9))
+    dim = bright._replace(rgb=bright.rgb / 5)
+    share = photograph(rows, dim).rgb.mean() / photograph(rows, bright).rgb.mean()
+    assert 0.4 < share < 0.9
+
+
+def test_some_photos_are_taken_of_one_thing_that_fills_them(bank: Bank) -> None:
+    scenes = make_scenes(torch.arange(120, dtype=torch.int32), bank, SIDE)
+    objects = [torch.bincount(labels.flatten().long(), minlength=IGNORE + 1)[1:IGNORE] for labels in scenes.labels]
+    largest = torch.stack(objects).amax(1) / SIDE**2
+    placed = scenes.placed > 0
+    assert (largest[placed] > 0.2).float().mean() > 0.1
+
+
 def test_a_pyramid_keeps_the_mean_and_averages_depth_over_what_is_opaque() -> None:
     alpha = torch.zeros(1, 16, 16)
     alpha[:, :, :8] = 1
