@@ -129,6 +129,28 @@ def test_air_inside_has_two_surfaces_and_walls() -> None:
     assert floor(cup) > 300
 
 
+def test_the_inside_has_the_colours_that_its_opening_shows() -> None:
+    """A red box; over the rim of its near wall its green inside is seen. The near wall's far side is green as well."""
+    rgb, mask, crop, layers = scene("box")
+    rgb[:60][mask[:60]] = [30, 200, 40]
+    front, air = layers.front.copy(), np.zeros_like(layers.front)
+    front[:80] -= 0.6
+    air[80:150] = 1
+    share = np.full_like(air, 0.2 / 0.9)
+    thickness = np.where(front < 0, 0.3, 0.9).astype(np.float32)
+    cup = TwoLayers(front, thickness, np.full_like(layers.back_rgb, 0.5), layers.visible, Cavity(air, share, share))
+    K = intrinsics(*SIZE, None, 55.0)
+    surfels = build_surfels(rgb, mask, crop_object(rgb, mask), cup, K, depth=3.0, seed=0)
+    unit = 3.0 * crop.half_px / K[0, 0]
+    behind = (3.0 - surfels.points[:, 2]) / unit  # depth as the network counts it
+    lower = surfels.points[:, 1] > 0.2 * unit
+    middle = np.abs(surfels.points[:, 0] - np.median(surfels.points[:, 0])) < 0.5 * unit
+    wall = np.median(surfels.rgb[lower & middle & (np.abs(behind - 0.0) < 0.02)], axis=0)
+    np.testing.assert_allclose(wall, np.array([30, 200, 40]) / 255, atol=0.1)
+    outer = np.median(surfels.rgb[lower & middle & (behind > 0.18)], axis=0)
+    np.testing.assert_allclose(outer, np.array([210, 40, 30]) / 255, atol=0.1)
+
+
 def test_air_that_nobody_can_see_into_is_filled() -> None:
     """Closed all around it changes nothing; with one open side of four, on the outline, it stays."""
     rgb, mask, crop, layers = scene("box")

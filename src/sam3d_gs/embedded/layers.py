@@ -33,6 +33,7 @@ UNSURE = (0.1, 0.5)  # expected error in crop half-sides: opacity falls between 
 LEAST_OPACITY = 0.75  # share of its opacity that the least certain surfel keeps; neighbours overlap, so no hole opens
 HOLLOW = 0.5  # probability from which on there is air between front and back
 LEAST_AIR = 0.03  # crop half-sides; nearer walls are one
+INSIDE_REACH = 0.04  # of the crop's side: how far behind an opening the inside's colours are taken
 OPENING = 0.1  # share of its border over which air must be open to the outside
 MAX_SPILL = 0.015  # share of the mask by which the back may show beyond it, through holes and bays
 
@@ -257,14 +258,42 @@ def _layer(
 
 
 def _air_layers(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> list[Surfels]:
-    """The two surfaces of the air inside, coloured between front and back as the walls are."""
+    """The two surfaces of the air inside, coloured as what the photo shows of the inside.
+
+    Where it shows nothing of it, between front and back as the walls are.
+    """
     assert shell.air is not None
     there = shell.air[1] > shell.air[0]
+    inside_rgb = _inside_colours(shell, there, front_rgb)
     surfaces = []
     for z in shell.air:
         fade = smoothstep((z - shell.front) / np.maximum(shell.back - shell.front, 1e-9), 0.0, 1.0)[..., None]
-        surfaces.append(_layer(shell, z, (1 - fade) * front_rgb + fade * back_rgb, there))
+        rgb = (1 - fade) * front_rgb + fade * back_rgb if inside_rgb is None else inside_rgb
+        surfaces.append(_layer(shell, z, rgb, there))
     return surfaces
+
+
+def _inside_colours(shell: Shell, there: np.ndarray, front_rgb: np.ndarray) -> np.ndarray | None:
+    """(G, G, 3) colours of the walls around the air `there`, from what is seen through its openings; None: nothing.
+
+    A cup shows its far inner wall above the rim of the near one. Beyond that rim lies the air: it begins there.
+    """
+    from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter
+
+    assert shell.air is not None
+    seen = np.zeros_like(there)
+    for step, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
+        beside = np.roll(shell.inside & ~there, step, axis) & there
+        behind = np.roll(shell.front, step, axis) - shell.air[0] > JUMP * shell.step(shell.air[0])
+        seen |= np.roll(beside & behind, -step, axis)
+    if not seen.any():
+        return None
+    reach = max(2, round(INSIDE_REACH * len(there)))
+    shown = binary_dilation(seen, iterations=reach, mask=shell.inside & ~there)
+    weight = gaussian_filter(shown.astype(np.float32), reach)
+    known = weight > 0.05
+    mean = gaussian_filter(front_rgb * shown[..., None], (reach, reach, 0)) / np.maximum(weight, 1e-6)[..., None]
+    return np.asarray(mean[tuple(distance_transform_edt(~known, return_distances=False, return_indices=True))])
 
 
 def _gentlest_difference(z: np.ndarray, keep: np.ndarray, axis: int, limit: np.ndarray) -> np.ndarray:
