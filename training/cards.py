@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -71,5 +72,12 @@ def join(device_type: str) -> tuple[Cards, torch.device]:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
-    atexit.register(dist.destroy_process_group)
+    atexit.register(_leave)
     return Cards(dist.get_rank(), count), device
+
+
+def _leave() -> None:
+    """All together: a process whose partner hangs up before it has finished may be aborted."""
+    if not hasattr(sys, "last_value"):  # which an error that ends this process leaves; nobody shall wait for it then
+        dist.barrier()
+    dist.destroy_process_group()
