@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 pytest.importorskip("scipy")
 
-from sam3d_gs.embedded.plates import Plate, find_plates
+from sam3d_gs.embedded.crops import crop_object
+from sam3d_gs.embedded.object_net import TwoLayers
+from sam3d_gs.embedded.plates import HEIGHT as PLATE_HEIGHT
+from sam3d_gs.embedded.plates import Plate, find_plates, flattened
 
 HEIGHT, WIDTH = 240, 320
 Y, X = np.mgrid[:HEIGHT, :WIDTH] + 0.5
@@ -44,6 +47,18 @@ def test_a_plate_with_a_cup(u: float, v: float, half_width: float, aspect: float
     assert read is not None
     assert (read.inside & cup).sum() == cup.sum()
     assert read.elevation_deg == pytest.approx(np.degrees(np.arcsin(aspect)), abs=2.5)
+
+
+def test_a_plate_is_no_block() -> None:
+    """Rays cross it on a way that is its height over the sine of the elevation, 30 degrees here; thin parts stay."""
+    mask = ellipse(160, 120, 100, 50)
+    crop = crop_object(np.zeros((HEIGHT, WIDTH, 3), np.uint8), mask)
+    plane = np.full((160, 160), 0.05, np.float32)
+    plane[80:] = 1.7
+    layers = TwoLayers(plane, plane, np.zeros((160, 160, 3), np.float32), plane)
+    thickness_px = flattened(layers, Plate(mask, 100, 50), crop).thickness * crop.half_px
+    np.testing.assert_allclose(thickness_px[80:] * 0.5, PLATE_HEIGHT * 100, rtol=1e-5)
+    np.testing.assert_array_equal(thickness_px[:80], plane[:80] * np.float32(crop.half_px))
 
 
 def test_a_cup_that_reaches_over_the_rim() -> None:

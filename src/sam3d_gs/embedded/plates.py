@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sam3d_gs.embedded.crops import box_of
+from sam3d_gs.embedded.crops import Crop, box_of
+from sam3d_gs.embedded.object_net import TwoLayers
 
 IOU = 0.90  # how well an ellipse must cover the filled mask
 VISIBLE = 0.4  # of the ellipse must be the plate itself
 ASPECT = (0.15, 0.88)  # flatter is a slit, rounder may be a ball
+HEIGHT = 0.25  # over half its width: no plate is higher
 _RIM = 1.01  # of the fitted ellipse: nothing is shaved off a rim that is not quite one
 _APART = 0.03  # outline nearer than this share of the plate's width to another object is that object's
 _KEPT = 0.8  # share of the outline that is kept in each round of the fit: shadows and spouts are not the plate's
@@ -44,6 +46,12 @@ def find_plates(masks: Sequence[np.ndarray]) -> list[Plate | None]:
     return [
         _as_plate(mask, np.any(above, axis=0)) if above else None for mask, above in zip(masks, carried, strict=True)
     ]
+
+
+def flattened(layers: TwoLayers, plate: Plate, crop: Crop) -> TwoLayers:
+    """The layers of a plate without what the network puts far below it: a level disc is crossed on a short way."""
+    longest = HEIGHT * plate.half_width_px / crop.half_px / math.sin(math.radians(plate.elevation_deg))
+    return replace(layers, thickness=np.minimum(layers.thickness, np.float32(longest)))
 
 
 def _as_plate(mask: np.ndarray, carried: np.ndarray) -> Plate | None:

@@ -28,7 +28,7 @@ from sam3d_gs.embedded.mask_net import WEIGHTS, load_mask_net
 from sam3d_gs.embedded.object_net import ObjectNet, TwoLayers, load_object_net, predict, shipped_weights
 from sam3d_gs.embedded.pitch import estimate_pitch_deg
 from sam3d_gs.embedded.placement import Silhouette, place, silhouette
-from sam3d_gs.embedded.plates import Plate, find_plates
+from sam3d_gs.embedded.plates import Plate, find_plates, flattened
 from sam3d_gs.embedded.surfels import to_gaussians
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.gaussians.pose import matrix_to_quat
@@ -186,6 +186,8 @@ def _held(
         layers = turned_to_camera(draft.crop, draft.layers, K)
         how = attitude(mask, plate, draft.crop, layers, K, pitch_deg)
         layers = tilted(draft.crop, layers, how)
+        if plate is not None:
+            layers = flattened(layers, plate, draft.crop)
         held.append(replace(draft, layers=layers))
         outlines.append(silhouette(mask, draft.crop, relative_depth(draft.crop, layers, K), how.lies_flat))
     return held, outlines
