@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sam3d_gs.embedded.air import inside_colours, open_air
 from sam3d_gs.embedded.appearance import back_colours, front_colours, soft_alpha
 from sam3d_gs.embedded.crops import CROP_MARGIN, Crop
 from sam3d_gs.embedded.object_net import TwoLayers
@@ -33,8 +34,6 @@ UNSURE = (0.1, 0.5)  # expected error in crop half-sides: opacity falls between 
 LEAST_OPACITY = 0.75  # share of its opacity that the least certain surfel keeps; neighbours overlap, so no hole opens
 HOLLOW = 0.5  # probability from which on there is air between front and back
 LEAST_AIR = 0.03  # crop half-sides; nearer walls are one
-INSIDE_REACH = 0.04  # of the crop's side: how far behind an opening the inside's colours are taken
-OPENING = 0.1  # share of its border over which air must be open to the outside
 MAX_SPILL = 0.015  # share of the mask by which the back may show beyond it, through holes and bays
 
 
@@ -117,32 +116,8 @@ def _air(
         for plane in (layers.cavity.hollow, layers.cavity.near_share, layers.cavity.far_share)
     )
     begin, end = front + near * (back - front), back - far * (back - front)
-    there = _open(inside, front, back, begin, end, (hollow > HOLLOW) & (end - begin > least), least)
+    there = open_air(inside, front, back, begin, end, (hollow > HOLLOW) & (end - begin > least), least)
     return np.where(there, np.stack([begin, end]), back) if there.any() else None
-
-
-def _open(
-    inside: np.ndarray,
-    front: np.ndarray,
-    back: np.ndarray,
-    begin: np.ndarray,
-    end: np.ndarray,
-    air: np.ndarray,
-    least: float,
-) -> np.ndarray:
-    """`air` (G, G) bool without what is closed all around: nobody sees into it, and its thin walls only fray."""
-    from scipy.ndimage import label
-
-    labels, count = label(air)
-    border, opening = np.zeros(count + 1), np.zeros(count + 1)
-    for step, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
-        rim = air & (np.roll(labels, step, axis) != labels)
-        beside_front, beside_back = np.roll(front, step, axis), np.roll(back, step, axis)
-        seen = np.minimum(beside_front, end) - begin > least  # past what is beside it, in front of that
-        seen |= end - np.maximum(beside_back, begin) > least  # or behind it
-        border += np.bincount(labels[rim], minlength=count + 1)
-        opening += np.bincount(labels[rim & (seen | ~np.roll(inside, step, axis))], minlength=count + 1)
-    return air & (opening > OPENING * border)[labels]
 
 
 def _turn(front: np.ndarray, back: np.ndarray, inside: np.ndarray) -> float:
@@ -264,36 +239,13 @@ def _air_layers(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> li
     """
     assert shell.air is not None
     there = shell.air[1] > shell.air[0]
-    inside_rgb = _inside_colours(shell, there, front_rgb)
+    inside_rgb = inside_colours(shell, there, front_rgb)
     surfaces = []
     for z in shell.air:
         fade = smoothstep((z - shell.front) / np.maximum(shell.back - shell.front, 1e-9), 0.0, 1.0)[..., None]
         rgb = (1 - fade) * front_rgb + fade * back_rgb if inside_rgb is None else inside_rgb
         surfaces.append(_layer(shell, z, rgb, there))
     return surfaces
-
-
-def _inside_colours(shell: Shell, there: np.ndarray, front_rgb: np.ndarray) -> np.ndarray | None:
-    """(G, G, 3) colours of the walls around the air `there`, from what is seen through its openings; None: nothing.
-
-    A cup shows its far inner wall above the rim of the near one. Beyond that rim lies the air: it begins there.
-    """
-    from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter
-
-    assert shell.air is not None
-    seen = np.zeros_like(there)
-    for step, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
-        beside = np.roll(shell.inside & ~there, step, axis) & there
-        behind = np.roll(shell.front, step, axis) - shell.air[0] > JUMP * shell.step(shell.air[0])
-        seen |= np.roll(beside & behind, -step, axis)
-    if not seen.any():
-        return None
-    reach = max(2, round(INSIDE_REACH * len(there)))
-    shown = binary_dilation(seen, iterations=reach, mask=shell.inside & ~there)
-    weight = gaussian_filter(shown.astype(np.float32), reach)
-    known = weight > 0.05
-    mean = gaussian_filter(front_rgb * shown[..., None], (reach, reach, 0)) / np.maximum(weight, 1e-6)[..., None]
-    return np.asarray(mean[tuple(distance_transform_edt(~known, return_distances=False, return_indices=True))])
 
 
 def _gentlest_difference(z: np.ndarray, keep: np.ndarray, axis: int, limit: np.ndarray) -> np.ndarray:
