@@ -1,13 +1,16 @@
 """What the embedded engines achieve on procedural scenes, and on real photos with real masks.
 
     python benchmarks/embedded.py [--scenes 8] [--first 0] [--size 640] [--photos DIR] [--weights FILE] [--each]
+    python benchmarks/embedded.py --shapes 40 --meshes FILE ... --photos DIR      # every figure that there is
 
+`--shapes` and `--meshes` need g++, for the ray caster of `training/`, whose README says where meshes can be had.
 The scenes' shapes come from the families that the object network was trained on, with other seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -228,6 +231,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="seed of the first one")
     parser.add_argument("--size", type=int, default=640, help="longer side of their photos, pixels")
     parser.add_argument("--photos", type=Path, help="also a folder of real photos with masks")
+    parser.add_argument("--shapes", type=int, default=0, help="also so many single shapes, compared with their surface")
+    parser.add_argument("--meshes", type=Path, nargs="+", default=[], help="also triangle meshes, .obj or .stl")
     parser.add_argument("--weights", type=Path, help="other weights of the object network")
     parser.add_argument("--each", action="store_true", help="a line for every object")
     arguments = parser.parse_args()
@@ -253,6 +258,11 @@ def main() -> None:
     )
     if arguments.photos:
         print_photos(arguments.photos)
+    if arguments.shapes or arguments.meshes:
+        sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+        from training.objects.shape_error import report
+
+        report(arguments.shapes, [str(arguments.weights or SHIPPED), "inflation"], arguments.meshes)
 
 
 if __name__ == "__main__":

@@ -184,6 +184,18 @@ def print_table(title: str, rows: dict[str, Scores]) -> None:
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
+def report(count: int, weights: Sequence[str], meshes: Sequence[Path] = (), further: bool = False) -> None:
+    """Print a table for `count` held-out shapes and one for `meshes`, where there are any."""
+    if count:
+        cases = list(procedural_cases(count, further))
+        print_table(f"{len(cases)} held-out procedural shapes", {name: score(cases, name) for name in weights})
+    if meshes:
+        from training.objects.mesh_cases import mesh_cases
+
+        cases = list(mesh_cases(meshes, PICTURE_PX, POINTS))
+        print_table(f"{len(cases)} views of {len(meshes)} meshes", {name: score(cases, name) for name in weights})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=120, help="procedural shapes")
@@ -193,18 +205,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(2)
     print(machine_line())
-    if options.count:
-        cases = list(procedural_cases(options.count, options.further))
-        title = f"{len(cases)} held-out procedural shapes"
-        print_table(title, {name: score(cases, name) for name in options.weights})
-    if options.meshes:
-        from training.objects.mesh_cases import mesh_cases
-
-        cases = list(mesh_cases(options.meshes, PICTURE_PX, POINTS))
-        print_table(
-            f"{len(cases)} views of {len(options.meshes)} meshes",
-            {name: score(cases, name) for name in options.weights},
-        )
+    report(options.count, options.weights, options.meshes, options.further)
 
 
 if __name__ == "__main__":
