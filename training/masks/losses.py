@@ -45,6 +45,7 @@ def ask(labels: Tensor, count: int) -> Questions:
     size = sizes.gather(1, cell)
     on_object = (cell > 0) & (cell != IGNORE)
     fair = on_object & (size >= FEWEST_CELLS)
+    # Not torch.multinomial, which may wait for the card: a recorded step must not.
     upto = (torch.where(fair, size**-_RARITY, 0.0) + 1e-7).cumsum(1)
     chosen = torch.searchsorted(upto, torch.rand(len(cell), count, device=cell.device) * upto[:, -1:])
     chosen = chosen.clamp(max=cell.shape[1] - 1)

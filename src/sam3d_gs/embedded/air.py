@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from sam3d_gs.embedded.shell import JUMP, Shell
+from sam3d_gs.embedded.shell import JUMP, Shell, blurred_inside
 
 INSIDE_REACH = 0.04  # of the crop's side: how far behind an opening the inside's colours are taken
 OPENING = 0.1  # share of its border over which air must be open to the outside
+_NEIGHBOURS = ((1, 0), (-1, 0), (1, 1), (-1, 1))  # step and axis by which each one comes to a sample's place
 
 
 def open_air(
@@ -28,7 +29,7 @@ def open_air(
 
     labels, count = label(air)
     border, opening = np.zeros(count + 1), np.zeros(count + 1)
-    for step, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
+    for step, axis in _NEIGHBOURS:
         rim = air & (np.roll(labels, step, axis) != labels)
         beside_front, beside_back = np.roll(front, step, axis), np.roll(back, step, axis)
         seen = np.minimum(beside_front, end) - begin > least  # past what is beside it, in front of that
@@ -47,7 +48,7 @@ def inside_colours(shell: Shell, there: np.ndarray, front_rgb: np.ndarray) -> np
 
     assert shell.air is not None
     seen = np.zeros_like(there)
-    for step, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):
+    for step, axis in _NEIGHBOURS:
         beside = np.roll(shell.inside & ~there, step, axis) & there
         behind = np.roll(shell.front, step, axis) - shell.air[0] > JUMP * shell.step(shell.air[0])
         seen |= np.roll(beside & behind, -step, axis)
@@ -55,7 +56,6 @@ def inside_colours(shell: Shell, there: np.ndarray, front_rgb: np.ndarray) -> np
         return None
     reach = max(2, round(INSIDE_REACH * len(there)))
     shown = binary_dilation(seen, iterations=reach, mask=shell.inside & ~there)
-    weight = gaussian_filter(shown.astype(np.float32), reach)
-    known = weight > 0.05
-    mean = gaussian_filter(front_rgb * shown[..., None], (reach, reach, 0)) / np.maximum(weight, 1e-6)[..., None]
+    known = gaussian_filter(shown.astype(np.float32), reach) > 0.05
+    mean = blurred_inside(front_rgb, shown, (reach, reach))
     return np.asarray(mean[tuple(distance_transform_edt(~known, return_distances=False, return_indices=True))])

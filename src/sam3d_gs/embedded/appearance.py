@@ -7,7 +7,7 @@ from PIL import Image
 
 from sam3d_gs.embedded.crops import Crop, cut_square, resample_square
 from sam3d_gs.embedded.object_net import TwoLayers
-from sam3d_gs.embedded.shell import smoothstep
+from sam3d_gs.embedded.shell import blurred_inside, smoothstep
 
 EDGE_BLUR_PX = 0.6  # of the photo: masks have stairs, objects do not
 GHOST_REACH = 12  # of the 160: how far a print of the front is smoothed away on the back
@@ -77,10 +77,10 @@ def _detail(
     """
     from scipy.ndimage import binary_erosion, maximum_filter
 
-    smooth = _blurred_inside(front_rgb, inside, DETAIL_PX * zoom)
+    smooth = blurred_inside(front_rgb, inside, (DETAIL_PX * zoom,) * 2)
     detail = (front_rgb - smooth) * inside[..., None]
     square = np.square(detail).mean(axis=-1, keepdims=True)
-    strength = np.sqrt(np.maximum(_blurred_inside(square, inside, DETAIL_REACH_PX * zoom), 0))
+    strength = np.sqrt(np.maximum(blurred_inside(square, inside, (DETAIL_REACH_PX * zoom,) * 2), 0))
     core = binary_erosion(inside, iterations=2)
     usual = max(float(np.median(strength[core if core.any() else inside])), 1e-6)
     around = maximum_filter(
@@ -89,14 +89,6 @@ def _detail(
     alike = np.exp(-0.5 * np.square(back_rgb - smooth).sum(axis=-1, keepdims=True) / SAME_MATERIAL**2)
     kept = (alike * (1 - smoothstep(around / usual, *ONE_OFF))).astype(np.float32)
     return kept * min(1.0, MAX_DETAIL / usual) * detail, kept
-
-
-def _blurred_inside(planes: np.ndarray, inside: np.ndarray, sigma: float) -> np.ndarray:
-    """(S, S, C) with every sample the mean of those `inside` around it."""
-    from scipy.ndimage import gaussian_filter
-
-    weight = gaussian_filter(inside.astype(np.float32), sigma)[..., None]
-    return np.asarray(gaussian_filter(planes * inside[..., None], (sigma, sigma, 0)) / np.maximum(weight, 1e-4))
 
 
 def _grain(front_rgb: np.ndarray, inside: np.ndarray, seed: int) -> np.ndarray:

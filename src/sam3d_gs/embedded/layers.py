@@ -15,7 +15,7 @@ from sam3d_gs.embedded.air import inside_colours, open_air
 from sam3d_gs.embedded.appearance import back_colours, front_colours, soft_alpha
 from sam3d_gs.embedded.crops import CROP_MARGIN, Crop
 from sam3d_gs.embedded.object_net import TwoLayers
-from sam3d_gs.embedded.shell import JUMP, OPAQUE, Shell, smoothstep
+from sam3d_gs.embedded.shell import JUMP, OPAQUE, Shell, blurred_inside, smoothstep
 from sam3d_gs.embedded.surfels import Surfels, join
 from sam3d_gs.embedded.walls import jump_walls, outline_wall
 
@@ -165,7 +165,7 @@ def _slender(relief: np.ndarray, thickness: np.ndarray, inside: np.ndarray) -> t
     They are a few of its pixels wide, and it takes them for blades: on held-out shapes thickness over width is 0.8 to
     1.0 in the median of parts narrower than 0.05, and 1.8 to 3 by the network.
     """
-    from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filter
+    from scipy.ndimage import distance_transform_edt, maximum_filter
 
     step = 2 / relief.shape[0]
     radius = np.maximum(distance_transform_edt(inside) - 0.5, 0.5)
@@ -173,9 +173,8 @@ def _slender(relief: np.ndarray, thickness: np.ndarray, inside: np.ndarray) -> t
     tall = inside & (_column_runs(inside) * step > TALL_SHAPE * width)
     believed = np.where(tall, smoothstep(width, *TALL), smoothstep(width, *THIN))
     slender = np.minimum(thickness, thickness**believed * width ** (1 - believed))
-    middle, sigma = relief - thickness / 2, (TALL[1] / step, TALL[1] / 2 / step)
-    near = gaussian_filter(tall.astype(np.float32), sigma)
-    straight = gaussian_filter(np.where(tall, middle, 0), sigma) / np.maximum(near, 1e-6)
+    middle = relief - thickness / 2
+    straight = blurred_inside(middle, tall, (TALL[1] / step, TALL[1] / 2 / step))
     middle = np.where(tall, believed * middle + (1 - believed) * straight, middle)
     return middle + slender / 2, slender
 

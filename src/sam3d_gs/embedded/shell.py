@@ -48,3 +48,14 @@ class Shell:
 def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
     t = np.clip((x - low) / (high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t))
+
+
+def blurred_inside(values: np.ndarray, inside: np.ndarray, sigma: tuple[float, float]) -> np.ndarray:
+    """(G, G) or (G, G, C) with every sample the mean of those `inside` (G, G) around it; sigma in rows and columns."""
+    from scipy.ndimage import gaussian_filter
+
+    weight = gaussian_filter(inside.astype(np.float32), sigma)
+    if values.ndim == 2:
+        return np.asarray(gaussian_filter(values * inside, sigma) / np.maximum(weight, 1e-4))
+    total = gaussian_filter(values * inside[..., None], (*sigma, 0.0))
+    return np.asarray(total / np.maximum(weight, 1e-4)[..., None])

@@ -202,10 +202,11 @@ FN bool stood(Random &random, const Scene &scene, const Bank &bank, const Index 
     if (close) {
       seen = random.between(0.45f, 1.25f);
       size = seen / (scene.focal * fall);
+      if (fall * size > 1.1f) continue;
+    } else {
+      if (fall * size > 0.8f || seen < 0.05f || seen > 1.1f) continue;
+      if (seen < 0.18f && random.chance(0.6f)) continue;
     }
-    if (fall * size > (close ? 1.1f : 0.8f)) continue;
-    if (seen < 0.05f || seen > (close ? 1.25f : 1.1f)) continue;
-    if (seen < 0.18f && random.chance(0.6f)) continue;
     if (y - seen * scene.pitch_cos < -0.55f && random.chance(close ? 0.4f : 0.8f)) continue;  // its top would be cut off
     float elevation = asinf(fall / sqrtf(1 + down * down));
     out->sprite = same >= 0 ? same : picked(random, index, kind, elevation);
