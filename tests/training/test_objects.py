@@ -20,12 +20,12 @@ from training.objects.export import export
 from training.objects.losses import fisher, laplace, losses
 from training.objects.samples import Batch, SampleOptions, make_batch
 from training.objects.shapes import PoolChoice, make_pool
-from training.objects.train import ObjectsTask, grown_net, new_net
+from training.objects.train import VERSION_3, ObjectsTask, grown_net, new_net
 
 pytestmark = pytest.mark.skipif(not shutil.which("g++"), reason="the ray caster's CPU build needs g++")
 
 CPU = torch.device("cpu")
-SMALL = ObjectNetConfig(32, (8, 8, 16, 16, 16), layers=4, uncertain=True, upright=True)
+SMALL = replace(VERSION_3, side_px=32, channels=(8, 8, 16, 16, 16))
 
 
 @pytest.fixture(scope="module")
@@ -170,4 +170,6 @@ def test_files_of_nets_that_cannot_be_built_are_refused() -> None:
     assert ObjectNetConfig.from_json(SMALL.to_json()) == SMALL
     with pytest.raises(ValueError, match="layers"):
         ObjectNetConfig.from_json(replace(SMALL, layers=3).to_json())
+    with pytest.raises(ValueError, match="middle"):
+        ObjectNetConfig.from_json(replace(SMALL, middle=0).to_json())
     assert ObjectNet(SMALL).config.side_px == 32

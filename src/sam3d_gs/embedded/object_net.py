@@ -37,6 +37,8 @@ class ObjectNetConfig:
 
     side_px: int = CROP_PX  # of the input; the attention's positions fix it
     channels: tuple[int, int, int, int, int] = (24, 48, 96, 160, 224)  # at strides 1, 2, 4, 8, 16
+    middle: int = 2  # pairs of a residual and an attention block at stride 16
+    attention8: bool = False  # attention at stride 8 too, before and after the middle
     layers: int = 2  # of depth, 2 or 4
     uncertain: bool = False  # it tells the scale of its errors in front depth and in back depth
     upright: bool = False  # it tells the direction against gravity
@@ -52,6 +54,8 @@ class ObjectNetConfig:
         config = cls(channels=(c0, c1, c2, c3, c4), **given)
         if config.side_px % 16 or any(c % 8 for c in config.channels) or config.layers not in (2, 4):
             raise ValueError(f"sides of 16 px, channels of 8 and 2 or 4 layers are needed, not {config}")
+        if not 1 <= config.middle <= 64:
+            raise ValueError(f"1 to 64 pairs of blocks in the middle are needed, not {config.middle}")
         return config
 
 
@@ -150,11 +154,12 @@ class ObjectNet(nn.Module):
         self.encode2 = _two_blocks(c2)
         self.down3 = nn.Conv2d(c2, c3, 2, stride=2)
         self.encode3 = _two_blocks(c3)
+        self.attend3 = AttentionBlock(c3, 4 * positions) if config.attention8 else nn.Identity()
         self.down4 = nn.Conv2d(c3, c4, 2, stride=2)
-        self.middle = nn.Sequential(
-            ResidualBlock(c4), AttentionBlock(c4, positions), ResidualBlock(c4), AttentionBlock(c4, positions)
-        )
+        pairs = ((ResidualBlock(c4), AttentionBlock(c4, positions)) for _ in range(config.middle))
+        self.middle = nn.Sequential(*(block for pair in pairs for block in pair))
         self.up3 = nn.Conv2d(c4, c3, 1)
+        self.attend_up3 = AttentionBlock(c3, 4 * positions) if config.attention8 else nn.Identity()
         self.decode3 = _two_blocks(c3)
         self.up2 = nn.Conv2d(c3, c2, 1)
         self.decode2 = _two_blocks(c2)
@@ -173,10 +178,10 @@ class ObjectNet(nn.Module):
         x0 = F.silu(self.stem(x))
         x1 = self.encode1(self.down1(x0))
         x2 = self.encode2(self.down2(x1))
-        x3 = self.encode3(self.down3(x2))
+        x3 = self.attend3(self.encode3(self.down3(x2)))
         y = self.middle(self.down4(x3))
         up = self.up_head(y.mean((2, 3))) if self.config.upright else y.new_zeros(len(y), 0)
-        y = self.decode3(x3 + _double(self.up3(y)))
+        y = self.decode3(self.attend_up3(x3 + _double(self.up3(y))))
         y = self.decode2(x2 + _double(self.up2(y)))
         y = self.decode1(x1 + _double(self.up1(y)))
         y = F.silu(self.merge(torch.cat([F.pixel_shuffle(self.up0(y), 2), x0], dim=1)))
