@@ -45,7 +45,9 @@ SCENE = (
     "wall_cos",
     "corner",  # 1: a second wall at right angles
     "corner_distance",
-    "fractal",  # 1: foliage, stone or cloud instead of wall and ground
+    "fractal",  # 1: stone or cloud instead of wall and ground; 2: leaves, petals or pebbles
+    "thicket_distance",  # of a row of trees, a hedge or tall grass across the view; 0: none
+    "thicket_height",
     "sun",  # strength of a patch of light on the ground
     "sun_x",
     "sun_z",
@@ -69,20 +71,22 @@ SCENE = (
     "patches",  # strength of large soft shadows that lie over everything
     "patches_scale",
     "blur",  # standard deviation, pixels
+    "focus",  # inverse depth that is sharp
+    "defocus",  # standard deviation of the blur, pixels, for each unit of inverse depth away from it
     "noise",  # standard deviation, 0..1
     "jpeg",  # quantisation step of the lowest frequencies, 0..1; 0: none
     "drawing",  # 1: only lines are drawn
     "line",  # their strength
 )
 
-SURFACE = (  # one per scene for the ground, the wall, the corner wall
+SURFACE = (  # one per scene for the ground, the wall, the corner wall, the thicket
     "r",
     "g",
     "b",
     "r2",  # second colour of the pattern
     "g2",
     "b2",
-    "pattern",  # 0 plain, 1 planks, 2 tiles, 3 checks, 4 stripes, 5 clouds
+    "pattern",  # 0 plain, 1 planks, 2 tiles, 3 checks, 4 stripes, 5 clouds, 6 leaves, 7 windows of a house
     "frequency",  # cells per unit
     "aspect",
     "turn_sin",
@@ -130,6 +134,9 @@ LAYER = (
     "fade",  # towards the scene's mean colour: things hard to tell from what is behind
     "grain",
     "grain_frequency",
+    "print",  # 0: none; 1: patches with light borders, as a giraffe's; 2: wavy stripes, as a zebra's
+    "print_strength",
+    "print_frequency",
     "shadow",  # strength of the cast shadow
     "shadow_xx",
     "shadow_xy",
@@ -149,7 +156,7 @@ LAYER = (
 
 LAYERS = 20
 PANELS = 8
-SURFACES = 3
+SURFACES = 4
 IGNORE = 31  # label of pixels that count neither as object nor as background
 NEAR = 0.1  # nothing nearer is drawn
 FAR = 40.0  # depth of the sky, and the largest depth of a label

@@ -20,7 +20,7 @@ class Rows:
     """What B scenes are made of; float32, the columns are those of `rows`."""
 
     scenes: Tensor  # (B, len(SCENE))
-    surfaces: Tensor  # (B, SURFACES, len(SURFACE)): ground, wall, corner wall
+    surfaces: Tensor  # (B, SURFACES, len(SURFACE)): ground, wall, corner wall, thicket
     panels: Tensor  # (B, PANELS, len(PANEL))
     layers: Tensor  # (B, LAYERS, len(LAYER)), far to near
 

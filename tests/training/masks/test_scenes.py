@@ -8,7 +8,7 @@ import torch
 
 from tests.training.masks.reference import composed
 from training.masks.bank import KINDS, Bank, Part, Pictures, bank_of, pyramid
-from training.masks.rows import FAR, IGNORE, LAYER, LAYERS, PANEL, SCENE, SPRITE
+from training.masks.rows import FAR, IGNORE, LAYER, LAYERS, PANEL, SCENE, SPRITE, SURFACE
 from training.masks.scenes import Rows, arrange, compose, make_scenes, photograph
 
 SIDE = 64
@@ -55,7 +55,7 @@ def level_scene(**values: float) -> Rows:
     rows = Rows.empty(1, torch.device("cpu"))
     defaults = {"placed": 1, "focal": 1, "pitch_cos": 1, "roll_cos": 1, "wall": 1, "wall_distance": 4, "wall_cos": 1}
     rows.scenes[0] = row(SCENE, **(defaults | values))
-    for surface, colour in zip(rows.surfaces[0], (GREY, (1, 1, 1), (1, 1, 1)), strict=True):
+    for surface, colour in zip(rows.surfaces[0], (GREY, (1, 1, 1), (1, 1, 1), (0.1, 0.4, 0.1)), strict=True):
         surface[:3] = torch.tensor(colour, dtype=torch.float32)
     rows.layers[0, :, 0] = -1
     return rows
@@ -144,6 +144,51 @@ def test_windows_shadows_patches_of_light_and_reflections_are_no_objects(bank: B
     assert (changed & (labels == 0)).sum() > 200  # all that was drawn beside the disc is background
     disc = labels == 1
     assert disc.sum().item() == pytest.approx(np.pi * (np.sqrt(0.9) / 8 * SIDE) ** 2, rel=0.06)
+
+
+def test_a_thicket_is_background_at_its_distance_up_to_its_top(bank: Bank) -> None:
+    rows = level_scene(wall=0, thicket_distance=5, thicket_height=2.5)
+    rows.surfaces[0, 3, SURFACE.index("pattern") : SURFACE.index("aspect") + 1] = torch.tensor([6, 8, 1.0])
+    rows.surfaces[0, 3, SURFACE.index("turn_cos")] = 1
+    scenes = compose(rows, bank, SIDE)
+    assert not scenes.labels.any()
+    leaves = (scenes.inverse_depth[0] - 1 / 5).abs() < 1e-6
+    assert leaves[SIDE // 2 : SIDE // 2 + 8].float().mean() > 0.9  # from the camera's height down to its foot
+    assert not leaves[SIDE // 2 + 13 :].any()  # ground nearer than it
+    assert not leaves[:2].any()  # 5 x 0.48 over the camera: sky
+    green = scenes.rgb[0, 1, leaves]
+    assert green.std() > 0.3 * green.mean()  # it is no plain wall
+    add_layer(rows, 0, sprite=1, depth=3)
+    assert (compose(rows, bank, SIDE).labels[0] == 1).sum() == (SIDE // 2) ** 2  # things before it show whole
+
+
+def test_prints_change_the_colours_of_a_thing_and_not_its_outline(bank: Bank) -> None:
+    rows = level_scene()
+    add_layer(rows, 0, sprite=0, depth=3)
+    plain = compose(rows, bank, SIDE)
+    for kind in (1, 2):
+        add_layer(rows, 0, sprite=0, depth=3, print=kind, print_strength=0.8, print_frequency=6)
+        printed = compose(rows, bank, SIDE)
+        assert torch.equal(printed.labels, plain.labels)
+        changed = (printed.rgb - plain.rgb).abs().amax((0, 1)) > 0.05
+        inside = plain.labels[0] == 1
+        assert not (changed & ~inside).any()
+        assert 0.1 < changed[inside].float().mean() < 0.95
+
+
+def test_an_open_lens_is_sharp_where_it_is_focused(bank: Bank) -> None:
+    rows = level_scene(focus=1 / 3, defocus=40, exposure=1, balance_r=1, balance_g=1, balance_b=1, gamma=1, contrast=1)
+    rows.scenes[0, SCENE.index("saturation")] = 1
+    rows.surfaces[0, 1, SURFACE.index("pattern") : SURFACE.index("aspect") + 1] = torch.tensor([3, 6, 1.0])
+    rows.surfaces[0, 1, SURFACE.index("turn_cos")] = 1
+    add_layer(rows, 0, sprite=1, depth=3)
+    composed_scene = compose(rows, bank, SIDE)
+    wall = (slice(None), slice(0, 10), slice(None))
+    thing = (slice(None), slice(20, 44), slice(20, 44))
+    sharp, photo = composed_scene.rgb[0], photograph(rows, composed_scene).rgb[0]
+    assert photo[wall].std() < 0.7 * sharp[wall].clamp(0, 1).std()
+    rows.scenes[0, SCENE.index("defocus")] = 0
+    torch.testing.assert_close(photograph(rows, composed_scene).rgb[0][thing], photo[thing])
 
 
 def test_the_same_seeds_make_the_same_scenes_in_any_batch(bank: Bank) -> None:

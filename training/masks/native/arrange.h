@@ -73,6 +73,9 @@ FN void dressed(Layer &l, Random &random, float similar) {
   l.fade = similar * random.between(0.3f, 1);
   l.grain = random.chance(0.3f) ? random.between(0, 0.3f) : 0;
   l.grain_frequency = random.log_between(2, 15);
+  l.print = random.chance(0.12f) ? 1.f + random.below(2) : 0.f;
+  l.print_strength = random.between(0.3f, 1);
+  l.print_frequency = random.log_between(3, 14);
 }
 
 struct Light {
@@ -99,14 +102,18 @@ FN void shaded(Layer &l, const Scene &scene, const Sprite &first, const Standing
   l.mirror = light.mirror;
 }
 
+FN void coloured(Surface &s, Rgb first, Rgb second) {
+  s.r = first.r, s.g = first.g, s.b = first.b;
+  s.r2 = second.r, s.g2 = second.g, s.b2 = second.b;
+}
+
 FN Surface surface(Random &random, float low, float high) {
   Surface s = {};
   Rgb first = random.colour(), second = random.chance(0.6f) ? first * random.between(0.4f, 1.3f) : random.colour();
   float strength = random.chance(0.7f) ? random.next() : 0;
   second = mix(first, second, strength);
-  s.r = first.r, s.g = first.g, s.b = first.b;
-  s.r2 = second.r, s.g2 = second.g, s.b2 = second.b;
-  s.pattern = (float)random.below(6);
+  coloured(s, first, second);
+  s.pattern = (float)random.below(7);
   s.frequency = random.log_between(low, high);
   s.aspect = s.pattern == 1 ? random.log_between(2, 8) : random.log_between(0.8f, 2);
   float turn = random.chance(0.5f) ? 0 : random.between(0, 6.28f);
@@ -115,6 +122,36 @@ FN Surface surface(Random &random, float low, float high) {
   s.joint = random.between(0.01f, 0.1f);
   s.grain = random.chance(0.7f) ? random.between(0, 0.3f) : 0;
   s.grain_frequency = random.log_between(2, 40);
+  return s;
+}
+
+FN Rgb green(Random &random) {
+  return Rgb{random.between(0.1f, 0.45f), random.between(0.3f, 0.6f), random.between(0.03f, 0.25f)} * random.between(0.25f, 1);
+}
+
+// What lies outside: grass, earth, sand, asphalt.
+FN void weathered(Surface &s, Random &random) {
+  Rgb grey = Rgb{1, 1, 1} * random.between(0.15f, 0.6f), earth = Rgb{0.5f, 0.38f, 0.25f} * random.between(0.3f, 1.3f);
+  Rgb first = random.chance(0.45f) ? green(random) : random.chance(0.5f) ? grey : earth;
+  coloured(s, first, first * random.between(0.6f, 1.5f));
+  float at = random.next();
+  s.pattern = at < 0.4f ? 0.f : at < 0.7f ? 5.f : 6.f;
+  s.grain = random.between(0.1f, 0.4f);
+  s.grain_frequency = random.log_between(8, 60);
+}
+
+// Leaves of a hedge, a wood or tall grass at this distance, mostly green.
+FN Surface thicket(Random &random, float distance) {
+  Surface s = surface(random, 3, 14);
+  s.pattern = 6;
+  s.frequency = random.log_between(20, 120) / distance;
+  s.aspect = random.chance(0.2f) ? random.between(0.15f, 0.4f) : random.between(0.7f, 1.3f);  // stems stand upright
+  s.turn_sin = 0;
+  s.turn_cos = 1;
+  if (random.chance(0.75f)) {
+    Rgb leaf = green(random);
+    coloured(s, leaf, leaf * Rgb{random.between(0.7f, 2), random.between(0.6f, 1.4f), random.between(0.5f, 1.5f)});
+  }
   return s;
 }
 
@@ -173,7 +210,7 @@ FN Recipe recipe(int place) {
   const Recipe recipes[3] = {
       {{0.38f, 0.24f, 0.14f, 0.12f, 0.12f, 0.00f}, {0.08f, 0.35f, 0.12f, 0.90f, 0.70f, 0.8f}, {0.5f, 0.9f, 0.4f, 1.2f, 0.95f, 1.0f}},  // room
       {{0.60f, 0.10f, 0.30f, 0.00f, 0.00f, 0.00f}, {0.08f, 0.30f, 0.15f, 0.90f, 0.70f, 0.8f}, {0.7f, 0.8f, 0.7f, 1.2f, 0.95f, 1.0f}},  // table top
-      {{0.25f, 0.03f, 0.02f, 0.32f, 0.03f, 0.35f}, {0.15f, 0.40f, 0.15f, 0.95f, 0.75f, 1.6f}, {1.2f, 0.8f, 0.5f, 1.2f, 0.95f, 3.0f}},  // street
+      {{0.33f, 0.03f, 0.02f, 0.30f, 0.03f, 0.29f}, {0.15f, 0.40f, 0.15f, 0.95f, 0.75f, 1.6f}, {1.2f, 0.8f, 0.5f, 1.2f, 0.95f, 3.0f}},  // street
   };
   return recipes[place];
 }
@@ -352,8 +389,13 @@ FN void furnished(Random &random, const Arranged &out, const Bank &bank, const I
   Drawer drawer = {out, bank, side};
   float wall = 0.3f, corner = 0.2f;
   int soft = random.chance(0.1f) ? count / 2 : 0;
+  if (count > 0 && random.chance(0.2f)) {  // an open lens, sharp where one of the things stands
+    scene.focus = 1 / roots[random.below(count)].foot.z;
+    scene.defocus = random.log_between(2, 20);
+  }
   for (int k = 0; k < count; k++) {
-    drawer.draw(random, roots[k], similar, roots[k].hung ? nullptr : &light, k < soft);
+    bool blurred = scene.defocus * fabsf(1 / roots[k].foot.z - scene.focus) > 2.2f;
+    drawer.draw(random, roots[k], similar, roots[k].hung ? nullptr : &light, k < soft || blurred);
     const Sprite &s = bank.sprites[roots[k].sprite];
     Point f = roots[k].foot;
     float ahead = f.z * scene.pitch_cos - f.y * scene.pitch_sin, reach = 0.6f * s.width * roots[k].unit;
@@ -378,6 +420,21 @@ FN void furnished(Random &random, const Arranged &out, const Bank &bank, const I
     }
   }
   scene.wall_distance = wall + random.log_between(0.02f, place == 2 ? 12.f : 3.f);
+  if (place == 2 ? random.chance(0.55f) : random.chance(0.06f)) {
+    float deepest = 0.3f;
+    for (int k = 0; k < count; k++) deepest = fmaxf(deepest, roots[k].foot.z * scene.pitch_cos - roots[k].foot.y * scene.pitch_sin);
+    scene.thicket_distance = 1.05f * deepest + random.log_between(0.05f, 10);
+    scene.thicket_height = random.chance(0.3f) ? random.log_between(0.15f, 0.8f) : random.log_between(0.8f, 12);
+    out.surfaces[3] = thicket(random, scene.thicket_distance);
+    if (random.chance(0.5f)) scene.wall = 0;
+  }
+  if (place == 2 && random.chance(0.4f))
+    for (int k = 1; k < 3; k++) {
+      out.surfaces[k].pattern = 7;
+      out.surfaces[k].frequency = random.log_between(0.4f, 2.5f);
+      out.surfaces[k].turn_sin = 0;
+      out.surfaces[k].turn_cos = 1;
+    }
   scene.corner_distance = corner + random.log_between(0.02f, 3);
 }
 
@@ -392,7 +449,7 @@ FN void arrange(uint32_t seed, const Bank &bank, const Index &index, int side, c
   }
   scene.placed = random.chance(0.72f) ? 1.f : 0.f;
   float at = random.next();
-  int place = at < 0.5f ? 0 : at < 0.82f ? 1 : 2;
+  int place = at < 0.45f ? 0 : at < 0.72f ? 1 : 2;
   scene.focal = 0.5f / tanf(0.5f * random.between(0.55f, 1.35f));
   float pitch = place == 1 ? random.between(0.15f, 1.5f) : place == 0 ? random.between(-0.05f, 0.7f) : random.between(-0.1f, 0.35f);
   scene.pitch_sin = sinf(pitch);
@@ -409,7 +466,7 @@ FN void arrange(uint32_t seed, const Bank &bank, const Index &index, int side, c
   scene.corner_distance = random.between(0.5f, 3);
   Rgb sky = random.chance(0.6f) ? Rgb{0.55f, 0.7f, 0.9f} * random.between(0.7f, 1.1f) : random.colour(0.9f);
   scene.sky_r = sky.r, scene.sky_g = sky.g, scene.sky_b = sky.b;
-  scene.fractal = random.chance(scene.placed > 0 ? 0.08f : 0.3f) ? 1.f : 0.f;
+  scene.fractal = random.chance(scene.placed > 0 ? 0.1f : 0.4f) ? 1.f + random.below(2) : 0.f;
   if (random.chance(0.15f)) {
     scene.sun = random.between(0.3f, 1.5f);
     scene.sun_x = random.between(-1, 1);
@@ -417,6 +474,7 @@ FN void arrange(uint32_t seed, const Bank &bank, const Index &index, int side, c
     scene.sun_size = random.between(0.15f, 0.8f);
   }
   for (int k = 0; k < SURFACES; k++) out.surfaces[k] = surface(random, k ? 0.8f : 1.5f, k ? 6.f : 12.f);
+  if (place == 2 && random.chance(0.6f)) weathered(out.surfaces[0], random);
   if (scene.placed > 0)
     furnished(random, out, bank, index, side, place);
   else

@@ -2,6 +2,8 @@
 #pragma once
 #include "compose.h"
 
+constexpr float MOST_DEFOCUS = 3;  // pixels
+
 struct Picture {
   const float *rgb;       // (3, side, side)
   const uint8_t *labels;  // (side, side)
@@ -18,7 +20,7 @@ FN Rgb pixel_of(const Picture &p, int i, int j) {
 
 FN Rgb blurred(const Picture &p, int i, int j, float deviation) {
   if (deviation < 0.2f) return pixel_of(p, i, j);
-  int radius = (int)fminf(ceilf(2 * deviation), 4);
+  int radius = (int)fminf(ceilf(2 * deviation), 6);
   float total = 0, fall = -0.5f / (deviation * deviation);
   Rgb sum = {0, 0, 0};
   for (int di = -radius; di <= radius; di++)
@@ -48,7 +50,8 @@ FN Rgb developed(const Scene &scene, const Picture &p, int i, int j) {
   if (scene.drawing > 0) return clamped(drawn(scene, p, i, j), 0, 1);
   uint32_t seed = (uint32_t)scene.seed;
   float x = (j + 0.5f) / p.side - 0.5f, y = (i + 0.5f) / p.side - 0.5f;
-  Rgb c = blurred(p, i, j, scene.blur);
+  float away = scene.defocus * fabsf(p.inverse[i * p.side + j] - scene.focus);
+  Rgb c = blurred(p, i, j, sqrtf(scene.blur * scene.blur + fminf(away * away, MOST_DEFOCUS * MOST_DEFOCUS)));
   if (scene.patches > 0) {
     float shade = fractal_noise(scene.patches_scale * x, scene.patches_scale * y, seed + 41, 3);
     c = c * (1 - scene.patches * smooth(-0.25f, 0.45f, shade));

@@ -64,6 +64,16 @@ struct Behind {
   bool ground;
 };
 
+// Leaves over smaller leaves, in clumps of light and shade.
+FN Rgb leaves_at(const Surface &s, float x, float y, uint32_t seed) {
+  float a = (x * s.turn_cos + y * s.turn_sin) * s.frequency / s.aspect, b = (y * s.turn_cos - x * s.turn_sin) * s.frequency;
+  float light = leaf_at(a, b, seed);
+  if (light < 0) light = 0.6f * fmaxf(leaf_at(2.3f * a, 2.3f * b, seed + 7), 0.f);
+  float clump = 0.75f + 0.4f * fractal_noise(0.2f * a, 0.2f * b, seed + 17, 3);
+  float kind = at_cell((int)floorf(0.37f * a), (int)floorf(0.37f * b), seed + 19);
+  return mix(Rgb{s.r, s.g, s.b}, Rgb{s.r2, s.g2, s.b2}, 0.5f * light + 0.5f * kind) * (clump * (0.25f + light));
+}
+
 FN Rgb pattern_at(const Surface &s, float x, float y, uint32_t seed) {
   Rgb first = {s.r, s.g, s.b}, second = {s.r2, s.g2, s.b2};
   float a = (x * s.turn_cos + y * s.turn_sin) * s.frequency, b = (y * s.turn_cos - x * s.turn_sin) * s.frequency;
@@ -78,6 +88,13 @@ FN Rgb pattern_at(const Surface &s, float x, float y, uint32_t seed) {
     share = 0.5f + 0.5f * sinf(6.2831853f * b);
   } else if (s.pattern == 5) {
     share = clamped(0.5f + 0.7f * fractal_noise(a, b, seed, 4), 0, 1);
+  } else if (s.pattern == 6) {
+    return leaves_at(s, x, y, seed);
+  } else if (s.pattern == 7) {  // a pane in each cell, some dark, some with the sky in them
+    float u = along - cell, v = b - row;
+    float margin = 0.15f + 2 * s.joint;
+    if (u > margin && u < 1 - margin && v > margin && v < 1 - 0.7f * margin)
+      return second * (0.3f + at_cell((int)cell, (int)row, seed) + 0.3f * v);
   }
   Rgb colour = mix(first, second, share);
   if (s.grain > 0) colour = colour * (1 + s.grain * fractal_noise(x * s.grain_frequency, y * s.grain_frequency, seed + 5, 4));
@@ -130,10 +147,26 @@ FN Behind behind(const Scene &scene, const Surface *surfaces, const Panel *panel
       hit = 2;
     }
   }
+  if (scene.thicket_distance > 0 && ahead > 0 && scene.thicket_distance / ahead < out.depth) {
+    float depth = scene.thicket_distance / ahead, tall = scene.thicket_height;
+    float across = depth * v.right, up = 1 - depth * fall, leaf = 1 / surfaces[3].frequency;
+    float top = tall * (1 + 0.6f * fractal_noise(0.7f * across / tall, 0, seed + 51, 3)) + leaf * fractal_noise(across / leaf, up / leaf, seed + 53, 2);
+    bool gap = leaf_at(across / leaf, up / leaf, seed + 3) < 0 && fractal_noise(across / tall, up / tall, seed + 57, 3) > 0.35f;
+    if (up < top && !gap) {
+      out.colour = leaves_at(surfaces[3], across, up, seed + 3) * (0.7f + 0.3f * up / fmaxf(top, 0.1f));
+      out.depth = depth;
+      return out;
+    }
+  }
   float x = out.depth * v.right, z = out.depth * ahead, height = 1 - out.depth * fall;
   if (hit == 1) x = x * scene.wall_cos - z * scene.wall_sin;
   if (hit == 2) x = x * scene.wall_sin + z * scene.wall_cos;
   float y = hit == 0 ? z : height;
+  if (scene.fractal == 2) {
+    out.colour = leaves_at(surfaces[0], 4 * v.x, 4 * v.y, seed);
+    out.ground = hit == 0;
+    return out;
+  }
   if (scene.fractal > 0) {
     float share = smooth(-0.4f, 0.4f, fractal_noise(surfaces[0].frequency * 2 * v.x, surfaces[0].frequency * 2 * v.y, seed, 6));
     const Surface &s = surfaces[0];
@@ -211,6 +244,11 @@ FN Pixel composed(const Scene &scene, const Surface *surfaces, const Panel *pane
     if (depth < NEAR_DEPTH) continue;  // beside or behind the camera
     if (depth > front) continue;       // behind the wall of what holds it, or the arm of the chair
     Rgb colour = t.colour * Rgb{l.tint_r, l.tint_g, l.tint_b} * l.brightness;
+    if (l.print > 0) {
+      float a = l.print_frequency * x, b = l.print_frequency * y, wave = 0.5f + 0.5f * sinf(3 * a + 2.5f * fractal_noise(0.6f * a, 0.6f * b, seed + 37 * k, 2));
+      float dark = l.print == 1 ? smooth(0.08f, 0.16f, from_border(a, b, seed + 37 * k)) : smooth(0.4f, 0.6f, wave);
+      colour = colour * (1 - l.print_strength * dark);
+    }
     if (l.grain > 0) colour = colour * (1 + l.grain * fractal_noise(x * l.grain_frequency, y * l.grain_frequency, seed + 31 * k, 3));
     colour = mix(colour, mean * t.alpha, l.fade);
     out.colour = out.colour * (1 - t.alpha) + clamped(colour, 0, 1.2f);

@@ -62,6 +62,39 @@ FN float fractal_noise(float x, float y, uint32_t seed, int octaves) {  // about
   return 1.6f * sum / total;
 }
 
+// Overlapping leaves, petals or pebbles, about one a cell of size 1: how light the topmost one is, 0..1; -1 in a gap.
+FN float leaf_at(float x, float y, uint32_t seed) {
+  int i = (int)floorf(x), j = (int)floorf(y);
+  float top = -1, light = -1;
+  for (int k = 0; k < 9; k++) {
+    int column = i + k % 3 - 1, row = j + k / 3 - 1;
+    float order = at_cell(column, row, seed);
+    if (order < top) continue;
+    float turn = 6.2831853f * at_cell(column, row, seed + 1), c = cosf(turn), s = sinf(turn);
+    float dx = x - column - at_cell(column, row, seed + 2), dy = y - row - at_cell(column, row, seed + 3);
+    float a = (c * dx + s * dy) / 0.85f, b = (c * dy - s * dx) / (0.25f + 0.4f * at_cell(column, row, seed + 4));
+    float from_middle = a * a + b * b;
+    if (from_middle >= 1) continue;
+    top = order;
+    light = clamped(at_cell(column, row, seed + 5) * (1.1f - 0.5f * from_middle) + 0.15f * a, 0, 1);
+  }
+  return light;
+}
+
+// Distances to the nearest and the second nearest of random points, one a cell of size 1; 0 on the border between them.
+FN float from_border(float x, float y, uint32_t seed) {
+  int i = (int)floorf(x), j = (int)floorf(y);
+  float nearest = 9, second = 9;
+  for (int k = 0; k < 9; k++) {
+    int column = i + k % 3 - 1, row = j + k / 3 - 1;
+    float dx = x - column - at_cell(column, row, seed), dy = y - row - at_cell(column, row, seed + 1);
+    float distance = sqrtf(dx * dx + dy * dy);
+    second = fminf(second, fmaxf(distance, nearest));
+    nearest = fminf(nearest, distance);
+  }
+  return second - nearest;
+}
+
 // A stream of random numbers: the hash of a counter.
 struct Random {
   uint32_t seed, count;
