@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 from machine import machine_line, peak_memory_mb
-from mask_recall import best_ious, recall_on_photos
+from mask_recall import best_ious, labelled_photos, print_rows, recall_on
 from measures import (
     chamfer,
     chamfer_percent,
@@ -218,11 +218,11 @@ def print_each(scenes: Sequence[ProceduralScene], figures: ObjectFigures) -> Non
 
 
 def print_photos(folder: Path) -> None:
-    rows = recall_on_photos(folder)
+    rows = recall_on(labelled_photos(folder))
+    if not rows:
+        raise SystemExit(f"{folder}: no photo with masks is there.")
     print(f"\nMasks on {rows[0].photos} real photos, {rows[0].masks} true masks\n")
-    print(head("", "recall at IoU .5", "at .75", "mean best IoU", "s per photo"))
-    for r in rows:
-        print(row(r.engine, f"{r.recall_50:.3f}", f"{r.recall_75:.3f}", f"{r.mean_best_iou:.3f}", f"{r.seconds:.2f}"))
+    print_rows(rows)
 
 
 def main() -> None:

@@ -1,18 +1,21 @@
 """Recall of the embedded mask proposals on real photos with real masks.
 
     python benchmarks/mask_recall.py --photos DIR [--baseline]
+    python benchmarks/mask_recall.py --coco panoptic_val2017.json --pictures val2017
 
-DIR holds one folder per photo: <name>/<name>.jpg (or .png) and <name>/mask_NN.png, non-zero where the object is.
-Masks below half a percent of the photo are left out.
+DIR holds one folder per photo: <name>/<name>.jpg (or .png) and <name>/mask_NN.png, non-zero where the object is. --coco
+takes a panoptic annotation file in the form of COCO, whose PNGs lie in a folder of the same name beside it; its things
+count, its stuff (sky, wall, grass) does not. Masks below half a percent of the photo are left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,9 @@ from sam3d_gs.embedded.selection import select
 
 SMALLEST_SHARE = 0.005
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")
+_FEW = 10
+
+LabelledPhoto = tuple[str, np.ndarray, list[np.ndarray]]  # name, (H, W, 3) uint8, real masks (H, W) bool
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,13 @@ class Row:
     recall_50: float  # share of the real masks that some proposal meets at IoU 0.5
     recall_75: float
     mean_best_iou: float
+    proposed: float  # masks a photo
+    right: float  # share of them that meet a real mask at IoU 0.5
     seconds: float  # median over the photos
 
 
-def labelled_photos(folder: Path) -> list[tuple[str, np.ndarray, list[np.ndarray]]]:
-    """(name, photo (H, W, 3) uint8, real masks (H, W) bool) for every photo of the folder, by name."""
+def labelled_photos(folder: Path) -> list[LabelledPhoto]:
+    """Every photo of the folder with its real masks, by name."""
     found = []
     for place in sorted(p for p in folder.iterdir() if p.is_dir()):
         photo = next((place / (place.name + s) for s in PHOTO_SUFFIXES if (place / (place.name + s)).exists()), None)
@@ -51,6 +59,22 @@ def labelled_photos(folder: Path) -> list[tuple[str, np.ndarray, list[np.ndarray
         masks = [np.asarray(Image.open(m).convert("L")) > 0 for m in sorted(place.glob("mask_*.png"))]
         found.append((place.name, rgb, [m for m in masks if m.mean() > SMALLEST_SHARE]))
     return found
+
+
+def coco_photos(annotations: Path, pictures: Path) -> Iterator[LabelledPhoto]:
+    """The photos of a panoptic annotation file that are there and show things; a PNG's colour is a segment's number."""
+    coco = json.loads(annotations.read_text())
+    things = {category["id"] for category in coco["categories"] if category["isthing"]}
+    names = {image["id"]: image["file_name"] for image in coco["images"]}
+    for item in sorted(coco["annotations"], key=lambda item: item["file_name"]):
+        photo, segments = pictures / names[item["image_id"]], annotations.with_suffix("") / item["file_name"]
+        if not (photo.is_file() and segments.is_file()):
+            continue
+        numbers = np.asarray(Image.open(segments).convert("RGB")).astype(np.int64) @ (1, 256, 256**2)
+        masks = [numbers == s["id"] for s in item["segments_info"] if s["category_id"] in things and not s["iscrowd"]]
+        masks = [mask for mask in masks if mask.mean() > SMALLEST_SHARE]
+        if masks:
+            yield photo.stem, np.asarray(Image.open(photo).convert("RGB")), masks
 
 
 def best_ious(real: Sequence[np.ndarray], proposed: Sequence[np.ndarray]) -> np.ndarray:
@@ -64,46 +88,58 @@ def best_ious(real: Sequence[np.ndarray], proposed: Sequence[np.ndarray]) -> np.
     return best
 
 
-def recall_on_photos(folder: Path, baseline: bool = False, weights: Path = WEIGHTS) -> list[Row]:
+@dataclass
+class _Tally:
+    """What one engine did on all photos."""
+
+    best: list[float] = field(default_factory=list)  # of every real mask
+    hits: list[bool] = field(default_factory=list)  # of every proposed one
+    seconds: list[float] = field(default_factory=list)
+
+    def add(self, real: Sequence[np.ndarray], proposed: Sequence[np.ndarray], seconds: float) -> None:
+        self.best += best_ious(real, proposed).tolist()
+        self.hits += (best_ious(proposed, real) > 0.5).tolist()
+        self.seconds.append(seconds)
+
+    def row(self, engine: str) -> Row:
+        best, photos = np.array(self.best), len(self.seconds)
+        return Row(
+            engine=engine,
+            photos=photos,
+            masks=len(best),
+            recall_50=float(np.mean(best > 0.5)),
+            recall_75=float(np.mean(best > 0.75)),
+            mean_best_iou=float(best.mean()),
+            proposed=len(self.hits) / photos,
+            right=float(np.mean(self.hits)) if self.hits else 0.0,
+            seconds=statistics.median(self.seconds),
+        )
+
+
+def recall_on(photos: Iterable[LabelledPhoto], baseline: bool = False, weights: Path = WEIGHTS) -> list[Row]:
     """Table rows: all proposals, the best ten, the kept set, and with `baseline` a classical method."""
-    photos = labelled_photos(folder)
-    engines: dict[str, Callable[[np.ndarray], list[np.ndarray]]] = {
-        f"proposals (<= {MOST_PROPOSALS})": lambda rgb: [p.mask for p in propose(rgb, weights=weights)],
-        "the best 10 of them": lambda rgb: [p.mask for p in propose(rgb, weights=weights)[:10]],
-        "kept objects": lambda rgb: kept_objects(rgb, weights),
-    }
+    all_name, few_name, kept_name = f"proposals (<= {MOST_PROPOSALS})", f"the best {_FEW} of them", "kept objects"
+    tallies = {name: _Tally() for name in (all_name, few_name, kept_name)}
+    classical = f"felzenszwalb (<= {MOST_PROPOSALS})"
     if baseline:
-        engines[f"felzenszwalb (<= {MOST_PROPOSALS})"] = felzenszwalb_proposals
-    return [_measured(name, engine, photos) for name, engine in engines.items()]
-
-
-def kept_objects(rgb: np.ndarray, weights: Path = WEIGHTS) -> list[np.ndarray]:
-    """The masks the engine gives for every object it describes."""
-    return outlined(rgb, [c.mask for c in select(propose(rgb, weights=weights), rgb) if c.dropped is None])
-
-
-def _measured(
-    name: str,
-    engine: Callable[[np.ndarray], list[np.ndarray]],
-    photos: Sequence[tuple[str, np.ndarray, list[np.ndarray]]],
-) -> Row:
-    engine(photos[0][1])  # compile and load before the clock starts
-    ious, seconds = [], []
-    for _, rgb, real in photos:
+        tallies[classical] = _Tally()
+    for number, (_, rgb, real) in enumerate(photos):
+        if number == 0:
+            propose(rgb, weights=weights)  # compile and load before the clock starts
         started = time.perf_counter()
-        proposed = engine(rgb)
-        seconds.append(time.perf_counter() - started)
-        ious.append(best_ious(real, proposed))
-    best = np.concatenate(ious)
-    return Row(
-        engine=name,
-        photos=len(photos),
-        masks=len(best),
-        recall_50=float(np.mean(best > 0.5)),
-        recall_75=float(np.mean(best > 0.75)),
-        mean_best_iou=float(best.mean()),
-        seconds=statistics.median(seconds),
-    )
+        proposals = propose(rgb, weights=weights)
+        proposed = time.perf_counter() - started
+        chosen = [choice.mask for choice in select(proposals, rgb) if choice.dropped is None]
+        kept = outlined(rgb, chosen) if chosen else []
+        masks = [proposal.mask for proposal in proposals]
+        tallies[all_name].add(real, masks, proposed)
+        tallies[few_name].add(real, masks[:_FEW], proposed)
+        tallies[kept_name].add(real, kept, time.perf_counter() - started)
+        if baseline:
+            started = time.perf_counter()
+            segments = felzenszwalb_proposals(rgb)
+            tallies[classical].add(real, segments, time.perf_counter() - started)
+    return [tally.row(name) for name, tally in tallies.items() if tally.seconds]
 
 
 def felzenszwalb_proposals(rgb: np.ndarray) -> list[np.ndarray]:
@@ -140,21 +176,36 @@ def felzenszwalb_proposals(rgb: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(Image.fromarray(mask).resize((width, height))) for mask in kept]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photos", type=Path, required=True, help="folder of photos with real masks")
-    parser.add_argument("--baseline", action="store_true", help="also measure a classical method")
-    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="another weights file of the mask net")
-    arguments = parser.parse_args()
-    rows = recall_on_photos(arguments.photos, arguments.baseline, arguments.weights)
-    print(f"{rows[0].photos} photos, {rows[0].masks} real masks above {SMALLEST_SHARE:.1%} of the photo\n")
-    print("| engine | recall at IoU .5 | at .75 | mean best IoU | s per photo (median) |")
-    print("|---|---|---|---|---|")
+def print_rows(rows: Sequence[Row]) -> None:
+    print(
+        "| engine | recall at IoU .5 | at .75 | mean best IoU | masks a photo | of them right | s per photo (median) |"
+    )
+    print("|---" * 7 + "|")
     for row in rows:
         print(
             f"| {row.engine} | {row.recall_50:.3f} | {row.recall_75:.3f} | {row.mean_best_iou:.3f} "
-            f"| {row.seconds:.2f} |"
+            f"| {row.proposed:.1f} | {row.right:.2f} | {row.seconds:.2f} |"
         )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--photos", type=Path, help="folder of photos with real masks")
+    where.add_argument("--coco", type=Path, help="panoptic annotations in the form of COCO")
+    parser.add_argument("--pictures", type=Path, help="folder of the photos that --coco names")
+    parser.add_argument("--baseline", action="store_true", help="also measure a classical method")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="another weights file of the mask net")
+    arguments = parser.parse_args()
+    if arguments.coco and not arguments.pictures:
+        parser.error("--coco needs --pictures, the folder of its photos")
+    photos: Iterable[LabelledPhoto]
+    photos = coco_photos(arguments.coco, arguments.pictures) if arguments.coco else labelled_photos(arguments.photos)
+    rows = recall_on(photos, arguments.baseline, arguments.weights)
+    if not rows:
+        parser.exit(3, f"{arguments.coco or arguments.photos}: no photo with masks is there.\n")
+    print(f"{rows[0].photos} photos, {rows[0].masks} real masks above {SMALLEST_SHARE:.1%} of the photo\n")
+    print_rows(rows)
 
 
 if __name__ == "__main__":
