@@ -18,6 +18,7 @@ DETAIL_REACH_PX = 2.5  # of the 160: neighbourhood in which the strength of the 
 SAME_MATERIAL = 0.12  # distance in RGB at which a colour of the back is hardly the front's any more
 ONE_OFF = (2.5, 4.0)  # detail this many times stronger than the usual is a print or an edge: it fades between these
 MAX_DETAIL = 0.05  # usual strength; more is a picture, not a texture
+SIDE_BLUR_PX = 5.0  # of the 160: how far the colours of an edge are averaged for the side behind it
 
 
 def soft_alpha(mask: np.ndarray, crop: Crop, side: int) -> np.ndarray:
@@ -65,6 +66,15 @@ def back_colours(layers: TwoLayers, crop: Crop, front_rgb: np.ndarray, inside: n
     colour = np.stack([_resample(smooth[..., c], box, side) for c in range(3)], axis=-1)
     detail, kept = _detail(front_rgb, colour, inside, side / size)
     return np.clip(colour + detail + (1 - kept) * _grain(front_rgb, inside, seed), 0, 1)
+
+
+def side_colours(front_rgb: np.ndarray, inside: np.ndarray, zoom: float) -> tuple[np.ndarray, np.ndarray]:
+    """What the sides of an object take from its front: smooth colours, and fine detail to add; (S, S, 3) each.
+
+    zoom: samples per pixel of the network. A single edge pixel drawn out over a side would be a streak.
+    """
+    smooth = blurred_inside(front_rgb, inside, (SIDE_BLUR_PX * zoom,) * 2)
+    return smooth, _detail(front_rgb, smooth, inside, zoom)[0]
 
 
 def _detail(

@@ -12,12 +12,12 @@ from __future__ import annotations
 import numpy as np
 
 from sam3d_gs.embedded.air import inside_colours, open_air
-from sam3d_gs.embedded.appearance import back_colours, front_colours, soft_alpha
+from sam3d_gs.embedded.appearance import back_colours, front_colours, side_colours, soft_alpha
 from sam3d_gs.embedded.crops import CROP_MARGIN, Crop
 from sam3d_gs.embedded.object_net import TwoLayers
 from sam3d_gs.embedded.shell import JUMP, OPAQUE, Shell, blurred_inside, smoothstep
 from sam3d_gs.embedded.surfels import Surfels, join
-from sam3d_gs.embedded.walls import jump_walls, outline_wall
+from sam3d_gs.embedded.walls import Paint, jump_walls, outline_wall
 
 FRONT_SIDE = round(320 * CROP_MARGIN)  # samples along the crop: 320 along the object
 BACK_SIDE = 140  # 130 along the object: the predicted back holds no finer detail, but the front's may be repeated on it
@@ -48,10 +48,11 @@ def build_surfels(
     front = _sample_shell(mask, crop, layers, K, depth, side)
     front_rgb = front_colours(rgb, mask, crop, side)
     back_rgb = back_colours(layers, crop, front_rgb, front.inside, seed)
+    paint = Paint(front_rgb, back_rgb, *side_colours(front_rgb, front.inside, side / len(layers.front)))
     parts = [
         _layer(front, front.front, front_rgb, trust=_trust(layers, crop, 0, side)),
-        *jump_walls(front, front_rgb, back_rgb),
-        outline_wall(front, front_rgb, back_rgb),
+        *jump_walls(front, paint),
+        outline_wall(front, paint),
     ]
     coarse_rgb = _resize(back_rgb, BACK_SIDE)
     if side > BACK_SIDE and _loss(back_rgb, coarse_rgb, front.inside) < BACK_LOSS:

@@ -1,8 +1,13 @@
-"""The sides of a shell: where a sample is solid and its neighbour, or what lies beyond the outline, is not."""
+"""The sides of a shell: where a sample is solid and its neighbour, or what lies beyond the outline, is not.
+
+A side begins with the colour of its edge, goes on with the mean colours around there, and repeats the front's fine
+detail as a fold would: what lies at some distance from the edge on the front comes as far behind it on the side.
+"""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,9 +16,33 @@ from sam3d_gs.embedded.surfels import Surfels, join
 
 MAX_WALL_SURFELS = 16_000
 OUTLINE_ALPHA = 0.6  # discs reach a little over their centres, so the outline lies a little inside the mask's edge
+EDGE_REACH = 6  # samples over which the edge's own colour is left
+FOLD_REACH = 24  # samples: the front is folded over that far, then back again
 
 
-def jump_walls(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> list[Surfels]:
+@dataclass(frozen=True)
+class Paint:
+    """The colours that sides are made of, on the shell's grid, (G, G, 3) each."""
+
+    front: np.ndarray
+    back: np.ndarray
+    smooth: np.ndarray  # the front's around each sample
+    detail: np.ndarray  # of the front, to be added
+
+    def folded(self, place: np.ndarray, inward: np.ndarray, behind: np.ndarray) -> np.ndarray:
+        """(N, 3) colours of the side at `behind` (N,) samples behind the edge.
+
+        place: (N, 2) row and column of the edge. inward: (N, 2) unit steps away from it on the front.
+        """
+        away = FOLD_REACH - np.abs(behind % (2 * FOLD_REACH) - FOLD_REACH)
+        at = np.clip(np.rint(place + inward * away[:, None]).astype(int), 0, len(self.front) - 1)
+        row, column = place.T
+        share = smoothstep(behind, 0.0, EDGE_REACH)[:, None]
+        side = np.clip(self.smooth[row, column] + self.detail[at[:, 0], at[:, 1]], 0, 1)
+        return np.asarray((1 - share) * self.front[row, column] + share * side)
+
+
+def jump_walls(shell: Shell, paint: Paint) -> list[Surfels]:
     """Walls between neighbouring samples where one is solid and the other is not, built on the solid one."""
     inside = shell.inside
     walls = []
@@ -24,19 +53,12 @@ def jump_walls(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> lis
         beside = [(np.roll(a, other, (0, 1)), np.roll(b, other, (0, 1))) for a, b in shell.solids]
         for start, end in [stretch for solid in shell.solids for stretch in left_over(solid, beside)]:
             where = pair & (end - start > JUMP * shell.step(start))
-            across = np.broadcast_to(np.abs(step[[1, 0, 2]]), (int(where.sum()), 3))
+            place = np.argwhere(where)
+            across = np.broadcast_to(np.abs(step[[1, 0, 2]]), (len(place), 3))
+            inward = np.broadcast_to((-row_step, -column_step), place.shape)
+            rays = shell.rays[where] + 0.5 * step
             walls.append(
-                _wall(
-                    shell,
-                    shell.rays[where] + 0.5 * step,
-                    across,
-                    start[where],
-                    end[where],
-                    (shell.front[where], shell.back[where]),
-                    front_rgb[where],
-                    back_rgb[where],
-                    MAX_WALL_SURFELS // 8,
-                )
+                _wall(shell, paint, place, inward, rays, across, start[where], end[where], MAX_WALL_SURFELS // 8)
             )
     return walls
 
@@ -53,9 +75,9 @@ def left_over(
     return [*stretches, (np.maximum(beside[-1][1], start), end)]
 
 
-def outline_wall(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> Surfels:
+def outline_wall(shell: Shell, paint: Paint) -> Surfels:
     """The wall along the outline, on a smoothed sub-pixel contour so that it shows no stairs."""
-    from scipy.ndimage import distance_transform_edt, gaussian_filter1d
+    from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_filter1d
     from skimage.measure import find_contours
 
     side = shell.inside.shape[0]
@@ -71,17 +93,19 @@ def outline_wall(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> S
     row, column = nearest[:, pixel[:, 0], pixel[:, 1]]
     offset = np.stack([at[:, 1] - column, at[:, 0] - row, np.zeros(len(at))], axis=1)
     along = np.stack([tangent[:, 1], tangent[:, 0], np.zeros(len(at))], axis=1)
-    front, back = shell.front[row, column], shell.back[row, column]
+    slope = np.stack(np.gradient(gaussian_filter(shell.inside.astype(np.float32), 3.0)), axis=-1)[row, column]
+    inward = slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-6)
+    place, rays = np.stack([row, column], axis=1), shell.rays[row, column] + offset * shell.pixel
     walls = [
         _wall(
             shell,
-            shell.rays[row, column] + offset * shell.pixel,
+            paint,
+            place,
+            inward,
+            rays,
             along * shell.pixel,
             start[row, column],
             end[row, column],
-            (front, back),
-            front_rgb[row, column],
-            back_rgb[row, column],
             MAX_WALL_SURFELS,
         )
         for start, end in shell.solids
@@ -91,19 +115,19 @@ def outline_wall(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> S
 
 def _wall(
     shell: Shell,
+    paint: Paint,
+    place: np.ndarray,
+    inward: np.ndarray,
     rays: np.ndarray,
     across: np.ndarray,
     start: np.ndarray,
     end: np.ndarray,
-    layers: tuple[np.ndarray, np.ndarray],
-    front_rgb: np.ndarray,
-    back_rgb: np.ndarray,
     limit: int,
 ) -> Surfels:
     """Fill the way of each ray from depth `start` to `end` with about `limit` surfels at most.
 
-    rays, across: (N, 3), across being the step to the next ray. layers: depths (N,) of front and back, between which
-    the colours fade.
+    place, inward: (N, 2) as in `Paint.folded`. rays, across: (N, 3), across being the step to the next ray. The colours
+    fade from the front's to the back's.
     """
     if not len(rays):
         return _EMPTY
@@ -114,13 +138,16 @@ def _wall(
     which = np.repeat(np.arange(len(rays)), count)
     rank = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
     z = start[which] + gap[which] * (rank + 0.5) / count[which]
-    front, back = layers[0][which], layers[1][which]
+    place, inward = place[which], inward[which]
+    row, column = place.T
+    front, back = shell.front[row, column], shell.back[row, column]
     fade = smoothstep((z - front) / np.maximum(back - front, 1e-9), 0.0, 1.0)[:, None]
+    side = paint.folded(place, inward, (z - front) / shell.step(z))
     return Surfels(
         points=shell.points(rays[which], z),
         step_a=across[which] * np.minimum(z, shell.turn)[:, None],
         step_b=(gap / count)[which][:, None] * shell.way(rays[which], z),
-        rgb=(1 - fade) * front_rgb[which] + fade * back_rgb[which],
+        rgb=(1 - fade) * side + fade * paint.back[row, column],
         opacity=np.full(len(which), OPAQUE),
     )
 

@@ -1,0 +1,53 @@
+"""The colours of the sides that no photo shows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sam3d_gs.embedded.appearance import side_colours
+from sam3d_gs.embedded.walls import EDGE_REACH, FOLD_REACH, Paint
+
+SIDE = 64
+
+
+def paint(front: np.ndarray, detail: np.ndarray) -> Paint:
+    grey = np.full((SIDE, SIDE, 3), 0.5)
+    return Paint(front, np.zeros_like(grey), grey, detail)
+
+
+def test_a_side_begins_with_its_edge_and_folds_the_fronts_detail_over() -> None:
+    red = np.full((SIDE, SIDE, 3), (0.9, 0.1, 0.1))
+    detail = np.zeros((SIDE, SIDE, 3))
+    detail[10, :] = np.linspace(0, 0.2, SIDE)[:, None]  # told apart by its column
+    behind = np.array([0.0, EDGE_REACH, 20, FOLD_REACH + 3, 2 * FOLD_REACH])
+    place, inward = np.tile([10, 5], (len(behind), 1)), np.tile([0.0, 1.0], (len(behind), 1))
+    made = paint(red, detail).folded(place, inward, behind)
+    np.testing.assert_allclose(made[0], (0.9, 0.1, 0.1))
+    for k, column in ((1, 5 + EDGE_REACH), (2, 25), (3, 5 + FOLD_REACH - 3), (4, 5)):
+        np.testing.assert_allclose(made[k], 0.5 + detail[10, column], atol=1e-6)
+
+
+def test_a_fold_over_the_pictures_edge_stays_in_it() -> None:
+    plain = np.zeros((SIDE, SIDE, 3))
+    made = paint(plain, plain).folded(np.array([[1, 1]]), np.array([[-1.0, 0.0]]), np.array([20.0]))
+    np.testing.assert_allclose(made, 0.5)
+
+
+def test_one_odd_pixel_at_the_edge_colours_no_side() -> None:
+    front = np.full((SIDE, SIDE, 3), 0.6, np.float32)
+    inside = np.zeros((SIDE, SIDE), bool)
+    inside[16:48, 16:48] = True
+    front[30, 47] = 0.0
+    smooth, detail = side_colours(front, inside, zoom=1.0)
+    assert smooth[30, 47].min() > 0.55
+    assert np.abs(detail[30, 47]).max() < 0.02
+
+
+def test_a_texture_is_repeated_and_a_print_is_not() -> None:
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    inside = np.ones((SIDE, SIDE), bool)
+    front = np.repeat((0.5 + 0.04 * ((rows // 2 + columns // 2) % 2))[..., None], 3, axis=2).astype(np.float32)
+    front[28:36, 28:36] = (0.9, 0.1, 0.1)
+    _, detail = side_colours(front, inside, zoom=1.0)
+    assert 0.01 < np.abs(detail[:20]).mean() < 0.04
+    assert np.abs(detail[28:36, 28:36]).max() < 0.02
