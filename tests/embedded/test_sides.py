@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from sam3d_gs.embedded.air import inside_colours
 from sam3d_gs.embedded.appearance import side_colours
-from sam3d_gs.embedded.walls import EDGE_REACH, FOLD_REACH, Paint
+from sam3d_gs.embedded.shell import Shell
+from sam3d_gs.embedded.walls import EDGE_REACH, FOLD_REACH, Faced, Paint
 
 SIDE = 64
 
 
 def paint(front: np.ndarray, detail: np.ndarray) -> Paint:
     grey = np.full((SIDE, SIDE, 3), 0.5)
-    return Paint(front, np.zeros_like(grey), grey, detail)
+    return Paint(front, np.zeros_like(grey), grey, detail, None)
 
 
 def test_a_side_begins_with_its_edge_and_folds_the_fronts_detail_over() -> None:
@@ -51,3 +55,41 @@ def test_a_texture_is_repeated_and_a_print_is_not() -> None:
     _, detail = side_colours(front, inside, zoom=1.0)
     assert 0.01 < np.abs(detail[:20]).mean() < 0.04
     assert np.abs(detail[28:36, 28:36]).max() < 0.02
+
+
+def shell_with_air(front: np.ndarray, back: np.ndarray, air: np.ndarray) -> Shell:
+    inside = np.ones((SIDE, SIDE), bool)
+    rays = np.zeros((SIDE, SIDE, 3))
+    return Shell(inside, inside.astype(float), rays, front, back, air, np.array([0.0, 0, 1]), 3.0, 0.01)
+
+
+def test_walls_of_an_inside_have_its_colours_and_a_rim_leads_to_them() -> None:
+    flat = np.full((SIDE, SIDE), 1.0)
+    shell = shell_with_air(flat, 2 * flat, np.stack([1.2 * flat, 1.8 * flat]))
+    colours = {name: np.full((SIDE, SIDE, 3), value) for name, value in (("front", 0.2), ("back", 0.8), ("inner", 1.0))}
+    made = Paint(colours["front"], colours["back"], colours["front"], np.zeros((SIDE, SIDE, 3)), colours["inner"])
+    place, inward = np.full((3, 2), 9), np.ones((3, 2))
+    depths = np.array([1.0, 1.1, 1.2])
+    np.testing.assert_allclose(made.side(shell, Faced(0, to_air=True), place, inward, depths), 1.0)
+    np.testing.assert_allclose(made.side(shell, Faced(0), place, inward, depths)[:, 0], (0.2, 0.6, 1.0))
+    np.testing.assert_allclose(made.side(shell, Faced(1), place, inward, depths + 0.8)[:, 0], (1.0, 0.9, 0.8))
+    unknown = replace(made, inside=None)  # from front to back as if there were no air
+    np.testing.assert_allclose(
+        unknown.side(shell, Faced(0, to_air=True), place, inward, np.array([1.0, 1.5, 2.0]))[:, 0], (0.2, 0.5, 0.8)
+    )
+
+
+def test_the_outside_going_on_behind_the_air_is_not_its_inside() -> None:
+    """Rows below 32 are closed. They lie a little behind where the air above begins: it is the same steep wall."""
+    front_rgb = np.zeros((SIDE, SIDE, 3), np.float32)
+    front_rgb[:16] = 1.0
+    front, back = np.full((SIDE, SIDE), 1.0), np.full((SIDE, SIDE), 2.0)
+    front[32:] = 1.3
+    there = np.zeros((SIDE, SIDE), bool)
+    there[16:32] = True
+    shell = shell_with_air(front, back, np.where(there, np.stack([1.1 * front, 0.95 * back]), back))
+    assert inside_colours(shell, there, front_rgb) is None
+    front[:16] = 1.9  # above it one looks in, as far as the far wall
+    seen = inside_colours(shell, there, front_rgb)
+    assert seen is not None
+    assert seen[there].min() > 0.9

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sam3d_gs.embedded.shell import JUMP, Shell, blurred_inside
+from sam3d_gs.embedded.shell import Shell, blurred_inside
 
 INSIDE_REACH = 0.04  # of the crop's side: how far behind an opening the inside's colours are taken
 OPENING = 0.1  # share of its border over which air must be open to the outside
@@ -50,7 +50,7 @@ def inside_colours(shell: Shell, there: np.ndarray, front_rgb: np.ndarray) -> np
     seen = np.zeros_like(there)
     for step, axis in _NEIGHBOURS:
         beside = np.roll(shell.inside & ~there, step, axis) & there
-        behind = np.roll(shell.front, step, axis) - shell.air[0] > JUMP * shell.step(shell.air[0])
+        behind = np.roll(shell.front, step, axis) > shell.air.mean(axis=0)  # less deep it may be the same slope
         seen |= np.roll(beside & behind, -step, axis)
     if not seen.any():
         return None

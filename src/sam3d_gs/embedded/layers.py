@@ -48,7 +48,8 @@ def build_surfels(
     front = _sample_shell(mask, crop, layers, K, depth, side)
     front_rgb = front_colours(rgb, mask, crop, side)
     back_rgb = back_colours(layers, crop, front_rgb, front.inside, seed)
-    paint = Paint(front_rgb, back_rgb, *side_colours(front_rgb, front.inside, side / len(layers.front)))
+    inside_rgb = None if front.air is None else inside_colours(front, front.air[1] > front.air[0], front_rgb)
+    paint = Paint(front_rgb, back_rgb, *side_colours(front_rgb, front.inside, side / len(layers.front)), inside_rgb)
     parts = [
         _layer(front, front.front, front_rgb, trust=_trust(layers, crop, 0, side)),
         *jump_walls(front, paint),
@@ -62,7 +63,9 @@ def build_surfels(
         back = front
         parts.append(_layer(front, front.back, back_rgb, trust=_trust(layers, crop, 1, side)))
     if back.air is not None:
-        parts += _air_layers(back, _resize(front_rgb, len(back.front)), _resize(back_rgb, len(back.front)))
+        size = len(back.front)
+        inner = None if inside_rgb is None else _resize(inside_rgb, size)
+        parts += _air_layers(back, inner, _resize(front_rgb, size), _resize(back_rgb, size))
     return join([part for part in parts if len(part)])
 
 
@@ -232,14 +235,15 @@ def _layer(
     )
 
 
-def _air_layers(shell: Shell, front_rgb: np.ndarray, back_rgb: np.ndarray) -> list[Surfels]:
+def _air_layers(
+    shell: Shell, inside_rgb: np.ndarray | None, front_rgb: np.ndarray, back_rgb: np.ndarray
+) -> list[Surfels]:
     """The two surfaces of the air inside, coloured as what the photo shows of the inside.
 
     Where it shows nothing of it, between front and back as the walls are.
     """
     assert shell.air is not None
     there = shell.air[1] > shell.air[0]
-    inside_rgb = inside_colours(shell, there, front_rgb)
     surfaces = []
     for z in shell.air:
         fade = smoothstep((z - shell.front) / np.maximum(shell.back - shell.front, 1e-9), 0.0, 1.0)[..., None]

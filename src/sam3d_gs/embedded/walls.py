@@ -21,6 +21,14 @@ FOLD_REACH = 24  # samples: the front is folded over that far, then back again
 
 
 @dataclass(frozen=True)
+class Faced:
+    """Which side of a shell: that of the `solid`th of `Shell.solids`, to the air inside or to what is around."""
+
+    solid: int
+    to_air: bool = False
+
+
+@dataclass(frozen=True)
 class Paint:
     """The colours that sides are made of, on the shell's grid, (G, G, 3) each."""
 
@@ -28,6 +36,7 @@ class Paint:
     back: np.ndarray
     smooth: np.ndarray  # the front's around each sample
     detail: np.ndarray  # of the front, to be added
+    inside: np.ndarray | None  # of the walls around the air inside, where the photo shows any of it
 
     def folded(self, place: np.ndarray, inward: np.ndarray, behind: np.ndarray) -> np.ndarray:
         """(N, 3) colours of the side at `behind` (N,) samples behind the edge.
@@ -41,6 +50,25 @@ class Paint:
         side = np.clip(self.smooth[row, column] + self.detail[at[:, 0], at[:, 1]], 0, 1)
         return np.asarray((1 - share) * self.front[row, column] + share * side)
 
+    def side(self, shell: Shell, faced: Faced, place: np.ndarray, inward: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """(N, 3) colours at depths z (N,) of the sides of a stretch of solid; the others as for `folded`.
+
+        They fade from the front's to the back's, or to and from those of the inside where the photo shows any of it.
+        """
+        row, column = place.T
+        near, far, back = (plane[row, column] for plane in (*shell.solids[faced.solid], shell.back))
+        first, last = self.folded(place, inward, (z - shell.front[row, column]) / shell.step(z)), self.back[row, column]
+        if self.inside is None:
+            near, far = shell.front[row, column], back
+        else:
+            inner = self.inside[row, column]
+            if faced.to_air:
+                return inner
+            first = first if faced.solid == 0 else inner
+            last = np.where((far < back)[:, None], inner, last)
+        fade = smoothstep((z - near) / np.maximum(far - near, 1e-9), 0.0, 1.0)[:, None]
+        return np.asarray((1 - fade) * first + fade * last)
+
 
 def jump_walls(shell: Shell, paint: Paint) -> list[Surfels]:
     """Walls between neighbouring samples where one is solid and the other is not, built on the solid one."""
@@ -51,15 +79,16 @@ def jump_walls(shell: Shell, paint: Paint) -> list[Surfels]:
         pair = inside & np.roll(inside, other, (0, 1))
         step = np.array([column_step, row_step, 0.0]) * shell.pixel
         beside = [(np.roll(a, other, (0, 1)), np.roll(b, other, (0, 1))) for a, b in shell.solids]
-        for start, end in [stretch for solid in shell.solids for stretch in left_over(solid, beside)]:
-            where = pair & (end - start > JUMP * shell.step(start))
-            place = np.argwhere(where)
-            across = np.broadcast_to(np.abs(step[[1, 0, 2]]), (len(place), 3))
-            inward = np.broadcast_to((-row_step, -column_step), place.shape)
-            rays = shell.rays[where] + 0.5 * step
-            walls.append(
-                _wall(shell, paint, place, inward, rays, across, start[where], end[where], MAX_WALL_SURFELS // 8)
-            )
+        for solid, layer in enumerate(shell.solids):
+            for number, (start, end) in enumerate(left_over(layer, beside)):
+                where = pair & (end - start > JUMP * shell.step(start))
+                place = np.argwhere(where)
+                across = np.broadcast_to(np.abs(step[[1, 0, 2]]), (len(place), 3))
+                inward = np.broadcast_to((-row_step, -column_step), place.shape)
+                rays = shell.rays[where] + 0.5 * step
+                stretch = start[where], end[where]
+                faced = Faced(solid, to_air=0 < number < len(beside))  # between the neighbour's stretches
+                walls.append(_wall(shell, paint, faced, place, inward, rays, across, stretch, MAX_WALL_SURFELS // 8))
     return walls
 
 
@@ -100,15 +129,15 @@ def outline_wall(shell: Shell, paint: Paint) -> Surfels:
         _wall(
             shell,
             paint,
+            Faced(solid),
             place,
             inward,
             rays,
             along * shell.pixel,
-            start[row, column],
-            end[row, column],
+            (start[row, column], end[row, column]),
             MAX_WALL_SURFELS,
         )
-        for start, end in shell.solids
+        for solid, (start, end) in enumerate(shell.solids)
     ]
     return join(walls)
 
@@ -116,19 +145,19 @@ def outline_wall(shell: Shell, paint: Paint) -> Surfels:
 def _wall(
     shell: Shell,
     paint: Paint,
+    faced: Faced,
     place: np.ndarray,
     inward: np.ndarray,
     rays: np.ndarray,
     across: np.ndarray,
-    start: np.ndarray,
-    end: np.ndarray,
+    stretch: tuple[np.ndarray, np.ndarray],
     limit: int,
 ) -> Surfels:
-    """Fill the way of each ray from depth `start` to `end` with about `limit` surfels at most.
+    """Fill the way of each ray from one depth to another, `stretch`, (N,) each, with about `limit` surfels at most.
 
-    place, inward: (N, 2) as in `Paint.folded`. rays, across: (N, 3), across being the step to the next ray. The colours
-    fade from the front's to the back's.
+    faced, place, inward: as in `Paint.side`. rays, across: (N, 3), across being the step to the next ray.
     """
+    start, end = stretch
     if not len(rays):
         return _EMPTY
     gap = end - start
@@ -138,16 +167,11 @@ def _wall(
     which = np.repeat(np.arange(len(rays)), count)
     rank = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
     z = start[which] + gap[which] * (rank + 0.5) / count[which]
-    place, inward = place[which], inward[which]
-    row, column = place.T
-    front, back = shell.front[row, column], shell.back[row, column]
-    fade = smoothstep((z - front) / np.maximum(back - front, 1e-9), 0.0, 1.0)[:, None]
-    side = paint.folded(place, inward, (z - front) / shell.step(z))
     return Surfels(
         points=shell.points(rays[which], z),
         step_a=across[which] * np.minimum(z, shell.turn)[:, None],
         step_b=(gap / count)[which][:, None] * shell.way(rays[which], z),
-        rgb=(1 - fade) * side + fade * paint.back[row, column],
+        rgb=paint.side(shell, faced, place[which], inward[which], z),
         opacity=np.full(len(which), OPAQUE),
     )
 
