@@ -16,7 +16,7 @@ from sam3d_gs.embedded.surfels import Surfels, join
 
 MAX_WALL_SURFELS = 16_000
 OUTLINE_ALPHA = 0.6  # discs reach a little over their centres, so the outline lies a little inside the mask's edge
-EDGE_REACH = 6  # samples over which the edge's own colour is left
+EDGE_REACH = 2  # samples over which the edge's own colour is left
 FOLD_REACH = 24  # samples: the front is folded over that far, then back again
 
 
