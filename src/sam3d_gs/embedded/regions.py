@@ -91,8 +91,8 @@ def region_scores(tree: Tree) -> np.ndarray:
     """How much each region looks like one whole object, (R,) in 0..1.
 
     It must lie on an object, hold together, keep its claims inside (else it is a part), and not have been wanted by
-    the region it was merged with (else, again, it is a part). The exponents were chosen on 93 real photos with 375 masks
-    and help on 97 others, too (card of the masks).
+    the region it was merged with (else, again, it is a part). The exponents were chosen on 93 real photos with 375
+    masks and help on 97 others, too (card of the masks).
     """
     return tree.objectness**0.7 * tree.cohesion**0.65 * tree.kept_share**1.2 * (1 - tree.join) ** 1.3
 
