@@ -44,6 +44,7 @@ _EDGE_WINDOW = 0.07  # standard deviation of the window in which old and new edg
 _EDGE_FLAT = 1.0  # 8-bit levels per pixel, added to the photo's own roughness: what counts as no edge
 _EDGE_BONUS = 0.1  # log ratio of edge strengths that the new outline may lack
 _EDGE_AFAR = 1e-3  # pixels of outline that the mean over all of it is worth where none is near
+_SMOOTH_PX = 1.5  # of the working picture: standard deviation of the last blur; 2 would end parts three pixels wide
 _SHADOW_ODDS = 1.0  # log odds from which a pixel is certain enough to be shadow to go whatever the edges
 _THREADS = 2  # the work is in SciPy and Pillow, which let other threads run
 _LEAST_KEPT, _MOST_GROWN = 0.5, 1.3  # of the area; a mask that would change more stays as it is
@@ -214,7 +215,7 @@ def _on_edges(belief: np.ndarray, shady: np.ndarray, view: _View) -> np.ndarray:
     # A shadow's own edge can be the stronger one. Most of what is not shadow has less than half its odds from shade.
     better = np.maximum(better, shady**4 * np.clip(-belief - _SHADOW_ODDS, 0, 1))
     level = better * np.clip(belief, -1.5, 1.5) + (1 - better) * np.clip(view.depth / 2, -1.5, 1.5)
-    return np.asarray(ndimage.gaussian_filter(np.clip(level, -1, 1), 1.0), np.float32)
+    return np.asarray(ndimage.gaussian_filter(np.clip(level, -1, 1), _SMOOTH_PX), np.float32)
 
 
 def _rim(mask: np.ndarray) -> np.ndarray:
