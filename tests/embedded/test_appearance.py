@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from sam3d_gs.embedded.appearance import MAX_GRAIN, back_colours
+from sam3d_gs.embedded.appearance import MAX_GRAIN, FineDetail, back_colours
 from sam3d_gs.embedded.crops import CROP_PX, Crop
 from sam3d_gs.embedded.object_net import TwoLayers
 
@@ -24,7 +24,9 @@ def back_of(front_rgb: np.ndarray, predicted: np.ndarray = BROWN) -> np.ndarray:
     rgb = np.broadcast_to(predicted.astype(np.float32), (CROP_PX, CROP_PX, 3))
     crop = Crop(rgb, coverage, (80.0, 80.0), 80.0)
     layers = TwoLayers(coverage, coverage, rgb, coverage)
-    return back_colours(layers, crop, front_rgb.astype(np.float32), INSIDE, seed=0).mean(axis=-1)
+    front_rgb = front_rgb.astype(np.float32)
+    detail = FineDetail.of(front_rgb, INSIDE, SIDE / CROP_PX)
+    return back_colours(layers, crop, front_rgb, INSIDE, detail, seed=0).mean(axis=-1)
 
 
 def contrast(plane: np.ndarray, pattern: np.ndarray, where: np.ndarray = INSIDE) -> float:

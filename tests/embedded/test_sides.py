@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from sam3d_gs.embedded.air import inside_colours
-from sam3d_gs.embedded.appearance import side_colours
+from sam3d_gs.embedded.appearance import FineDetail, side_colours
 from sam3d_gs.embedded.shell import Shell
 from sam3d_gs.embedded.walls import EDGE_REACH, FOLD_REACH, Faced, Paint
 
@@ -42,7 +42,7 @@ def test_one_odd_pixel_at_the_edge_colours_no_side() -> None:
     inside = np.zeros((SIDE, SIDE), bool)
     inside[16:48, 16:48] = True
     front[30, 47] = 0.0
-    smooth, detail = side_colours(front, inside, zoom=1.0)
+    smooth, detail = side_colours(front, inside, FineDetail.of(front, inside, 1.0), zoom=1.0)
     assert smooth[30, 47].min() > 0.55
     assert np.abs(detail[30, 47]).max() < 0.02
 
@@ -52,7 +52,7 @@ def test_a_texture_is_repeated_and_a_print_is_not() -> None:
     inside = np.ones((SIDE, SIDE), bool)
     front = np.repeat((0.5 + 0.04 * ((rows // 2 + columns // 2) % 2))[..., None], 3, axis=2).astype(np.float32)
     front[28:36, 28:36] = (0.9, 0.1, 0.1)
-    _, detail = side_colours(front, inside, zoom=1.0)
+    _, detail = side_colours(front, inside, FineDetail.of(front, inside, 1.0), zoom=1.0)
     assert 0.01 < np.abs(detail[:20]).mean() < 0.04
     assert np.abs(detail[28:36, 28:36]).max() < 0.02
 

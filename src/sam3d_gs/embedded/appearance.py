@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from PIL import Image
 
@@ -47,8 +49,40 @@ def front_colours(rgb: np.ndarray, mask: np.ndarray, crop: Crop, side: int) -> n
     return np.clip(colour[tuple(nearest)], 0, 1)
 
 
-def back_colours(layers: TwoLayers, crop: Crop, front_rgb: np.ndarray, inside: np.ndarray, seed: int) -> np.ndarray:
-    """(side, side, 3) float32 0..1 for the unseen side, on the grid of `front_rgb`.
+@dataclass(frozen=True)
+class FineDetail:
+    """What of an object's front is finer than the network's pixels, on the grid of the front's colours."""
+
+    smooth: np.ndarray  # (S, S, 3) the front without it
+    fine: np.ndarray  # (S, S, 3) the rest of the front, no stronger than a texture
+    common: np.ndarray  # (S, S, 1) 0..1: 0 where it stands out, for a label is not on all sides
+
+    @classmethod
+    def of(cls, front_rgb: np.ndarray, inside: np.ndarray, zoom: float) -> FineDetail:
+        """The detail of (S, S, 3) colours within `inside` (S, S). zoom: samples per pixel of the network."""
+        from scipy.ndimage import binary_erosion, maximum_filter
+
+        smooth = blurred_inside(front_rgb, inside, (DETAIL_PX * zoom,) * 2)
+        detail = (front_rgb - smooth) * inside[..., None]
+        square = np.square(detail).mean(axis=-1, keepdims=True)
+        strength = np.sqrt(np.maximum(blurred_inside(square, inside, (DETAIL_REACH_PX * zoom,) * 2), 0))
+        core = binary_erosion(inside, iterations=2)
+        usual = max(float(np.median(strength[core if core.any() else inside])), 1e-6)
+        around = maximum_filter(
+            strength, size=(*(2 * round(DETAIL_PX * zoom) + 1,) * 2, 1)
+        )  # as far as a print's halo goes
+        return cls(smooth, min(1.0, MAX_DETAIL / usual) * detail, 1 - smoothstep(around / usual, *ONE_OFF))
+
+    def kept_on(self, rgb: np.ndarray) -> np.ndarray:
+        """(S, S, 1) 0..1: how much of it another side of the colours (S, S, 3) may repeat."""
+        alike = np.exp(-0.5 * np.square(rgb - self.smooth).sum(axis=-1, keepdims=True) / SAME_MATERIAL**2)
+        return np.asarray(alike * self.common, np.float32)
+
+
+def back_colours(
+    layers: TwoLayers, crop: Crop, front_rgb: np.ndarray, inside: np.ndarray, detail: FineDetail, seed: int
+) -> np.ndarray:
+    """(side, side, 3) float32 0..1 for the unseen side, on the grid of `front_rgb`, whose detail is `detail`.
 
     The prediction is blurred and carries a ghost of prints on the front. Both go when faint differences are smoothed
     and strong ones kept. Where its colour is that of the front at the same place, the front's fine detail is repeated,
@@ -64,41 +98,19 @@ def back_colours(layers: TwoLayers, crop: Crop, front_rgb: np.ndarray, inside: n
     size = smooth.shape[0]
     box = (0.0, 0.0, float(size), float(size))
     colour = np.stack([_resample(smooth[..., c], box, side) for c in range(3)], axis=-1)
-    detail, kept = _detail(front_rgb, colour, inside, side / size)
-    return np.clip(colour + detail + (1 - kept) * _grain(front_rgb, inside, seed), 0, 1)
+    kept = detail.kept_on(colour)
+    return np.clip(colour + kept * detail.fine + (1 - kept) * _grain(front_rgb, inside, seed), 0, 1)
 
 
-def side_colours(front_rgb: np.ndarray, inside: np.ndarray, zoom: float) -> tuple[np.ndarray, np.ndarray]:
+def side_colours(
+    front_rgb: np.ndarray, inside: np.ndarray, detail: FineDetail, zoom: float
+) -> tuple[np.ndarray, np.ndarray]:
     """What the sides of an object take from its front: smooth colours, and fine detail to add; (S, S, 3) each.
 
     zoom: samples per pixel of the network. A single edge pixel drawn out over a side would be a streak.
     """
     smooth = blurred_inside(front_rgb, inside, (SIDE_BLUR_PX * zoom,) * 2)
-    return smooth, _detail(front_rgb, smooth, inside, zoom)[0]
-
-
-def _detail(
-    front_rgb: np.ndarray, back_rgb: np.ndarray, inside: np.ndarray, zoom: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the front's fine detail (S, S, 3) that its back may repeat, and how much of it that is (S, S, 1).
-
-    zoom: samples per pixel of the network. Detail that stands out from the rest of the object's is left out: a label
-    is not on both sides.
-    """
-    from scipy.ndimage import binary_erosion, maximum_filter
-
-    smooth = blurred_inside(front_rgb, inside, (DETAIL_PX * zoom,) * 2)
-    detail = (front_rgb - smooth) * inside[..., None]
-    square = np.square(detail).mean(axis=-1, keepdims=True)
-    strength = np.sqrt(np.maximum(blurred_inside(square, inside, (DETAIL_REACH_PX * zoom,) * 2), 0))
-    core = binary_erosion(inside, iterations=2)
-    usual = max(float(np.median(strength[core if core.any() else inside])), 1e-6)
-    around = maximum_filter(
-        strength, size=(*(2 * round(DETAIL_PX * zoom) + 1,) * 2, 1)
-    )  # as far as a print's halo goes
-    alike = np.exp(-0.5 * np.square(back_rgb - smooth).sum(axis=-1, keepdims=True) / SAME_MATERIAL**2)
-    kept = (alike * (1 - smoothstep(around / usual, *ONE_OFF))).astype(np.float32)
-    return kept * min(1.0, MAX_DETAIL / usual) * detail, kept
+    return smooth, detail.kept_on(smooth) * detail.fine
 
 
 def _grain(front_rgb: np.ndarray, inside: np.ndarray, seed: int) -> np.ndarray:

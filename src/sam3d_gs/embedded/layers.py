@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from sam3d_gs.embedded.air import inside_colours, open_air
-from sam3d_gs.embedded.appearance import back_colours, front_colours, side_colours, soft_alpha
+from sam3d_gs.embedded.appearance import FineDetail, back_colours, front_colours, side_colours, soft_alpha
 from sam3d_gs.embedded.crops import CROP_MARGIN, Crop
 from sam3d_gs.embedded.object_net import TwoLayers
 from sam3d_gs.embedded.shell import JUMP, OPAQUE, Shell, blurred_inside, smoothstep
@@ -47,9 +47,11 @@ def build_surfels(
     side = int(np.clip(np.ceil(2 * crop.half_px), LEAST_SIDE, FRONT_SIDE))
     front = _sample_shell(mask, crop, layers, K, depth, side)
     front_rgb = front_colours(rgb, mask, crop, side)
-    back_rgb = back_colours(layers, crop, front_rgb, front.inside, seed)
+    zoom = side / len(layers.front)
+    detail = FineDetail.of(front_rgb, front.inside, zoom)
+    back_rgb = back_colours(layers, crop, front_rgb, front.inside, detail, seed)
     inside_rgb = None if front.air is None else inside_colours(front, front.air[1] > front.air[0], front_rgb)
-    paint = Paint(front_rgb, back_rgb, *side_colours(front_rgb, front.inside, side / len(layers.front)), inside_rgb)
+    paint = Paint(front_rgb, back_rgb, *side_colours(front_rgb, front.inside, detail, zoom), inside_rgb)
     parts = [
         _layer(front, front.front, front_rgb, trust=_trust(layers, crop, 0, side)),
         *jump_walls(front, paint),
