@@ -225,19 +225,8 @@ def print_photos(folder: Path) -> None:
     print_rows(rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=8, help="how many procedural scenes")
-    parser.add_argument("--first", type=int, default=0, help="seed of the first one")
-    parser.add_argument("--size", type=int, default=640, help="longer side of their photos, pixels")
-    parser.add_argument("--photos", type=Path, help="also a folder of real photos with masks")
-    parser.add_argument("--shapes", type=int, default=0, help="also so many single shapes, compared with their surface")
-    parser.add_argument("--meshes", type=Path, nargs="+", default=[], help="also triangle meshes, .obj or .stl")
-    parser.add_argument("--weights", type=Path, help="other weights of the object network")
-    parser.add_argument("--each", action="store_true", help="a line for every object")
-    arguments = parser.parse_args()
-
-    print(machine_line())
+def print_scenes(arguments: argparse.Namespace) -> None:
+    """Masks, then objects, on the procedural scenes that the arguments name."""
     seeds = range(arguments.first, arguments.first + arguments.scenes)
     scenes, seconds = timed(lambda: [make_scene(seed, arguments.size) for seed in seeds])
     count = sum(len(scene.objects) for scene in scenes)
@@ -256,6 +245,23 @@ def main() -> None:
         f"\nSeconds per scene (median): phrases {np.median(masks.phrase_seconds):.2f}, "
         f"masks {np.median(masks.mask_seconds):.2f}. Peak memory of this process: {peak_memory_mb():.0f} MB."
     )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenes", type=int, default=8, help="how many procedural scenes; 0 leaves their tables out")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first one")
+    parser.add_argument("--size", type=int, default=640, help="longer side of their photos, pixels")
+    parser.add_argument("--photos", type=Path, help="also a folder of real photos with masks")
+    parser.add_argument("--shapes", type=int, default=0, help="also so many single shapes, compared with their surface")
+    parser.add_argument("--meshes", type=Path, nargs="+", default=[], help="also triangle meshes, .obj or .stl")
+    parser.add_argument("--weights", type=Path, help="other weights of the object network")
+    parser.add_argument("--each", action="store_true", help="a line for every object")
+    arguments = parser.parse_args()
+
+    print(machine_line())
+    if arguments.scenes:
+        print_scenes(arguments)
     if arguments.photos:
         print_photos(arguments.photos)
     if arguments.shapes or arguments.meshes:

@@ -199,11 +199,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.coco and not arguments.pictures:
         parser.error("--coco needs --pictures, the folder of its photos")
+    source = arguments.coco or arguments.photos
     photos: Iterable[LabelledPhoto]
-    photos = coco_photos(arguments.coco, arguments.pictures) if arguments.coco else labelled_photos(arguments.photos)
-    rows = recall_on(photos, arguments.baseline, arguments.weights)
+    try:
+        photos = coco_photos(source, arguments.pictures) if arguments.coco else labelled_photos(source)
+        rows = recall_on(photos, arguments.baseline, arguments.weights)
+    except (OSError, json.JSONDecodeError) as error:
+        parser.exit(3, f"{source} cannot be read: {error}\n")
     if not rows:
-        parser.exit(3, f"{arguments.coco or arguments.photos}: no photo with masks is there.\n")
+        parser.exit(3, f"{source}: no photo with masks is there.\n")
     print(f"{rows[0].photos} photos, {rows[0].masks} real masks above {SMALLEST_SHARE:.1%} of the photo\n")
     print_rows(rows)
 

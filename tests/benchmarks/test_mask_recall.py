@@ -85,3 +85,15 @@ def test_a_folder_without_labelled_photos_is_said(
         main()
     assert end.value.code == 3
     assert "no photo with masks" in capsys.readouterr().err
+
+
+def test_a_missing_annotation_file_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "panoptic.json"
+    monkeypatch.setattr("sys.argv", ["mask_recall.py", "--coco", str(missing), "--pictures", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 3
+    said = capsys.readouterr().err
+    assert str(missing) in said and said.count("\n") == 1
