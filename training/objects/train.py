@@ -40,7 +40,7 @@ from training.objects.raycast import Shapes, render
 from training.objects.samples import Batch, SampleOptions, make_batch, net_input
 from training.objects.shapes import PoolChoice, kept_pool
 
-# Version 1's widths, more depth where pixels are few, and all heads: 7.9 M parameters, 16 MB in half precision.
+# Version 1's widths, more depth where pixels are few, and all heads: 8.0 M parameters, 16 MB in half precision.
 VERSION_3 = ObjectNetConfig(middle=3, attention8=True, layers=4, uncertain=True, upright=True)
 HELD_OUT_SEED = 10_000_000  # shapes from here on are for validation; the evaluation set begins at 20,000,000
 

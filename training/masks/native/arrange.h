@@ -126,7 +126,8 @@ FN Surface surface(Random &random, float low, float high) {
 }
 
 FN Rgb green(Random &random) {
-  return Rgb{random.between(0.1f, 0.45f), random.between(0.3f, 0.6f), random.between(0.03f, 0.25f)} * random.between(0.25f, 1);
+  float light = random.between(0.25f, 1);  // a statement of its own: compilers differ in the order within one
+  return Rgb{random.between(0.1f, 0.45f), random.between(0.3f, 0.6f), random.between(0.03f, 0.25f)} * light;
 }
 
 // What lies outside: grass, earth, sand, asphalt.
@@ -387,7 +388,7 @@ FN void furnished(Random &random, const Arranged &out, const Bank &bank, const I
                  0.9f * random.normal(), random.chance(0.8f) ? random.between(0.1f, 0.8f) : 0,
                  random.chance(0.15f) ? random.between(0.05f, 0.5f) : 0, (float)random.below(4)};
   Drawer drawer = {out, bank, side};
-  float wall = 0.3f, corner = 0.2f;
+  float wall = 0.3f, corner = 0.2f, deepest = 0.3f;
   int soft = random.chance(0.1f) ? count / 2 : 0;
   if (count > 0 && random.chance(0.2f)) {  // an open lens, sharp where one of the things stands
     scene.focus = 1 / roots[random.below(count)].foot.z;
@@ -399,6 +400,7 @@ FN void furnished(Random &random, const Arranged &out, const Bank &bank, const I
     const Sprite &s = bank.sprites[roots[k].sprite];
     Point f = roots[k].foot;
     float ahead = f.z * scene.pitch_cos - f.y * scene.pitch_sin, reach = 0.6f * s.width * roots[k].unit;
+    deepest = fmaxf(deepest, ahead);
     wall = fmaxf(wall, f.x * scene.wall_sin + ahead * scene.wall_cos + reach);
     corner = fmaxf(corner, f.x * scene.wall_cos - ahead * scene.wall_sin + reach);
     if (s.top > 0 && k >= soft && random.chance(0.75f)) {
@@ -421,8 +423,6 @@ FN void furnished(Random &random, const Arranged &out, const Bank &bank, const I
   }
   scene.wall_distance = wall + random.log_between(0.02f, place == 2 ? 12.f : 3.f);
   if (place == 2 ? random.chance(0.55f) : random.chance(0.06f)) {
-    float deepest = 0.3f;
-    for (int k = 0; k < count; k++) deepest = fmaxf(deepest, roots[k].foot.z * scene.pitch_cos - roots[k].foot.y * scene.pitch_sin);
     scene.thicket_distance = 1.05f * deepest + random.log_between(0.05f, 10);
     scene.thicket_height = random.chance(0.3f) ? random.log_between(0.15f, 0.8f) : random.log_between(0.8f, 12);
     out.surfaces[3] = thicket(random, scene.thicket_distance);
