@@ -15,7 +15,7 @@ from sam3d_gs.embedded.air import inside_colours, open_air
 from sam3d_gs.embedded.appearance import FineDetail, back_colours, front_colours, side_colours, soft_alpha
 from sam3d_gs.embedded.crops import CROP_MARGIN, Crop
 from sam3d_gs.embedded.object_net import TwoLayers
-from sam3d_gs.embedded.shell import JUMP, OPAQUE, Shell, blurred_inside, smoothstep
+from sam3d_gs.embedded.shell import JUMP, OPAQUE, Shell, blurred_inside, faded, smoothstep
 from sam3d_gs.embedded.surfels import Surfels, join
 from sam3d_gs.embedded.walls import Paint, jump_walls, outline_wall
 
@@ -248,8 +248,7 @@ def _air_layers(
     there = shell.air[1] > shell.air[0]
     surfaces = []
     for z in shell.air:
-        fade = smoothstep((z - shell.front) / np.maximum(shell.back - shell.front, 1e-9), 0.0, 1.0)[..., None]
-        rgb = (1 - fade) * front_rgb + fade * back_rgb if inside_rgb is None else inside_rgb
+        rgb = faded(front_rgb, back_rgb, shell.front, shell.back, z) if inside_rgb is None else inside_rgb
         surfaces.append(_layer(shell, z, rgb, there))
     return surfaces
 

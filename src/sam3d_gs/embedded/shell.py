@@ -50,6 +50,12 @@ def smoothstep(x: np.ndarray, low: float, high: float) -> np.ndarray:
     return np.asarray(t * t * (3 - 2 * t))
 
 
+def faded(first: np.ndarray, last: np.ndarray, near: np.ndarray, far: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """(..., 3) colours at depths z (...): `first` at depth `near`, `last` at depth `far`, smoothly joined between."""
+    share = smoothstep((z - near) / np.maximum(far - near, 1e-9), 0.0, 1.0)[..., None]
+    return np.asarray((1 - share) * first + share * last)
+
+
 def blurred_inside(values: np.ndarray, inside: np.ndarray, sigma: tuple[float, float]) -> np.ndarray:
     """(G, G) or (G, G, C) with every sample the mean of those `inside` (G, G) around it; sigma in rows and columns."""
     from scipy.ndimage import gaussian_filter

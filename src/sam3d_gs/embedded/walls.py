@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sam3d_gs.embedded.shell import JUMP, OPAQUE, Shell, smoothstep
+from sam3d_gs.embedded.shell import JUMP, OPAQUE, Shell, faded, smoothstep
 from sam3d_gs.embedded.surfels import Surfels, join
 
 MAX_WALL_SURFELS = 16_000
@@ -56,18 +56,15 @@ class Paint:
         They fade from the front's to the back's, or to and from those of the inside where the photo shows any of it.
         """
         row, column = place.T
-        near, far, back = (plane[row, column] for plane in (*shell.solids[faced.solid], shell.back))
-        first, last = self.folded(place, inward, (z - shell.front[row, column]) / shell.step(z)), self.back[row, column]
-        if self.inside is None:
-            near, far = shell.front[row, column], back
-        else:
-            inner = self.inside[row, column]
-            if faced.to_air:
-                return inner
-            first = first if faced.solid == 0 else inner
-            last = np.where((far < back)[:, None], inner, last)
-        fade = smoothstep((z - near) / np.maximum(far - near, 1e-9), 0.0, 1.0)[:, None]
-        return np.asarray((1 - fade) * first + fade * last)
+        inner = None if self.inside is None else self.inside[row, column]
+        if inner is not None and faced.to_air:
+            return inner
+        front, back, last = shell.front[row, column], shell.back[row, column], self.back[row, column]
+        first = self.folded(place, inward, (z - front) / shell.step(z))
+        if inner is None:
+            return faded(first, last, front, back, z)
+        near, far = (plane[row, column] for plane in shell.solids[faced.solid])
+        return faded(first if faced.solid == 0 else inner, np.where((far < back)[:, None], inner, last), near, far, z)
 
 
 def jump_walls(shell: Shell, paint: Paint) -> list[Surfels]:
