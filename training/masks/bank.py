@@ -12,7 +12,7 @@ from torch import Tensor
 from training.masks.library import CBank, CIndex, address
 from training.masks.rows import SPRITE
 
-KINDS = ("thing", "carrier", "nested", "person", "seated", "car")  # in the order of native/arrange.h
+KINDS = ("thing", "carrier", "nested", "person", "seated", "car", "animal", "rider")  # in the order of native/arrange.h
 ELEVATIONS = 9  # bins of ELEVATION_BIN_RAD from which a sprite is seen
 ELEVATION_BIN_RAD = 0.1745
 LEVELS = 4

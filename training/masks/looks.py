@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.masks.sets import DARK, GLASS, LAMPS, SHIRT, SKIN, TROUSERS, TYRES
+from training.masks.animals import COAT, HORN, MANE, PATCH
+from training.masks.people import DARK, SHIRT, SKIN, TROUSERS
+from training.masks.vehicles import GLASS, LAMPS, TYRES
 from training.objects.layout import MATERIAL, MATERIAL_LENGTH, MATERIALS, VIEW, VIEW_LENGTH
 
 _PATTERN_WEIGHTS = (0.42, 0.1, 0.05, 0.16, 0.07, 0.06, 0.06, 0.08)  # in the order of layout.PATTERNS
@@ -115,7 +117,8 @@ def _painted(rows: Tensor, part: int, colour: Tensor, gloss: float = 0.0) -> Non
 def dress(dice: Dice, rows: Tensor) -> Tensor:
     """Materials of people: skin of one of many tones, hair and shoes, the rest as it was drawn."""
     rows = rows.clone()
-    tone = torch.tensor([0.95, 0.74, 0.6], device=dice.device) ** dice.uniform(len(rows), 1, low=0.7, high=3.2)
+    tone = torch.tensor([0.95, 0.74, 0.6], device=dice.device) ** dice.uniform(len(rows), 1, low=0.7, high=2.2)
+    tone = tone * dice.uniform(len(rows), 1, low=0.3) ** 0.6
     _painted(rows, SKIN, tone)
     hair = torch.tensor([0.5, 0.35, 0.2], device=dice.device) ** dice.uniform(len(rows), 1, low=0.4, high=3.0)
     _painted(rows, DARK, hair)
@@ -131,4 +134,23 @@ def glaze(dice: Dice, rows: Tensor) -> Tensor:
     _painted(rows, GLASS, 0.05 + 0.7 * bright * (1 + 0.1 * dice.normal(len(rows), 3)), gloss=0.5)
     _painted(rows, TYRES, dice.uniform(len(rows), 1, low=0.02, high=0.15).expand(-1, 3))
     _painted(rows, LAMPS, dice.uniform(len(rows), 1, low=0.5).expand(-1, 3), gloss=0.3)
+    return rows
+
+
+def furs(dice: Dice, rows: Tensor) -> Tensor:
+    """Materials of animals: a coat of white, grey, brown or black, often patterned in a second such colour."""
+    rows, count = rows.clone(), len(rows)
+
+    def natural() -> Tensor:
+        warm = torch.tensor([0.85, 0.62, 0.4], device=dice.device) ** dice.uniform(count, 1, high=1.6)
+        return warm * dice.uniform(count, 1, low=0.04, high=1.1)
+
+    coat, second = natural(), natural()
+    alike = coat * dice.uniform(count, 1, low=0.5, high=1.5)
+    for part, own, other in ((COAT, coat, second), (PATCH, second, coat), (MANE, natural(), alike)):
+        plain = dice.uniform(count, 1) < 0.5
+        rows[:, part, MATERIAL["COLOUR"] : MATERIAL["COLOUR"] + 3] = own.clamp(0, 1)
+        rows[:, part, MATERIAL["SECOND"] : MATERIAL["SECOND"] + 3] = torch.where(plain, alike, other).clamp(0, 1)
+        rows[:, part, MATERIAL["GLOSS"]] = 0
+    _painted(rows, HORN, natural() * 0.4)
     return rows

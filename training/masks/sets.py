@@ -27,14 +27,17 @@ from procedural.shape import (
     turn_randomly,
     turn_x,
     turn_y,
+    turn_y_to,
     turn_z,
 )
 
+from training.masks.animals import bird, mammal
+from training.masks.people import body, riding, seated, standing
+from training.masks.vehicles import two_wheeler, vehicle
+from training.objects.hollow_and_thin import Builder, by
 from training.objects.shapes import shape_of
 
 Rng = np.random.Generator
-SKIN, SHIRT, TROUSERS, DARK = range(4)  # materials of a person
-PAINT, GLASS, LAMPS, TYRES = range(4)  # and of a car
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,15 @@ class ShapeSet:
     top: tuple[float, float, float] | None = None  # height, half width along x, half length along z of a level surface
     tumbles: bool = False  # it may lie on any side
     dressed: bool = False  # skin and clothes on its last member
-    glazed: bool = False  # a car's windows and tyres
+    glazed: bool = False  # a vehicle's windows and tyres
+    furred: bool = False  # an animal's coat
 
 
 def make_set(seed: int) -> ShapeSet:
     """The set of this seed; the weights say how often each kind is made."""
     rng = np.random.default_rng(seed)
-    makers = (_thing, _carrier, _nested, _person, _seated, _car)
-    return makers[rng.choice(len(makers), p=(0.52, 0.12, 0.16, 0.08, 0.06, 0.06))](rng)
+    makers = (_thing, _carrier, _nested, _person, _seated, _car, _animal, _rider)
+    return makers[rng.choice(len(makers), p=(0.43, 0.1, 0.13, 0.1, 0.05, 0.08, 0.08, 0.03))](rng)
 
 
 def _thing(rng: Rng) -> ShapeSet:
@@ -60,99 +64,52 @@ def _thing(rng: Rng) -> ShapeSet:
 
 
 def _car(rng: Rng) -> ShapeSet:
-    builder = ShapeBuilder()
-    length, width, height = rng.uniform(0.5, 0.85), rng.uniform(0.24, 0.36), rng.uniform(0.1, 0.2)
-    if chance(rng, 0.5):
-        builder.add(SUPERQUADRIC, (width, height, length, rng.uniform(3, 7)), material=PAINT)
-    else:
-        builder.add(BOX, (width, height, length, rng.uniform(0.02, 0.09)), material=PAINT)
-    cabin = rng.uniform(0.3, 0.75) * length  # half its length
-    rise = rng.uniform(0.1, 0.24)
-    middle = rng.uniform(-0.35, 0.1) * length
-    roof = height + 0.8 * rise
-    cabin_width = 0.92 * width
-    builder.add(BOX, (cabin_width, rise, cabin, 0.06), (0, roof, middle), operation=SMOOTH_UNION, blend=0.05)
-    panes = int(rng.integers(1, 3))
-    for pane in range(panes):  # side windows stand a little out of the cabin
-        half = 0.8 * cabin / panes
-        at = middle - 0.85 * cabin + (2 * pane + 1) * 0.85 * cabin / panes
-        builder.add(
-            BOX,
-            (0.012, 0.55 * rise, half * 0.95, 0.01),
-            (cabin_width, roof + 0.1 * rise, at),
-            mirror=MIRROR_X,
-            material=GLASS,
-        )
-    for end in (1, -1):
-        builder.add(
-            BOX,
-            (0.8 * cabin_width, 0.55 * rise, 0.012, 0.01),
-            (0, roof + 0.1 * rise, middle + end * cabin),
-            material=GLASS,
-        )
-    wheel = rng.uniform(0.09, 0.15)
-    for axle in (0.62, -0.62):
-        builder.add(
-            CYLINDER,
-            (wheel, 0.05, 0.02),
-            (width - 0.03, -height, axle * length),
-            turn_z(np.pi / 2),
-            mirror=MIRROR_X,
-            material=TYRES,
-        )
-    for end in (1, -1):
-        builder.add(
-            ELLIPSOID, (0.06, 0.04, 0.03), (0.7 * width, 0.1 * height, end * length), mirror=MIRROR_X, material=LAMPS
-        )
-    return ShapeSet("car", (builder.shape("car"),), glazed=True)
-
-
-def _limbs(builder: ShapeBuilder, points: list[np.ndarray], radii: list[float], materials: list[int]) -> None:
-    for k, material in enumerate(materials):
-        builder.limb(points[k], points[k + 1], radii[k], radii[k + 1], SMOOTH_UNION, 0.02, 0, material)
-
-
-def _body(rng: Rng, hip: np.ndarray, legs: list[list[np.ndarray]], lean: float) -> Shape:
-    """A clothed figure from the hip up, on legs given as hip, knee and ankle."""
-    builder = ShapeBuilder()
-    stout = rng.uniform(0.85, 1.3)
-    trunk = 0.27
-    chest = hip + np.array([0, trunk * np.cos(lean), trunk * np.sin(lean)])
-    bare = SKIN if chance(rng, 0.4) else SHIRT  # sleeves
-    builder.add(SUPERQUADRIC, (0.19 * stout, 0.33, 0.12 * stout, 2.6), (hip + chest) / 2, turn_x(lean), material=SHIRT)
-    neck = chest + np.array([0, 0.3 * np.cos(lean), 0.3 * np.sin(lean)])
-    head = neck + np.array([rng.normal() * 0.02, 0.1, 0.03 + rng.normal() * 0.02])
-    builder.limb(chest, neck, 0.06, 0.05, material=SKIN)
-    builder.add(ELLIPSOID, (0.085, 0.115, 0.1), head, material=SKIN)
-    if chance(rng, 0.85):
-        long = rng.uniform(0.08, 0.2) if chance(rng, 0.3) else 0.09
-        builder.add(ELLIPSOID, (0.095, long, 0.095), head + np.array([0, 0.115 - long, -0.03]), material=DARK)
-    for side in (1, -1):
-        shoulder = chest + np.array([0.2 * side * stout, 0.2, 0])
-        reach = np.array([side * rng.uniform(0, 0.8), -1, rng.uniform(-0.4, 0.8)])
-        elbow = shoulder + 0.28 * reach / np.linalg.norm(reach)
-        bend = np.array([side * rng.uniform(-0.6, 0.4), rng.uniform(-1, 0.6), rng.uniform(0, 1)])
-        hand = elbow + 0.27 * bend / np.linalg.norm(bend)
-        _limbs(builder, [shoulder, elbow, hand], [0.065 * stout, 0.05, 0.045], [SHIRT, bare])
-    for k, (top, knee, ankle) in enumerate(legs):
-        _limbs(
-            builder, [top, knee, ankle], [0.1 * stout, 0.075, 0.05], [TROUSERS, SKIN if chance(rng, 0.1) else TROUSERS]
-        )
-        if k == 0 or chance(rng, 0.95):
-            builder.add(ELLIPSOID, (0.05, 0.045, 0.13), ankle + np.array([0, -0.03, 0.05]), material=DARK)
-    return builder.shape("person")
+    return ShapeSet("car", (vehicle(rng),), glazed=True)
 
 
 def _person(rng: Rng) -> ShapeSet:
-    hip = np.zeros(3)
-    legs = []
-    stride = rng.uniform(0, 0.3) * (1 if chance(rng, 0.5) else -1)
-    for side in (1, -1):
-        top = hip + np.array([0.09 * side, 0, 0])
-        knee = top + np.array([0.02 * side, -0.42, side * stride * 0.6 + 0.03])
-        ankle = knee + np.array([0, -0.4, side * stride * 0.5 - rng.uniform(0, 0.1)])
-        legs.append([top, knee, ankle])
-    return ShapeSet("person", (_body(rng, hip, legs, rng.normal() * 0.06),), dressed=True)
+    """Often with something in the hand, or a board under the feet."""
+    person, hand = body(rng, np.zeros(3), standing(rng), rng.normal() * 0.06)
+    held = rng.random()
+    if held < 0.6:
+        return ShapeSet("person", (person,), dressed=True)
+    thing = Builder()
+    if held < 0.75:  # a ball, a bag, a box, a toy
+        return ShapeSet(
+            "person", (_small_thing(rng, rng.uniform(0.06, 0.2), hand - by(0, 0.05, 0)), person), dressed=True
+        )
+    if held < 0.9:  # a racket, a stick, an umbrella
+        direction = np.array((rng.normal(), rng.uniform(-0.5, 1.5), rng.normal()))
+        direction /= np.linalg.norm(direction)
+        turn, long = turn_y_to(direction), rng.uniform(0.2, 0.8)
+        thing.limb(hand - 0.1 * direction, hand + long * direction, 0.018, 0.018)
+        if chance(rng, 0.6):
+            wide, thick = rng.uniform(0.1, 0.5), rng.uniform(0.02, 0.15)
+            thing.add(ELLIPSOID, (wide, thick, wide), hand + long * direction, turn, material=1)
+    else:
+        thing.add(SUPERQUADRIC, (0.13, 0.03, rng.uniform(0.4, 0.9), 3), (0, -0.9, 0), turn_y(rng.normal()))
+    return ShapeSet("person", (thing.shape("thing"), person), dressed=True)
+
+
+def _rider(rng: Rng) -> ShapeSet:
+    """Someone on a bicycle, a motorcycle or an animal; the bicycle also without."""
+    if chance(rng, 0.25):
+        mount = mammal(rng)
+        back, grip = 0.2, None
+        hip, legs_apart, low = np.array((0, back, 0.0)), 0.25, -0.25
+    else:
+        mount, saddle, pedals = two_wheeler(rng)
+        hip, legs_apart, low = np.array((0, saddle + 0.1, -0.2)), 0.12, pedals - 0.1
+        grip = np.array((0.26, saddle + 0.1, 0.25))
+        if chance(rng, 0.35):
+            return ShapeSet("rider", (mount,))
+    lean = rng.uniform(0, 0.7)
+    person, _ = body(rng, hip, riding(rng, hip, legs_apart, low), lean, grip)
+    return ShapeSet("rider", (mount, person), dressed=True)
+
+
+def _animal(rng: Rng) -> ShapeSet:
+    return ShapeSet("animal", (bird(rng) if chance(rng, 0.2) else mammal(rng),), furred=True)
 
 
 def _seat(rng: Rng) -> ShapeBuilder:
@@ -180,13 +137,8 @@ def _seat(rng: Rng) -> ShapeBuilder:
 def _seated(rng: Rng) -> ShapeSet:
     chair = _seat(rng).shape("furniture")
     hip = np.array([0, 0.1, rng.uniform(-0.08, 0.05)])
-    legs = []
-    for side in (1, -1):
-        top = hip + np.array([0.09 * side, 0, 0])
-        knee = top + np.array([rng.uniform(0, 0.1) * side, rng.uniform(-0.03, 0.04), 0.4])
-        ankle = knee + np.array([0, -0.42, rng.uniform(-0.12, 0.12)])
-        legs.append([top, knee, ankle])
-    return ShapeSet("seated", (chair, _body(rng, hip, legs, rng.uniform(-0.12, 0.3))), dressed=True)
+    person, _ = body(rng, hip, seated(rng, hip), rng.uniform(-0.12, 0.3))
+    return ShapeSet("seated", (chair, person), dressed=True)
 
 
 def _carrier(rng: Rng) -> ShapeSet:

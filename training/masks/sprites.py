@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.masks.bank import KINDS, Pictures
-from training.masks.looks import Dice, dress, glaze, materials, views
+from training.masks.looks import Dice, dress, furs, glaze, materials, views
 from training.masks.rows import SPRITE
 from training.masks.sets import ShapeSet, make_set
 from training.objects.layout import MATERIAL_LENGTH, MATERIALS, PLANES, VIEW, VIEW_LENGTH
@@ -36,10 +36,11 @@ class SetPool:
     top: Tensor  # (S, 4) float32: 1 if it can carry things, then height and half sizes of the surface
     tumbles: Tensor  # (S,) float32 0 or 1
     dressed: Tensor  # (S,) float32 0 or 1: the last member is a person
-    glazed: Tensor  # (S,) float32 0 or 1: it is a car
+    glazed: Tensor  # (S,) float32 0 or 1: it is a vehicle with windows
+    furred: Tensor  # (S,) float32 0 or 1: it is an animal
 
     def to(self, device: torch.device) -> SetPool:
-        rest = (self.first, self.members, self.kind, self.top, self.tumbles, self.dressed, self.glazed)
+        rest = (self.first, self.members, self.kind, self.top, self.tumbles, self.dressed, self.glazed, self.furred)
         return SetPool(self.shapes.to(device), *(t.to(device) for t in rest))
 
 
@@ -53,9 +54,9 @@ def make_pool(count: int, first: int = 0, processes: int = 1) -> SetPool:
         with multiprocessing.get_context("fork").Pool(processes) as pool:
             parts = pool.map(_range, ranges)
     arrays = [torch.from_numpy(np.concatenate([part[i] for part in parts])) for i in range(len(parts[0]))]
-    rows, counts, deformations, members, kind, top, tumbles, dressed, glazed = arrays
+    rows, counts, deformations, members, kind, top, tumbles, dressed, glazed, furred = arrays
     shapes = Shapes(rows, counts, deformations, torch.zeros(len(counts)))
-    return SetPool(shapes, members.cumsum(0) - members, members, kind, top, tumbles, dressed, glazed)
+    return SetPool(shapes, members.cumsum(0) - members, members, kind, top, tumbles, dressed, glazed, furred)
 
 
 def _range(bounds: tuple[int, int]) -> tuple[np.ndarray, ...]:
@@ -77,6 +78,7 @@ def _range(bounds: tuple[int, int]) -> tuple[np.ndarray, ...]:
         column([s.tumbles for s in sets]),
         column([s.dressed for s in sets]),
         column([s.glazed for s in sets]),
+        column([s.furred for s in sets]),
     )
 
 
@@ -109,7 +111,8 @@ def picture_sets(pool: SetPool, chosen: Tensor, generator: torch.Generator, side
 
     paint = materials(dice, len(of_set))
     last = place == pool.members[chosen][of_set] - 1
-    for marks, painted in ((pool.dressed, dress(dice, paint)), (pool.glazed, glaze(dice, paint))):
+    looks = ((pool.dressed, dress(dice, paint)), (pool.glazed, glaze(dice, paint)), (pool.furred, furs(dice, paint)))
+    for marks, painted in looks:
         paint = torch.where((last & (marks[chosen][of_set] > 0)).view(-1, 1, 1), painted, paint)
     planes = render(shapes, view, paint, side_px)
     alpha = planes[:, PLANES["SEEN"]]

@@ -39,7 +39,7 @@ class Builder(ShapeBuilder):
     limit = MAX_PRIMITIVES
 
 
-def _by(x: float, y: float, z: float) -> np.ndarray:
+def by(x: float, y: float, z: float) -> np.ndarray:
     return np.array((x, y, z))
 
 
@@ -177,7 +177,7 @@ def lamp(rng: Rng) -> Builder:
         builder.limb((0, -height, 0), (0, height, 0), pole, pole, material=1)
     else:  # a desk lamp: two arms and a small shade
         elbow = np.array((0, rng.uniform(0.0, 0.4), rng.uniform(-0.3, 0.0)))
-        head = elbow + _by(0, rng.uniform(-0.05, 0.35), rng.uniform(0.25, 0.5))
+        head = elbow + by(0, rng.uniform(-0.05, 0.35), rng.uniform(0.25, 0.5))
         builder.limb((0, -height, 0), elbow, pole, pole, material=1)
         builder.limb(elbow, head, pole, pole, material=1)
         turn = turn_x(rng.uniform(-0.4, 0.9))
@@ -210,11 +210,11 @@ def greenery(rng: Rng) -> Builder:
         return builder
     if style < 0.35:  # a cactus
         height, radius = rng.uniform(0.3, 0.8), rng.uniform(0.06, 0.14)
-        builder.limb(root, root + _by(0, height, 0), radius, 0.8 * radius, material=2)
+        builder.limb(root, root + by(0, height, 0), radius, 0.8 * radius, material=2)
         for _ in range(rng.integers(0, 4)):
-            elbow = root + _by(rng.normal() * 0.2, height * rng.uniform(0.4, 0.8), rng.normal() * 0.2)
-            builder.limb(root + _by(0, height * 0.4, 0), elbow, 0.5 * radius, 0.5 * radius, SMOOTH_UNION, 0.03, 0, 2)
-            builder.limb(elbow, elbow + _by(0, rng.uniform(0.1, 0.3), 0), 0.5 * radius, 0.4 * radius, UNION, 0.0, 0, 2)
+            elbow = root + by(rng.normal() * 0.2, height * rng.uniform(0.4, 0.8), rng.normal() * 0.2)
+            builder.limb(root + by(0, height * 0.4, 0), elbow, 0.5 * radius, 0.5 * radius, SMOOTH_UNION, 0.03, 0, 2)
+            builder.limb(elbow, elbow + by(0, rng.uniform(0.1, 0.3), 0), 0.5 * radius, 0.4 * radius, UNION, 0.0, 0, 2)
         return builder
     blades = style < 0.6
     for _ in range(rng.integers(5, 13)):
@@ -258,13 +258,13 @@ def person(rng: Rng) -> Builder:
     upper, lower, thick = 0.27 * tall, 0.27 * tall, rng.uniform(0.055, 0.085)
     for side in (1, -1):
         swing = 1.4 if seated else rng.normal() * 0.25
-        hip_at = hip + _by(side * 0.5 * waist, -0.05, 0)
+        hip_at = hip + by(side * 0.5 * waist, -0.05, 0)
         knee = hip_at + upper * np.array((side * 0.1, -np.cos(swing), np.sin(swing)))
         bend = 0.0 if seated else swing - abs(rng.normal() * 0.3)
         foot = knee + lower * np.array((0, -np.cos(bend), np.sin(bend)))
         builder.limb(hip_at, knee, thick, 0.85 * thick, SMOOTH_UNION, blend, 0, 1)
         builder.limb(knee, foot, 0.85 * thick, rng.uniform(0.5, 1.0) * thick, SMOOTH_UNION, blend, 0, 1)
-        builder.add(ELLIPSOID, (0.05, 0.04, 0.1), foot + _by(0, -0.03, 0.05), material=2)
+        builder.add(ELLIPSOID, (0.05, 0.04, 0.1), foot + by(0, -0.03, 0.05), material=2)
     for side in (1, -1):
         lift, forward = rng.uniform(0.05, 0.9) if chance(rng, 0.8) else rng.uniform(0.9, 2.6), rng.normal() * 0.3
         start = np.array((side * 0.9 * shoulder, 1.7 * torso, 0))

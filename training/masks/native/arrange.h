@@ -2,7 +2,7 @@
 #pragma once
 #include "compose.h"
 
-enum Kind { THING, CARRIER, NESTED, PERSON, SEATED, CAR, KINDS };  // in the order of training/masks/sprites.py
+enum Kind { THING, CARRIER, NESTED, PERSON, SEATED, CAR, ANIMAL, RIDER, KINDS };  // in the order of training/masks/bank.py
 constexpr int ELEVATIONS = 9;                                     // bins of 10 degrees, from which a sprite is seen
 
 struct Index {
@@ -207,11 +207,17 @@ struct Recipe {  // how likely each kind is, and its size in camera heights
 };
 
 FN Recipe recipe(int place) {
-  //                     thing  carrier nested person seated  car
+  //  thing  carrier nested person seated  car    animal rider
   const Recipe recipes[3] = {
-      {{0.38f, 0.24f, 0.14f, 0.12f, 0.12f, 0.00f}, {0.08f, 0.35f, 0.12f, 0.90f, 0.70f, 0.8f}, {0.5f, 0.9f, 0.4f, 1.2f, 0.95f, 1.0f}},  // room
-      {{0.60f, 0.10f, 0.30f, 0.00f, 0.00f, 0.00f}, {0.08f, 0.30f, 0.15f, 0.90f, 0.70f, 0.8f}, {0.7f, 0.8f, 0.7f, 1.2f, 0.95f, 1.0f}},  // table top
-      {{0.33f, 0.03f, 0.02f, 0.30f, 0.03f, 0.29f}, {0.15f, 0.40f, 0.15f, 0.95f, 0.75f, 1.6f}, {1.2f, 0.8f, 0.5f, 1.2f, 0.95f, 3.0f}},  // street
+      {{0.36f, 0.24f, 0.13f, 0.12f, 0.11f, 0.00f, 0.04f, 0.00f},  // room
+       {0.08f, 0.35f, 0.12f, 0.90f, 0.70f, 0.80f, 0.20f, 0.9f},
+       {0.50f, 0.90f, 0.40f, 1.20f, 0.95f, 1.00f, 0.60f, 1.2f}},
+      {{0.57f, 0.10f, 0.30f, 0.00f, 0.00f, 0.00f, 0.03f, 0.00f},  // table top
+       {0.08f, 0.30f, 0.15f, 0.90f, 0.70f, 0.80f, 0.15f, 0.9f},
+       {0.70f, 0.80f, 0.70f, 1.20f, 0.95f, 1.00f, 0.60f, 1.2f}},
+      {{0.23f, 0.03f, 0.02f, 0.24f, 0.02f, 0.22f, 0.17f, 0.07f},  // street, field
+       {0.15f, 0.40f, 0.15f, 0.95f, 0.75f, 1.50f, 0.30f, 0.9f},
+       {1.20f, 0.80f, 0.50f, 1.20f, 0.95f, 4.00f, 1.80f, 1.2f}},
   };
   return recipes[place];
 }
