@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,16 @@ from safetensors.torch import save_file
 from sam3d_gs.embedded.edges import Guide, refined, tidy
 from sam3d_gs.embedded.mask_net import MaskNet, affinity, load_mask_net
 from sam3d_gs.embedded.regions import Proposal, best_regions, propose
-from sam3d_gs.embedded.superpixels import Tree, fitted_size, merge_order, region_tree, superpixels
+from sam3d_gs.embedded.superpixels import (
+    Claims,
+    Pass,
+    Tree,
+    claims,
+    fitted_size,
+    merge_order,
+    region_tree,
+    superpixels,
+)
 from sam3d_gs.errors import Sam3dGsError
 
 
@@ -222,9 +232,12 @@ def test_the_cell_affinity_is_the_quadratic_it_claims_to_be() -> None:
     rgb = torch.rand(3, 96, 128, generator=torch.Generator().manual_seed(0))
     said = affinity(net, rgb)
     with torch.inference_mode():
-        embedding, queries, _ = net(rgb[None])
+        embedding, queries, geometry = net(rgb[None])
     rows, columns = said.grid
     assert (rows, columns) == (12, 16)
+    assert geometry is not None and said.log_depth is not None
+    depth_of_last_cell = -float(geometry.log_inverse_depth[0, -2:, -2:].mean())
+    assert float(said.log_depth[-1]) == pytest.approx(depth_of_last_cell, abs=1e-4)
     cells = torch.nn.functional.avg_pool2d(embedding, 4)[0]
     for (py, px), (qy, qx) in (((0, 0), (3, 5)), ((11, 15), (2, 1)), ((6, 7), (6, 7))):
         query = queries[0, :, py, px]
@@ -233,6 +246,23 @@ def test_the_cell_affinity_is_the_quadratic_it_claims_to_be() -> None:
         logit = query[:48] @ cells[:, qy, qx] / 48**0.5 + a * dx + b * dy + c * dx**2 + d * dy**2 + e * dx * dy + f
         got = said.belongs[py * columns + px, qy * columns + qx]
         assert float(got) == pytest.approx(float(logit.sigmoid()), abs=1e-4)
+
+
+def test_what_lies_behind_joins_last_and_a_net_without_depth_says_nothing_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rgb = np.zeros((64, 96, 3), np.uint8)
+    labels = np.repeat(np.arange(3), 32)[None].repeat(64, 0)  # three stripes that claim each other alike
+    alike = Claims(np.full((3, 3), 0.9, np.float32), np.ones(3, np.float32), np.zeros(3, np.float32))
+    for log_depth, first in (((1.0, 0.0, 0.0), {1, 2}), ((0.0, 0.0, 1.0), {0, 1})):
+        look = replace(alike, log_depth=np.array(log_depth, np.float32))
+        monkeypatch.setattr("sam3d_gs.embedded.superpixels._looks", lambda *_, look=look: [look])
+        tree = region_tree(load_mask_net(), rgb, labels)
+        assert set(np.flatnonzero(tree.members[3])) == first
+        assert tree.cohesion[3] == pytest.approx(0.9, abs=1e-4)
+    monkeypatch.undo()
+    said = claims(MaskNet().eval(), rgb, labels, Pass(20_000, False))
+    np.testing.assert_array_equal(said.log_depth, np.zeros(3))
 
 
 def test_the_tree_does_not_depend_on_the_threads_and_leaves_their_number_alone() -> None:

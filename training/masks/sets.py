@@ -1,4 +1,4 @@
-"""Sets of shapes that belong together: what holds something and what it holds, tables, people, cars.
+"""Sets of shapes that belong together: what holds something and what it holds, tables, people, riders.
 
 The members of a set share one *shape frame* (y up, as in `procedural.shape`) and are objects of their own; the first
 one stands on the ground. Where they touch or one is inside the other, the depth of their pixels decides which is seen.

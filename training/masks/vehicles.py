@@ -116,10 +116,10 @@ def _long(rng: Rng) -> Shape:
             builder.add(BOX, size, (0, -0.5 * height, 0), material=LAMPS)
     wheel = 0.05 if kind == "train" else rng.uniform(0.07, 0.11)
     for axle in (0.75, -0.55, -0.8)[: 2 + chance(rng, 0.5)]:
-        at = (width - 0.03, -height, axle * length)
-        builder.add(CYLINDER, (wheel, 0.04, 0.01), at, turn_z(np.pi / 2), mirror=MIRROR_X, material=TYRES)
-    at = (0.7 * width, -0.6 * height, length)
-    builder.add(ELLIPSOID, (0.035, 0.03, 0.02), at, mirror=MIRROR_X, material=LAMPS)
+        hub = (width - 0.03, -height, axle * length)
+        builder.add(CYLINDER, (wheel, 0.04, 0.01), hub, turn_z(np.pi / 2), mirror=MIRROR_X, material=TYRES)
+    lamp = (0.7 * width, -0.6 * height, length)
+    builder.add(ELLIPSOID, (0.035, 0.03, 0.02), lamp, mirror=MIRROR_X, material=LAMPS)
     return builder.shape("car")
 
 

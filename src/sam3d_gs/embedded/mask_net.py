@@ -82,6 +82,7 @@ class Affinity(NamedTuple):
     belongs: Tensor  # (h*w, h*w) float32, [p, x]: probability that cell x belongs to the object at cell p
     objectness: Tensor  # (h*w,) float32, probability that the cell lies on an object
     quality: Tensor  # (h*w,) float32, predicted IoU of the cell's mask
+    log_depth: Tensor | None  # (h*w,) float32, natural log of the depth up to a constant; of a net with that head
     grid: tuple[int, int]  # (h, w)
 
 
@@ -204,7 +205,7 @@ def _double(x: Tensor) -> Tensor:
 @torch.inference_mode()
 def affinity(net: MaskNet, rgb: Tensor) -> Affinity:
     """Run `net` on one picture, `rgb` (3, H, W) float in 0..1, and evaluate every query at every cell."""
-    y2, _, y8 = net.features(rgb[None].contiguous(memory_format=torch.channels_last))
+    y2, y4, y8 = net.features(rgb[None].contiguous(memory_format=torch.channels_last))
     channels = net.config.embedding
     cells = _embedding_of_cells(net.embedding, y2)[0]
     rows, columns = cells.shape[1:]
@@ -230,10 +231,14 @@ def affinity(net: MaskNet, rgb: Tensor) -> Affinity:
     of_pixel = torch.stack((torch.ones_like(x), x, y, x * x, y * y, x * y))
     left = torch.cat((query[:, :channels] * channels**-0.5, of_cell), 1)
     right = torch.cat((cells.flatten(1), of_pixel))
+    log_depth = None
+    if net.geometry is not None:
+        log_depth = -F.avg_pool2d(net._geometry(y4).log_inverse_depth, CELL_PX // GEOMETRY_STRIDE_PX).flatten()
     return Affinity(
         belongs=(left @ right).sigmoid_(),
         objectness=query[:, -2].sigmoid(),
         quality=query[:, -1].sigmoid(),
+        log_depth=log_depth,
         grid=(rows, columns),
     )
 

@@ -22,6 +22,7 @@ from sam3d_gs.embedded.mask_net import STRIDE_PX, MaskNet, affinity
 
 WORKING_PIXELS = 110_000  # superpixels are found on a picture of about this many pixels
 _MOST_SUPERPIXELS = 1400  # the tree needs the square of this in memory
+_DEPTH_POWER = 0.5  # affinity falls with the ratio of two depths to this power: what lies behind is seldom the same
 _LONGEST_SIDE_PX = 1280  # of a picture for the net; very long photos are squeezed
 
 
@@ -78,8 +79,16 @@ def superpixels(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         smallest *= 2  # noise and foliage shatter
 
 
-def claims(net: MaskNet, rgb: np.ndarray, labels: np.ndarray, look: Pass) -> tuple[np.ndarray, np.ndarray]:
-    """How much superpixel i claims superpixel j, (n, n) float32 in 0..1, and the objectness of each, (n,)."""
+@dataclass(frozen=True)
+class Claims:
+    """What one look says of n superpixels."""
+
+    mutual: np.ndarray  # (n, n) float32 in 0..1, how much superpixel i claims superpixel j
+    objectness: np.ndarray  # (n,) float32
+    log_depth: np.ndarray  # (n,) float32, natural log of the depth up to a constant; 0 where the net says nothing
+
+
+def claims(net: MaskNet, rgb: np.ndarray, labels: np.ndarray, look: Pass) -> Claims:
     if look.mirrored:
         rgb, labels = rgb[:, ::-1], labels[:, ::-1]
     picture = resized(np.ascontiguousarray(rgb), *fitted_size(rgb.shape[0], rgb.shape[1], look.pixels))
@@ -96,22 +105,23 @@ def claims(net: MaskNet, rgb: np.ndarray, labels: np.ndarray, look: Pass) -> tup
     trust = objectness * np.maximum(said.quality.numpy(), 0.05) + 1e-4  # confident cells speak for their superpixel
     speakers = (shares.multiply(trust[:, None])).tocsr().T
     mutual = (speakers @ said.belongs.numpy()) @ shares / (shares.T @ trust)[:, None]
-    return mutual, shares.T @ objectness
+    depth = np.zeros_like(objectness) if said.log_depth is None else said.log_depth.numpy()
+    return Claims(mutual, shares.T @ objectness, shares.T @ depth)
 
 
 def region_tree(net: MaskNet, rgb: np.ndarray, labels: np.ndarray, passes: Sequence[Pass] = PASSES) -> Tree:
     """Merge the superpixels `labels` of the photo `rgb` into a tree of regions by the net's claims."""
     looks = _looks(net, rgb, labels, passes)
-    mutual: np.ndarray = np.mean([claim for claim, _ in looks], axis=0)
-    objectness: np.ndarray = np.mean([seen for _, seen in looks], axis=0)
+    mutual: np.ndarray = np.mean([look.mutual for look in looks], axis=0)
+    objectness: np.ndarray = np.mean([look.objectness for look in looks], axis=0)
+    log_depth: np.ndarray = np.mean([look.log_depth for look in looks], axis=0)
     area = np.bincount(labels.ravel()).astype(np.float64)
     strength = np.sqrt(mutual * mutual.T) * np.sqrt(np.outer(objectness, objectness))
+    strength *= np.exp(-_DEPTH_POWER * np.abs(np.subtract.outer(log_depth, log_depth)))
     return _grown((strength * np.outer(area, area)).astype(np.float64), objectness, area, _neighbours(labels))
 
 
-def _looks(
-    net: MaskNet, rgb: np.ndarray, labels: np.ndarray, passes: Sequence[Pass]
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def _looks(net: MaskNet, rgb: np.ndarray, labels: np.ndarray, passes: Sequence[Pass]) -> list[Claims]:
     """`claims` of every pass, side by side: threads that share one convolution wait for each other at its end.
 
     On a machine that is busy with other work these waits are long.

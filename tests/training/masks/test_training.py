@@ -158,6 +158,16 @@ def test_a_run_in_two_pieces_is_the_same_run(tmp_path: Path, task: MaskTask) -> 
     made = dict(load_mask_net(tmp_path / "net.safetensors").named_parameters())
     assert all(torch.equal(value, made[name]) for name, value in pieces.average.items())
 
+    earlier = new_net(TINY_CONFIG, seed=7).half().float()
+    save_mask_net(earlier, tmp_path / "earlier.safetensors")
+    export(tmp_path / "pieces", tmp_path / "mean.safetensors", tmp_path / "earlier.safetensors")
+    mean = dict(load_mask_net(tmp_path / "mean.safetensors").named_parameters())
+    for name, value in earlier.named_parameters():
+        torch.testing.assert_close(mean[name], (value + made[name]) / 2, atol=1e-3, rtol=1e-3)
+    save_mask_net(MaskNet(replace(TINY_CONFIG, geometry=False)), tmp_path / "other.safetensors")
+    with pytest.raises(BadInputError, match="another net"):
+        export(tmp_path / "pieces", tmp_path / "mean.safetensors", tmp_path / "other.safetensors")
+
 
 def test_an_empty_folder_cannot_be_exported(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="No checkpoint"):
