@@ -9,6 +9,7 @@ from PIL import Image
 
 from sam3d_gs.embedded.crops import Crop, cut_square, resample_square
 from sam3d_gs.embedded.object_net import TwoLayers
+from sam3d_gs.embedded.seam import met_at_outline
 from sam3d_gs.embedded.shell import blurred_inside, smoothstep
 
 EDGE_BLUR_PX = 0.6  # of the photo: masks have stairs, objects do not
@@ -85,8 +86,9 @@ def back_colours(
     """(side, side, 3) float32 0..1 for the unseen side, on the grid of `front_rgb`, whose detail is `detail`.
 
     The prediction is blurred and carries a ghost of prints on the front. Both go when faint differences are smoothed
-    and strong ones kept. Where its colour is that of the front at the same place, the front's fine detail is repeated,
-    as knitting and wood repeat; elsewhere grain as fine and as strong as the front's makes up for the lost texture.
+    and strong ones kept. Along the outline it takes the front's colours. Where its colour is that of the front at the
+    same place, the front's fine detail is repeated, as knitting and wood repeat; elsewhere grain as fine and as strong
+    as the front's makes up for the lost texture.
     """
     known = crop.coverage > 0.5
     if not known.any():
@@ -98,6 +100,7 @@ def back_colours(
     size = smooth.shape[0]
     box = (0.0, 0.0, float(size), float(size))
     colour = np.stack([_resample(smooth[..., c], box, side) for c in range(3)], axis=-1)
+    colour = met_at_outline(colour, front_rgb, inside)
     kept = detail.kept_on(colour)
     return np.clip(colour + kept * detail.fine + (1 - kept) * _grain(front_rgb, inside, seed), 0, 1)
 

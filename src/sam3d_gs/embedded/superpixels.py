@@ -71,9 +71,9 @@ def resized(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
 def superpixels(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The photo at working size, (h, w, 3) uint8, and its superpixel numbers, (h, w) int from 0 without gaps."""
     small = resized(rgb, *fitted_size(rgb.shape[0], rgb.shape[1], WORKING_PIXELS))
-    smallest = 16
+    smallest = 24
     while True:
-        labels = felzenszwalb(small, scale=12, sigma=0.6, min_size=smallest)
+        labels = felzenszwalb(small, scale=18, sigma=0.6, min_size=smallest)
         if labels.max() < _MOST_SUPERPIXELS:
             return small, labels
         smallest *= 2  # noise and foliage shatter
