@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sam3d_gs.embedded.crops import crop_object
-from training.objects.cases import procedural_cases
+from training.objects.cases import Case, procedural_cases
 from training.objects.mesh_cases import mesh_cases, read_mesh
-from training.objects.shape_error import compare, made_points, thickness_percent, true_layers
+from training.objects.shape_error import behind_percent, compare, made_points, thickness_percent, true_layers
 
 CORNERS = [(x, y, z) for x in (0, 2) for y in (0, 1) for z in (0, 1)]
 FACES = [(1, 2, 4, 3), (5, 6, 8, 7), (1, 2, 6, 5), (3, 4, 8, 7), (1, 3, 7, 5), (2, 4, 8, 6)]
@@ -63,3 +64,25 @@ def test_true_layers_of_procedural_shapes_fit_their_surfaces() -> None:
     for case in cases:
         crop = crop_object(case.rgb, case.mask, 160)
         assert compare(made_points(case, crop, true_layers(case, crop, 4), 8000), case.surface[::4])[0] < 2.5
+        assert case.behind is not None
+        assert ((case.behind.sum(-1) > 0) == case.mask).mean() > 0.999  # the same outline from behind
+
+
+def test_the_colours_behind_have_no_error_where_the_back_is_as_predicted() -> None:
+    side = 320
+    mask = np.zeros((side, side), bool)
+    mask[60:260, 60:260] = True
+    grey = np.full((side, side, 3), 0.5)
+    case = Case(
+        (255 * grey).astype(np.uint8),
+        mask,
+        np.zeros((4, side, side)),
+        mask & False,
+        np.zeros((1, 3)),
+        np.zeros(3),
+        grey,
+    )
+    crop = crop_object(case.rgb, mask, 160)
+    layers = true_layers(case, crop, 2)
+    assert behind_percent(case, crop, layers) < 0.5
+    assert behind_percent(replace(case, behind=grey + 0.2), crop, layers) == pytest.approx(20, abs=0.5)

@@ -10,8 +10,9 @@ import torch
 from procedural.raycast import surface_points
 
 from training.objects.draw import Draw
-from training.objects.layout import VIEW
-from training.objects.samples import SampleOptions, make_batch
+from training.objects.layout import PLANES, VIEW
+from training.objects.raycast import Shapes, render
+from training.objects.samples import Batch, SampleOptions, make_batch
 from training.objects.shapes import pack, shape_of
 
 FIRST_SEED = 20_000_000  # shapes of the evaluation set; no training draws from here
@@ -29,15 +30,15 @@ class Case:
     hollow: np.ndarray  # (S, S) bool
     surface: np.ndarray  # (N, 3) points of the true surface
     up: np.ndarray  # (3,) against gravity, x right, y up, z towards the viewer
+    behind: np.ndarray | None = None  # (S, S, 3) 0..1: the back in the picture's light, at the pixel of its front
 
 
 def procedural_cases(count: int, further: bool, first: int = FIRST_SEED) -> Iterator[Case]:
     """Shapes of the evaluation set's families, or with `further` also of those that version 1 never saw."""
     for seed in range(first, first + count):
         shape, tumbles = shape_of(seed, further)
-        batch = make_batch(
-            Draw(torch.Generator().manual_seed(seed)), pack([shape], [tumbles]), SampleOptions(PICTURE_PX, plain=True)
-        )
+        shapes = pack([shape], [tumbles])
+        batch = make_batch(Draw(torch.Generator().manual_seed(seed)), shapes, SampleOptions(PICTURE_PX, plain=True))
         if not batch.usable[0]:
             continue
         deformation = [shape.bump_height, shape.bump_frequency, shape.twist_per_unit, shape.taper_per_unit]
@@ -53,4 +54,20 @@ def procedural_cases(count: int, further: bool, first: int = FIRST_SEED) -> Iter
             batch.hollow[0, 0].numpy() > 0.5,
             surface,
             batch.up[0].numpy(),
+            _behind(shapes, batch),
         )
+
+
+def _behind(shapes: Shapes, batch: Batch) -> np.ndarray:
+    """(S, S, 3): the one shape of the batch from the other side, under the same sun, on the pixels of its front."""
+    views = batch.views.clone()
+    half_turn = torch.diag(torch.tensor([-1.0, 1.0, -1.0]))
+    turn, sun, centre = (
+        slice(VIEW[name], VIEW[name] + count) for name, count in (("TURN", 9), ("SUN", 3), ("CENTRE", 1))
+    )
+    views[0, turn] = (half_turn @ views[0, turn].view(3, 3)).reshape(-1)
+    views[0, sun] = half_turn @ views[0, sun]
+    views[0, centre] *= -1
+    planes = render(shapes, views, batch.materials, PICTURE_PX)
+    rgb = planes[0, PLANES["RGB"] : PLANES["RGB"] + 3]
+    return np.asarray(rgb.clamp(0, 1).flip(-1).permute(1, 2, 0).numpy())

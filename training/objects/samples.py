@@ -45,6 +45,7 @@ class Batch(NamedTuple):
     up: Tensor  # (B, 3) unit vector against gravity; x right, y up, z towards the viewer
     usable: Tensor  # (B,) 0 or 1
     views: Tensor  # (N, VIEW_LENGTH) from where; N is B for plain samples, else B / 2
+    materials: Tensor  # (N, MATERIALS, MATERIAL_LENGTH) of what
     centre_depth: Tensor  # (N,) camera-frame depth of the samples' depth 0
 
 
@@ -111,6 +112,7 @@ def make_batch(draw: Draw, shapes: Shapes, options: SampleOptions) -> Batch:
         up,
         usable.float(),
         views,
+        materials,
         centre * half.flatten(),
     )
 

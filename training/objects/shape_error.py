@@ -9,11 +9,13 @@ evenly over the true surface, inside and back included:
 - Chamfer: mean distance to the nearest point of the other set, averaged over both directions;
 - F@3 %: harmonic mean of the shares of points that have one of the other set within 3 %;
 - thickness: mean absolute error of the way between first entry and last exit, over the seen pixels;
+- behind: mean absolute error of the colours of the unseen side, in the picture's light; of procedural shapes;
 - up: median angle between the direction against gravity and the net's answer, of nets that answer.
 
-All but F and up in % of the object's extent, the longest side of its box along the camera's axes; the offset in depth,
-which one picture cannot tell, is fitted first. `truth-2` and `truth-4` build the shell from the true first and last, or
-all four, depths: what no net can beat. --meshes takes triangle meshes (.obj, .stl), four views each (mesh_cases.py).
+All but F, behind and up in % of the object's extent, the longest side of its box along the camera's axes; the offset in
+depth, which one picture cannot tell, is fitted first. `truth-2` and `truth-4` build the shell from the true first and
+last, or all four, depths: what no net can beat. --meshes takes triangle meshes (.obj, .stl), four views each
+(mesh_cases.py).
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ import torch
 from machine import machine_line
 from measures import surface_samples
 
+from sam3d_gs.embedded.appearance import FineDetail, back_colours, front_colours
 from sam3d_gs.embedded.crops import Crop, crop_object
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels
@@ -47,6 +50,7 @@ class Scores:
     chamfer: list[float] = field(default_factory=list)
     f_score: list[float] = field(default_factory=list)
     thickness: list[float] = field(default_factory=list)
+    behind: list[float] = field(default_factory=list)
     up_deg: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)  # of crop and net
 
@@ -134,6 +138,15 @@ def thickness_percent(case: Case, crop: Crop, layers: TwoLayers) -> float:
     return 100 * float(np.abs(made - true).mean()) / float(np.ptp(case.surface, axis=0).max())
 
 
+def behind_percent(case: Case, crop: Crop, layers: TwoLayers) -> float:
+    """Mean absolute error of the colours that the unseen side gets, `case.behind` being there."""
+    assert case.behind is not None
+    inside = crop.coverage > 0.5
+    front = front_colours(case.rgb, case.mask, crop, len(inside))
+    made = back_colours(layers, crop, front, inside, FineDetail.of(front, inside, 1.0), seed=0)
+    return 100 * float(np.abs(made - case.behind[_photo_pixels(case, crop)])[inside].mean())
+
+
 def engine(name: str) -> Callable[[Case], tuple[Crop, TwoLayers]]:
     """What answers to a case: "inflation", "truth-2", "truth-4", "shipped" or a file of weights."""
     if name == "inflation":
@@ -163,6 +176,8 @@ def score(cases: Sequence[Case], name: str) -> Scores:
         scores.chamfer.append(chamfer)
         scores.f_score.append(f_score)
         scores.thickness.append(thickness_percent(case, crop, layers))
+        if case.behind is not None:
+            scores.behind.append(behind_percent(case, crop, layers))
         if layers.up is not None:
             cosine = layers.up @ case.up / np.linalg.norm(layers.up)
             scores.up_deg.append(float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))))
@@ -170,14 +185,15 @@ def score(cases: Sequence[Case], name: str) -> Scores:
 
 
 def print_table(title: str, rows: dict[str, Scores]) -> None:
-    print(f"\n{title}\n\n| | Chamfer % mean (median) | F@3 % | thickness error % | up ° median | s |")
-    print("|---" * 6 + "|")
+    print(f"\n{title}\n\n| | Chamfer % mean (median) | F@3 % | thickness error % | behind % | up ° median | s |")
+    print("|---" * 7 + "|")
     for name, s in rows.items():
         up = f"{np.median(s.up_deg):.1f}" if s.up_deg else "–"
         cells = (
             f"{np.mean(s.chamfer):.2f} ({np.median(s.chamfer):.2f})",
             f"{np.mean(s.f_score):.1f}",
             f"{np.mean(s.thickness):.2f}",
+            f"{np.mean(s.behind):.1f}" if s.behind else "–",
             up,
             f"{np.median(s.seconds):.2f}",
         )
