@@ -15,7 +15,7 @@ from sam3d_gs.embedded.air import inside_colours, open_air
 from sam3d_gs.embedded.appearance import FineDetail, back_colours, front_colours, side_colours, soft_alpha
 from sam3d_gs.embedded.crops import CROP_MARGIN, Crop
 from sam3d_gs.embedded.object_net import TwoLayers
-from sam3d_gs.embedded.shell import JUMP, OPAQUE, Shell, blurred_inside, faded, smoothstep
+from sam3d_gs.embedded.shell import JUMP, OPAQUE, Shell, blurred_inside, faded, resized, smoothstep
 from sam3d_gs.embedded.surfels import Surfels, join
 from sam3d_gs.embedded.walls import Paint, jump_walls, outline_wall
 
@@ -57,7 +57,7 @@ def build_surfels(
         *jump_walls(front, paint),
         outline_wall(front, paint),
     ]
-    coarse_rgb = _resize(back_rgb, BACK_SIDE)
+    coarse_rgb = resized(back_rgb, BACK_SIDE)
     if side > BACK_SIDE and _loss(back_rgb, coarse_rgb, front.inside) < BACK_LOSS:
         back = _sample_shell(mask, crop, layers, K, depth, BACK_SIDE)
         parts.append(_layer(back, back.back, coarse_rgb, trust=_trust(layers, crop, 1, BACK_SIDE)))
@@ -66,8 +66,8 @@ def build_surfels(
         parts.append(_layer(front, front.back, back_rgb, trust=_trust(layers, crop, 1, side)))
     if back.air is not None:
         size = len(back.front)
-        inner = None if inside_rgb is None else _resize(inside_rgb, size)
-        parts += _air_layers(back, inner, _resize(front_rgb, size), _resize(back_rgb, size))
+        inner = None if inside_rgb is None else resized(inside_rgb, size)
+        parts += _air_layers(back, inner, resized(front_rgb, size), resized(back_rgb, size))
     return join([part for part in parts if len(part)])
 
 
@@ -269,11 +269,4 @@ def _gentlest_difference(z: np.ndarray, keep: np.ndarray, axis: int, limit: np.n
 
 def _loss(rgb: np.ndarray, coarse_rgb: np.ndarray, inside: np.ndarray) -> float:
     """Mean difference of colours (G, G, 3) to the same ones on a coarser grid, within `inside` (G, G)."""
-    return float(np.abs(_resize(coarse_rgb, len(rgb)) - rgb)[inside].mean())
-
-
-def _resize(rgb: np.ndarray, side: int) -> np.ndarray:
-    from PIL import Image
-
-    planes = [Image.fromarray(np.ascontiguousarray(rgb[..., c], np.float32)) for c in range(3)]
-    return np.stack([np.asarray(p.resize((side, side), Image.Resampling.BILINEAR)) for p in planes], axis=-1)
+    return float(np.abs(resized(coarse_rgb, len(rgb)) - rgb)[inside].mean())

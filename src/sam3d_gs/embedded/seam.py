@@ -9,9 +9,8 @@ fades with the distance: a screened Poisson equation, as in Pérez et al. 2003, 
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
 
-from sam3d_gs.embedded.shell import blurred_inside
+from sam3d_gs.embedded.shell import blurred_inside, resized
 
 GRID = 96  # the equation is solved on a grid of this side, or the colours' own if that is smaller
 REACH = 0.2  # of the grid's side: the difference fades by a factor e over this distance
@@ -27,13 +26,13 @@ def met_at_outline(back_rgb: np.ndarray, front_rgb: np.ndarray, inside: np.ndarr
 
     side = len(inside)
     size = min(GRID, side)
-    share = _resized(inside[..., None].astype(np.float32), size)
+    share = resized(inside[..., None].astype(np.float32), size)
     within = share[..., 0] > min(0.5, 0.99 * float(share.max()))
-    difference = _resized((front_rgb - back_rgb) * inside[..., None], size) / np.maximum(share, 1e-3)
+    difference = resized((front_rgb - back_rgb) * inside[..., None], size) / np.maximum(share, 1e-3)
     rim = within & ~binary_erosion(within)
     spread = screened(blurred_inside(difference, within, (RIM_BLUR, RIM_BLUR)), rim, within, REACH * size)
     nearest = distance_transform_edt(~within, return_distances=False, return_indices=True)
-    return np.asarray(np.clip(back_rgb + _resized(spread[tuple(nearest)], side), 0, 1), np.float32)
+    return np.asarray(np.clip(back_rgb + resized(spread[tuple(nearest)], side), 0, 1), np.float32)
 
 
 def screened(values: np.ndarray, fixed: np.ndarray, within: np.ndarray, reach: float) -> np.ndarray:
@@ -70,10 +69,3 @@ def screened(values: np.ndarray, fixed: np.ndarray, within: np.ndarray, reach: f
     coefficients = np.concatenate([np.full(len(rows) - count, -1.0), diagonal])
     result[free] = splu(csc_matrix((coefficients, (rows, columns)), shape=(count, count))).solve(known)
     return result
-
-
-def _resized(planes: np.ndarray, side: int) -> np.ndarray:
-    """(S, S, C) at another size; averaged when it shrinks."""
-    how = Image.Resampling.BOX if side < len(planes) else Image.Resampling.BILINEAR
-    pictures = [Image.fromarray(np.ascontiguousarray(planes[..., c], np.float32)) for c in range(planes.shape[-1])]
-    return np.stack([np.asarray(picture.resize((side, side), how)) for picture in pictures], axis=-1)

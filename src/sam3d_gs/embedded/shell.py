@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 JUMP = 2.5  # steeper than this many steps between neighbours is an edge, not a slope
 OPAQUE = 0.97
@@ -65,3 +66,9 @@ def blurred_inside(values: np.ndarray, inside: np.ndarray, sigma: tuple[float, f
         return np.asarray(gaussian_filter(values * inside, sigma) / np.maximum(weight, 1e-4))
     total = gaussian_filter(values * inside[..., None], (*sigma, 0.0))
     return np.asarray(total / np.maximum(weight, 1e-4)[..., None])
+
+
+def resized(planes: np.ndarray, side: int) -> np.ndarray:
+    """(G, G, C) float32 -> (side, side, C), averaged when it shrinks and linear between samples when it grows."""
+    pictures = [Image.fromarray(np.ascontiguousarray(planes[..., c], np.float32)) for c in range(planes.shape[-1])]
+    return np.stack([np.asarray(p.resize((side, side), Image.Resampling.BILINEAR)) for p in pictures], axis=-1)
