@@ -73,30 +73,28 @@ def _person(rng: Rng) -> ShapeSet:
     held = rng.random()
     if held < 0.6:
         return ShapeSet("person", (person,), dressed=True)
-    thing = Builder()
     if held < 0.75:  # a ball, a bag, a box, a toy
-        return ShapeSet(
-            "person", (_small_thing(rng, rng.uniform(0.06, 0.2), hand - by(0, 0.05, 0)), person), dressed=True
-        )
+        thing = _small_thing(rng, rng.uniform(0.06, 0.2), hand - by(0, 0.05, 0))
+        return ShapeSet("person", (thing, person), dressed=True)
+    builder = Builder()
     if held < 0.9:  # a racket, a stick, an umbrella
         direction = np.array((rng.normal(), rng.uniform(-0.5, 1.5), rng.normal()))
         direction /= np.linalg.norm(direction)
         turn, long = turn_y_to(direction), rng.uniform(0.2, 0.8)
-        thing.limb(hand - 0.1 * direction, hand + long * direction, 0.018, 0.018)
+        builder.limb(hand - 0.1 * direction, hand + long * direction, 0.018, 0.018)
         if chance(rng, 0.6):
             wide, thick = rng.uniform(0.1, 0.5), rng.uniform(0.02, 0.15)
-            thing.add(ELLIPSOID, (wide, thick, wide), hand + long * direction, turn, material=1)
+            builder.add(ELLIPSOID, (wide, thick, wide), hand + long * direction, turn, material=1)
     else:
-        thing.add(SUPERQUADRIC, (0.13, 0.03, rng.uniform(0.4, 0.9), 3), (0, -0.9, 0), turn_y(rng.normal()))
-    return ShapeSet("person", (thing.shape("thing"), person), dressed=True)
+        builder.add(SUPERQUADRIC, (0.13, 0.03, rng.uniform(0.4, 0.9), 3), (0, -0.9, 0), turn_y(rng.normal()))
+    return ShapeSet("person", (builder.shape("thing"), person), dressed=True)
 
 
 def _rider(rng: Rng) -> ShapeSet:
     """Someone on a bicycle, a motorcycle or an animal; the bicycle also without."""
     if chance(rng, 0.25):
-        mount = mammal(rng)
-        back, grip = 0.2, None
-        hip, legs_apart, low = np.array((0, back, 0.0)), 0.25, -0.25
+        mount, grip = mammal(rng), None
+        hip, legs_apart, low = np.array((0, 0.2, 0)), 0.25, -0.25
     else:
         mount, saddle, pedals = two_wheeler(rng)
         hip, legs_apart, low = np.array((0, saddle + 0.1, -0.2)), 0.12, pedals - 0.1

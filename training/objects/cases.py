@@ -14,6 +14,7 @@ from training.objects.layout import PLANES, VIEW
 from training.objects.raycast import Shapes, render
 from training.objects.samples import Batch, SampleOptions, make_batch
 from training.objects.shapes import pack, shape_of
+from training.objects.views import put
 
 FIRST_SEED = 20_000_000  # shapes of the evaluation set; no training draws from here
 PICTURE_PX = 320
@@ -62,12 +63,9 @@ def _behind(shapes: Shapes, batch: Batch) -> np.ndarray:
     """(S, S, 3): the one shape of the batch from the other side, under the same sun, on the pixels of its front."""
     views = batch.views.clone()
     half_turn = torch.diag(torch.tensor([-1.0, 1.0, -1.0]))
-    turn, sun, centre = (
-        slice(VIEW[name], VIEW[name] + count) for name, count in (("TURN", 9), ("SUN", 3), ("CENTRE", 1))
-    )
-    views[0, turn] = (half_turn @ views[0, turn].view(3, 3)).reshape(-1)
-    views[0, sun] = half_turn @ views[0, sun]
-    views[0, centre] *= -1
+    put(views, "TURN", (half_turn @ views[0, VIEW["TURN"] : VIEW["TURN"] + 9].view(3, 3)).view(1, 9))
+    put(views, "SUN", (half_turn @ views[0, VIEW["SUN"] : VIEW["SUN"] + 3])[None])
+    put(views, "CENTRE", views[:, VIEW["CENTRE"] : VIEW["CENTRE"] + 2] * torch.tensor([-1.0, 1.0]))
     planes = render(shapes, views, batch.materials, PICTURE_PX)
     rgb = planes[0, PLANES["RGB"] : PLANES["RGB"] + 3]
     return np.asarray(rgb.clamp(0, 1).flip(-1).permute(1, 2, 0).numpy())

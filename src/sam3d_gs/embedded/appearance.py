@@ -10,7 +10,7 @@ from PIL import Image
 from sam3d_gs.embedded.crops import Crop, cut_square, resample_square
 from sam3d_gs.embedded.object_net import TwoLayers
 from sam3d_gs.embedded.seam import met_at_outline
-from sam3d_gs.embedded.shell import blurred_inside, smoothstep
+from sam3d_gs.embedded.shell import blurred_inside, resized, smoothstep
 
 EDGE_BLUR_PX = 0.6  # of the photo: masks have stairs, objects do not
 GHOST_REACH = 12  # of the 160: how far a print of the front is smoothed away on the back
@@ -96,11 +96,7 @@ def back_colours(
     smooth = layers.back_rgb
     for _ in range(3):
         smooth = _bilateral(smooth, known)
-    side = front_rgb.shape[0]
-    size = smooth.shape[0]
-    box = (0.0, 0.0, float(size), float(size))
-    colour = np.stack([_resample(smooth[..., c], box, side) for c in range(3)], axis=-1)
-    colour = met_at_outline(colour, front_rgb, inside)
+    colour = met_at_outline(resized(smooth, len(front_rgb)), front_rgb, inside)
     kept = detail.kept_on(colour)
     return np.clip(colour + kept * detail.fine + (1 - kept) * _grain(front_rgb, inside, seed), 0, 1)
 
