@@ -28,7 +28,8 @@ class Recording:
                 work(self._batch)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # Of this thread alone: the one that watches over several cards may go on asking how they are.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._results = work(self._batch)
         torch.cuda.set_rng_state(before)  # as if nothing had been drawn yet
 

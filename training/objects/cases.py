@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,11 +19,16 @@ from training.objects.views import put
 FIRST_SEED = 20_000_000  # shapes of the evaluation set; no training draws from here
 PICTURE_PX = 320
 POINTS = 30_000
+FAR = 200.0  # of the camera, in half sides of the picture: rays are as good as parallel
 
 
 @dataclass(frozen=True)
 class Case:
-    """One object in one picture. Lengths in half sides of the picture, x right, y down, z away from the viewer."""
+    """One object in one picture. Lengths in half sides of the picture, x right, y down, z away from the viewer.
+
+    Of perspective pictures half sides are measured where the z of the surface is 0, `depth` from the camera, and x and y
+    are 0 on its axis.
+    """
 
     rgb: np.ndarray  # (S, S, 3) uint8
     mask: np.ndarray  # (S, S) bool
@@ -32,31 +37,47 @@ class Case:
     surface: np.ndarray  # (N, 3) points of the true surface
     up: np.ndarray  # (3,) against gravity, x right, y up, z towards the viewer
     behind: np.ndarray | None = None  # (S, S, 3) 0..1: the back in the picture's light, at the pixel of its front
+    depth: float = FAR
+    K: np.ndarray = field(default_factory=lambda: _camera(FAR))  # (3, 3) px
 
 
-def procedural_cases(count: int, further: bool, first: int = FIRST_SEED) -> Iterator[Case]:
-    """Shapes of the evaluation set's families, or with `further` also of those that version 1 never saw."""
+def procedural_cases(count: int, further: bool, lean: float = 0.0, first: int = FIRST_SEED) -> Iterator[Case]:
+    """Shapes of the evaluation set's families, or with `further` also of those that version 1 never saw.
+
+    lean: 0 for parallel rays, else 1 over the camera's distance, in the unit of the shape frame.
+    """
+    options = SampleOptions(PICTURE_PX, plain=True, lean=lean)
     for seed in range(first, first + count):
         shape, tumbles = shape_of(seed, further)
         shapes = pack([shape], [tumbles])
-        batch = make_batch(Draw(torch.Generator().manual_seed(seed)), shapes, SampleOptions(PICTURE_PX, plain=True))
+        batch = make_batch(Draw(torch.Generator().manual_seed(seed)), shapes, options)
         if not batch.usable[0]:
             continue
         deformation = [shape.bump_height, shape.bump_frequency, shape.twist_per_unit, shape.taper_per_unit]
         points = surface_points(shape.primitives, np.array(deformation), np.zeros(3), 2.4, POINTS, seed)
         view = batch.views[0].numpy().astype(np.float64)
-        turn, half = view[:9].reshape(3, 3), view[VIEW["HALF"]]
-        centre = np.array([view[VIEW["CENTRE"]], view[VIEW["CENTRE"] + 1], float(batch.centre_depth[0])])
-        surface = (points @ turn.T - centre) / half * [1, -1, -1]
+        turn, half, z = view[:9].reshape(3, 3), view[VIEW["HALF"]], float(batch.centre_depth[0])
+        centre = np.append(view[VIEW["CENTRE"] : VIEW["CENTRE"] + 2], z)
+        origin, unit, depth = (centre, half, FAR) if lean == 0 else (centre * [0, 0, 1], half * (1 - lean * z), 1 / (lean * half))
+        K = _camera(depth)
+        K[:2, 2] += (origin - centre)[:2] / half * [1, -1] * (PICTURE_PX / 2)
         yield Case(
             (batch.image[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8),
             batch.mask[0, 0].numpy() > 0.5,
             batch.layers[0].numpy(),
             batch.hollow[0, 0].numpy() > 0.5,
-            surface,
+            (points @ turn.T - origin) / unit * [1, -1, -1],
             batch.up[0].numpy(),
-            _behind(shapes, batch),
+            _behind(shapes, batch) if lean == 0 else None,
+            depth,
+            K,
         )
+
+
+def _camera(depth: float) -> np.ndarray:
+    """(3, 3) of a picture whose half side is 1 at this depth."""
+    focal = depth * PICTURE_PX / 2
+    return np.array([[focal, 0, PICTURE_PX / 2], [0, focal, PICTURE_PX / 2], [0, 0, 1.0]])
 
 
 def _behind(shapes: Shapes, batch: Batch) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Batches of objects with everything the net shall learn about them, made on the device.
 
-Depths are those of the net: the crop spans [-1, 1] in x and y, depth grows towards the viewer and is 0 in the middle of
-what the mask shows.
+Depths are those of the net: they grow towards the viewer and are 0 in the middle of what the mask shows, where the crop
+spans [-1, 1] in x and y.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ DEEPEST = 4.5  # crop half-sides; deeper things are seen end on
 @dataclass(frozen=True)
 class SampleOptions:
     side_px: int = 224
-    plain: bool = False  # as a benchmark wants it: whole objects, parallel rays, usual views, clean pictures, no twins
+    plain: bool = False  # as a benchmark wants it: whole objects, usual views, one camera, clean pictures, no twins
+    lean: float = 0.0  # of the rays of a plain sample (layout.VIEW); 0: parallel
     margin: float = 1.08  # of a plain sample: crop side over the longer side of the mask's box
 
 
@@ -64,7 +65,7 @@ def make_batch(draw: Draw, shapes: Shapes, options: SampleOptions) -> Batch:
     """
     views, up = random_views(draw, shapes, **({"high_share": 0.0} if options.plain else {}))
     if options.plain:
-        put(views, "LEAN", torch.zeros(len(shapes), 1, device=draw.device))
+        put(views, "LEAN", torch.full((len(shapes), 1), options.lean, device=draw.device))
     materials = random_materials(draw, len(shapes))
 
     coarse = render(shapes, views, materials, FINDER_PX, silhouette=True)
@@ -78,11 +79,11 @@ def make_batch(draw: Draw, shapes: Shapes, options: SampleOptions) -> Batch:
     visible = amodal
     if occluders is not None:
         visible = amodal * occluders.left(*_places(views, options.side_px))[:, None]
-    half = views[:, VIEW["HALF"], None, None, None]
-    layers = _plane(planes, "LAYERS", 4) / half
+    layers = _plane(planes, "LAYERS", 4)
     shown_px = visible.sum((1, 2, 3)).clamp(min=1)
     centre = (0.5 * (layers[:, :1] + layers[:, 3:]) * visible).sum((1, 2, 3)) / shown_px
-    layers = (layers - centre[:, None, None, None]) * amodal
+    half = views[:, VIEW["HALF"]] * (1 - views[:, VIEW["LEAN"]] * centre)  # of the crop, at that depth
+    layers = ((layers - centre[:, None, None, None]) / half[:, None, None, None]) * amodal
     thickness = (layers[:, :1] - layers[:, 3:]) * visible
     usable = found & (visible.mean((1, 2, 3)) > LEAST_SHOWN) & (thickness.amax((1, 2, 3)) < DEEPEST)
 
@@ -113,7 +114,7 @@ def make_batch(draw: Draw, shapes: Shapes, options: SampleOptions) -> Batch:
         usable.float(),
         views,
         materials,
-        centre * half.flatten(),
+        centre,
     )
 
 

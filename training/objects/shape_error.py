@@ -39,7 +39,6 @@ from sam3d_gs.embedded.object_net import MIN_THICKNESS, Cavity, TwoLayers, load_
 from sam3d_gs.embedded.surfels import to_gaussians
 from training.objects.cases import PICTURE_PX, POINTS, Case, procedural_cases
 
-DISTANCE = 200.0  # of the camera, in half sides of the picture: rays are as good as parallel
 COARSE_POINTS = 3000  # enough to find the offset in depth
 TRUTH_PX = 224
 F_THRESHOLD = 0.03
@@ -83,10 +82,8 @@ def _photo_pixels(case: Case, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
 
 def made_points(case: Case, crop: Crop, layers: TwoLayers, count: int = POINTS) -> np.ndarray:
     """(count, 3) points of the shell of Gaussians, in the frame of the case but for an offset in depth."""
-    focal = DISTANCE * PICTURE_PX / 2
-    K = np.array([[focal, 0, PICTURE_PX / 2], [0, focal, PICTURE_PX / 2], [0, 0, 1.0]])
-    surfels = build_surfels(case.rgb, case.mask, crop, layers, K, DISTANCE, seed=0)
-    return surface_samples(to_gaussians(surfels, np.eye(3), np.array([0, 0, DISTANCE]), 1.0), count)
+    surfels = build_surfels(case.rgb, case.mask, crop, layers, case.K, case.depth, seed=0)
+    return surface_samples(to_gaussians(surfels, np.eye(3), np.array([0, 0, case.depth]), 1.0), count)
 
 
 def compare(made: np.ndarray, true: np.ndarray) -> tuple[float, float]:
@@ -200,10 +197,12 @@ def print_table(title: str, rows: dict[str, Scores]) -> None:
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
 
 
-def report(count: int, weights: Sequence[str], meshes: Sequence[Path] = (), further: bool = False) -> None:
+def report(
+    count: int, weights: Sequence[str], meshes: Sequence[Path] = (), further: bool = False, lean: float = 0.0
+) -> None:
     """Print a table for `count` held-out shapes and one for `meshes`, where there are any."""
     if count:
-        cases = list(procedural_cases(count, further))
+        cases = list(procedural_cases(count, further, lean))
         print_table(f"{len(cases)} held-out procedural shapes", {name: score(cases, name) for name in weights})
     if meshes:
         from training.objects.mesh_cases import mesh_cases
@@ -215,13 +214,14 @@ def report(count: int, weights: Sequence[str], meshes: Sequence[Path] = (), furt
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=120, help="procedural shapes")
+    parser.add_argument("--lean", type=float, default=0.0, help="of the rays; 0.45 is a camera close by")
     parser.add_argument("--further", action="store_true", help="also of the families that version 1 never saw")
     parser.add_argument("--weights", nargs="+", default=["inflation", "shipped", "truth-2", "truth-4"])
     parser.add_argument("--meshes", type=Path, nargs="+", default=[], help="also triangle meshes, .obj or .stl")
     options = parser.parse_args()
     torch.set_num_threads(2)
     print(machine_line())
-    report(options.count, options.weights, options.meshes, options.further)
+    report(options.count, options.weights, options.meshes, options.further, options.lean)
 
 
 if __name__ == "__main__":

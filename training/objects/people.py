@@ -60,6 +60,19 @@ def riding(rng: Rng, hip: np.ndarray, apart: float, low: float) -> list[Leg]:
     return legs
 
 
+def someone(rng: Rng) -> Shape:
+    """A person alone, as a mask shows one: what they sit or ride on is not there."""
+    pose = rng.random()
+    if pose < 0.7:
+        hip, lean = np.zeros(3), rng.normal() * 0.06
+        return body(rng, hip, standing(rng), lean)[0]
+    hip = np.array((0, 0.1, 0))
+    if pose < 0.9:
+        return body(rng, hip, seated(rng, hip), rng.uniform(-0.12, 0.3))[0]
+    grip = np.array((0.26, 0.15, 0.45)) if chance(rng, 0.6) else None
+    return body(rng, hip, riding(rng, hip, 0.14, -0.6), rng.uniform(0, 0.7), grip)[0]
+
+
 def body(
     rng: Rng, hip: np.ndarray, legs: list[Leg], lean: float, grip: np.ndarray | None = None
 ) -> tuple[Shape, np.ndarray]:
