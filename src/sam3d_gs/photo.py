@@ -15,6 +15,7 @@ from sam3d_gs.options import PhotoOptions
 from sam3d_gs.types import Photo
 
 MAX_PIXELS = 300_000_000  # more is taken for a decompression bomb; 300 Mpx need about 1 GB while being opened
+USUAL_FOV_DEG = 55.0  # along the longer side: between telephones and what the web shows
 _FILM_DIAGONAL_MM = math.hypot(36, 24)  # the "35 mm equivalent" of EXIF compares diagonals
 _EXIF_IFD, _FOCAL_35MM = 0x8769, 0xA405
 
@@ -112,11 +113,13 @@ def focal_from_exif(image: Image.Image) -> float | None:
     return millimetres / _FILM_DIAGONAL_MM * math.hypot(*image.size)
 
 
-def intrinsics(width_px: int, height_px: int, focal_px: float | None, fov_deg: float) -> np.ndarray:
+def intrinsics(width_px: int, height_px: int, focal_px: float | None, fov_deg: float | None) -> np.ndarray:
     """K (3, 3) float64 with the principal point at the photo's centre.
 
-    Without `focal_px` the focal length follows from `fov_deg`, the field of view along the longer side.
+    Without `focal_px` the focal length follows from `fov_deg`, the field of view along the longer side, and without
+    that from `USUAL_FOV_DEG`.
     """
+    fov_deg = USUAL_FOV_DEG if fov_deg is None else fov_deg
     if focal_px is None or not math.isfinite(focal_px) or focal_px <= 0:
         focal_px = max(width_px, height_px) / 2 / math.tan(math.radians(fov_deg) / 2)
     return np.array([[focal_px, 0, width_px / 2], [0, focal_px, height_px / 2], [0, 0, 1]], np.float64)

@@ -230,3 +230,21 @@ def test_the_expected_error_is_the_object_s_score(telling: EmbeddedObjects) -> N
     photo, masks = kitchen()
     yellow = placed(telling, photo, masks)[2]
     assert yellow.scores["shape"] == pytest.approx(1 - 0.2 * 1.08, abs=0.02)
+
+
+def test_the_focal_length_is_exifs_the_users_or_a_usual_one() -> None:
+    """On a plain ground, where the object fills the picture, a longer one."""
+    plain, masks = kitchen()
+    noise = np.random.default_rng(0).integers(60, 200, plain.rgb.shape, dtype=np.uint8)
+    around = ~np.logical_or.reduce([item.mask for item in masks])
+    busy = photo_of(np.where(around[..., None], noise, plain.rgb))
+
+    def fov_deg(photo: Photo, options: ObjectOptions = ObjectOptions()) -> float:
+        (made,) = EmbeddedObjects(options, None).objects(photo, masks, [masks[0].object_id])
+        assert isinstance(made, PlacedObject)
+        return float(np.degrees(2 * np.arctan(photo.width_px / 2 / made.K[0, 0])))
+
+    assert fov_deg(plain) == pytest.approx(30)
+    assert fov_deg(busy) == pytest.approx(55)
+    assert fov_deg(plain, ObjectOptions(fov_deg=40)) == pytest.approx(40)
+    assert fov_deg(photo_of(plain.rgb, 100.0)) == pytest.approx(90)

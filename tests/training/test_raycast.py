@@ -129,5 +129,5 @@ def test_every_further_family_shows_something_and_stays_within_reach(family: str
     grammar, _ = FURTHER[family]
     made = [grammar(np.random.default_rng(seed)) for seed in range(6)]
     planes = pictures(pack(made, [False] * 6), turn_y(1.0))
-    assert (planes[:, PLANES["SEEN"]].sum((1, 2)) > 20).all()
+    assert (planes[:, PLANES["SEEN"]].sum((1, 2)) > 5).all()  # of 48 x 48; wires are thin
     assert torch.isfinite(planes).all()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sam3d_gs.embedded.crops import crop_object
-from training.objects.cases import Case, procedural_cases
+from training.objects.cases import FAR, Case, procedural_cases
 from training.objects.mesh_cases import mesh_cases, read_mesh
 from training.objects.shape_error import behind_percent, compare, made_points, thickness_percent, true_layers
 
@@ -59,13 +59,26 @@ def test_a_mesh_box_is_cast_and_rebuilt(box_file: Path) -> None:
 @pytest.mark.skipif(not shutil.which("g++"), reason="the ray caster's CPU build needs g++")
 def test_true_layers_of_procedural_shapes_fit_their_surfaces() -> None:
     """Surface points by one program, depths by another: they only agree when both mean the same shape and frame."""
-    cases = list(procedural_cases(1, further=False))
-    assert cases
-    for case in cases:
+    for case in procedural_cases(1, further=False):
         crop = crop_object(case.rgb, case.mask, 160)
         assert compare(made_points(case, crop, true_layers(case, crop, 4), 8000), case.surface[::4])[0] < 2.5
         assert case.behind is not None
         assert ((case.behind.sum(-1) > 0) == case.mask).mean() > 0.999  # the same outline from behind
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="the ray caster's CPU build needs g++")
+def test_in_perspective_they_fit_too() -> None:
+    """Shells of the same depths built for parallel rays do not, so the camera of the case matters."""
+    fits = []
+    for case in procedural_cases(2, further=False, lean=0.45):
+        crop = crop_object(case.rgb, case.mask, 160)
+        far = replace(case, depth=FAR, K=np.array([[160 * FAR, 0, 160], [0, 160 * FAR, 160], [0, 0, 1]]))
+        cameras = (case, far)
+        fits.append([compare(made_points(c, crop, true_layers(c, crop, 4), 8000), case.surface[::4])[0] for c in cameras])
+    assert len(fits) == 2
+    for right, wrong in fits:
+        assert right < 2.5
+        assert wrong > right + 1
 
 
 def test_the_colours_behind_have_no_error_where_the_back_is_as_predicted() -> None:

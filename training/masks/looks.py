@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.masks.animals import COAT, HORN, MANE, PATCH
-from training.masks.people import DARK, SHIRT, SKIN, TROUSERS
-from training.masks.vehicles import GLASS, LAMPS, TYRES
+from training.objects.animals import COAT, HORN, MANE, PATCH
 from training.objects.layout import MATERIAL, MATERIAL_LENGTH, MATERIALS, VIEW, VIEW_LENGTH
+from training.objects.people import DARK, SHIRT, SKIN, TROUSERS
+from training.objects.vehicles import GLASS, LAMPS, TYRES
 
 _PATTERN_WEIGHTS = (0.42, 0.1, 0.05, 0.16, 0.07, 0.06, 0.06, 0.08)  # in the order of layout.PATTERNS
 

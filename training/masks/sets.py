@@ -31,11 +31,11 @@ from procedural.shape import (
     turn_z,
 )
 
-from training.masks.animals import bird, mammal
-from training.masks.people import body, riding, seated, standing
-from training.masks.vehicles import two_wheeler, vehicle
+from training.objects.animals import bird, mammal
 from training.objects.hollow_and_thin import Builder, by
+from training.objects.people import body, riding, seated, standing
 from training.objects.shapes import shape_of
+from training.objects.vehicles import two_wheeler, vehicle
 
 Rng = np.random.Generator
 

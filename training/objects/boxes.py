@@ -56,9 +56,9 @@ def box(rng: Rng) -> Builder:
         _drawers(rng, builder, half, thin)
     elif chance(rng, 0.5):  # a door, a label, a screen: flush, raised or sunk
         panel = half[:2] * rng.uniform(0.4, 0.95, 2)
-        at = (*((half[:2] - panel) * rng.uniform(-0.9, 0.9, 2)), half[2])
+        spot = (*((half[:2] - panel) * rng.uniform(-0.9, 0.9, 2)), half[2])
         sunk = chance(rng, 0.25)
-        builder.add(BOX, (*panel, thin, 0.3 * thin), at, operation=SUBTRACT if sunk else 0, material=1)
+        builder.add(BOX, (*panel, thin, 0.3 * thin), spot, operation=SUBTRACT if sunk else 0, material=1)
         for _ in range(rng.integers(0, 4)):  # knobs
             knob = (rng.uniform(0.3, 0.9) * 0.1, thin * 1.5, 0.3 * thin)
             spot = (*(half[:2] * rng.uniform(-0.85, 0.85, 2)), half[2])
@@ -68,8 +68,8 @@ def box(rng: Rng) -> Builder:
         builder.add(TORUS, (ring, min(0.03, 0.2 * ring), np.pi / 2, 1.0), (0, half[1], 0), material=2)
     if chance(rng, 0.15):  # handles at both ends
         ring = half[2] * rng.uniform(0.2, 0.6)
-        at = (half[0], half[1] * rng.uniform(0, 0.7), 0)
-        builder.add(TORUS, (ring, 0.02, np.pi, 1.0), at, turn_y(np.pi / 2), mirror=MIRROR_X, material=2)
+        end = (half[0], half[1] * rng.uniform(0, 0.7), 0)
+        builder.add(TORUS, (ring, 0.02, np.pi, 1.0), end, turn_y(np.pi / 2), mirror=MIRROR_X, material=2)
     if chance(rng, 0.12):  # the grip of a suitcase
         tall = half[1] * rng.uniform(0.3, 0.9)
         corner = (0.4 * half[0], half[1] + tall, -0.7 * half[2])
@@ -80,7 +80,8 @@ def box(rng: Rng) -> Builder:
         wheel = chance(rng, 0.4)
         sizes = (foot, 0.4 * foot, 0.1 * foot) if wheel else (0.7 * foot, foot, 0.1 * foot)
         turn = turn_x(np.pi / 2) if wheel else IDENTITY
-        builder.add(CYLINDER, sizes, half * (0.85, 0, 0.85) - by(0, half[1] + 0.5 * foot, 0), turn, mirror=BOTH, material=3)
+        at = half * (0.85, 0, 0.85) - by(0, half[1] + 0.5 * foot, 0)
+        builder.add(CYLINDER, sizes, at, turn, mirror=BOTH, material=3)
     return builder
 
 
@@ -91,8 +92,8 @@ def _stack(rng: Rng, builder: Builder, half: np.ndarray) -> None:
     for k in range(int(rng.integers(2, 5))):
         size = flat * rng.uniform(0.7, 1.1, 3)
         turn = turn_y(rng.normal() * 0.2)
-        at = by(*(0.15 * rng.normal(size=2) * flat[::2]), 0.0)[[0, 2, 1]] * (k > 0)
-        builder.add(BOX, (*size, size.min() * rng.uniform(0.02, 0.2)), at + by(0, y + size[1], 0), turn, material=k)
+        at = 0.15 * (k > 0) * rng.normal(size=3) * flat * (1, 0, 1) + by(0, y + size[1], 0)
+        builder.add(BOX, (*size, size.min() * rng.uniform(0.02, 0.2)), at, turn, material=k)
         y += 2 * size[1]
 
 

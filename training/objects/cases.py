@@ -26,8 +26,7 @@ FAR = 200.0  # of the camera, in half sides of the picture: rays are as good as 
 class Case:
     """One object in one picture. Lengths in half sides of the picture, x right, y down, z away from the viewer.
 
-    Of perspective pictures half sides are measured where the z of the surface is 0, `depth` from the camera, and x and y
-    are 0 on its axis.
+    In perspective half sides are measured where z is 0, `depth` from the camera, and x and y are 0 on its axis.
     """
 
     rgb: np.ndarray  # (S, S, 3) uint8
@@ -58,7 +57,9 @@ def procedural_cases(count: int, further: bool, lean: float = 0.0, first: int = 
         view = batch.views[0].numpy().astype(np.float64)
         turn, half, z = view[:9].reshape(3, 3), view[VIEW["HALF"]], float(batch.centre_depth[0])
         centre = np.append(view[VIEW["CENTRE"] : VIEW["CENTRE"] + 2], z)
-        origin, unit, depth = (centre, half, FAR) if lean == 0 else (centre * [0, 0, 1], half * (1 - lean * z), 1 / (lean * half))
+        origin, unit, depth = centre, half, FAR
+        if lean:
+            origin, unit, depth = centre * [0, 0, 1], half * (1 - lean * z), 1 / (lean * half)
         K = _camera(depth)
         K[:2, 2] += (origin - centre)[:2] / half * [1, -1] * (PICTURE_PX / 2)
         yield Case(

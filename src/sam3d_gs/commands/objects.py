@@ -25,12 +25,13 @@ def _checkpoint(help: str, *names: str, **more: Any) -> Any:
 _FLAGS: dict[str, Any] = {
     "seed": Annotated[int, typer.Option(min=0, help="Random seed.")],
     "fov_deg": Annotated[
-        float,
+        float | None,
         typer.Option(
             "--fov",
             min=5,
             max=150,
-            help="Field of view along the longer side, in degrees, when EXIF has no focal length.",
+            help="Field of view along the longer side, in degrees, when EXIF has no focal length; else 55, and 30 for "
+            "what the embedded engine sees on a plain ground.",
         ),
     ],
     "checkpoints": Annotated[

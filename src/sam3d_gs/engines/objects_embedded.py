@@ -33,10 +33,11 @@ from sam3d_gs.embedded.surfels import to_gaussians
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.gaussians.pose import matrix_to_quat
 from sam3d_gs.options import ObjectOptions
-from sam3d_gs.photo import intrinsics
+from sam3d_gs.photo import USUAL_FOV_DEG, intrinsics
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject, Pose
 
 SHIPPED = "shipped"
+CUTOUT_FOV_DEG = 30.0  # of pictures on a plain ground: what fills a frame is photographed from afar, or was cut out
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,14 @@ class EmbeddedObjects:
         if not usable or not any(item.object_id in wanted for item in usable):
             return
 
-        K = intrinsics(photo.width_px, photo.height_px, photo.focal_px, self.options.fov_deg)
         arrays = [without_specks(item.mask) for item in usable]
+        around = shows_surroundings(photo.rgb, arrays)
+        fov_deg = self.options.fov_deg or (USUAL_FOV_DEG if around else CUTOUT_FOV_DEG)
+        K = intrinsics(photo.width_px, photo.height_px, photo.focal_px, fov_deg)
         plates = find_plates(arrays)
         drafts = self._drafts(photo, usable, arrays, plates)
         geometry = None
-        if self._scene_net is not None and shows_surroundings(photo.rgb, arrays):
+        if self._scene_net is not None and around:
             geometry = read_geometry(self._scene_net, photo.rgb)
         pitch_deg = self._pitch_deg(photo, drafts, plates, geometry, K)
         drafts, outlines = _held(drafts, arrays, plates, K, pitch_deg)

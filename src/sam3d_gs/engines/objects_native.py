@@ -12,7 +12,7 @@ from sam3d_gs import __version__
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.options import ObjectOptions
-from sam3d_gs.photo import intrinsics
+from sam3d_gs.photo import USUAL_FOV_DEG, intrinsics
 from sam3d_gs.sam3d_torch.checkpoints.checkpoint import Checkpoint
 from sam3d_gs.sam3d_torch.contract import Failure, PhotoGeometry, Request, Result, RuntimeOptions
 from sam3d_gs.sam3d_torch.gaussian_decoder import GaussianFields
@@ -85,7 +85,7 @@ class NativeObjects:
                 log.warning(
                     "%s: no focal length in EXIF and no --intrinsics, so --fov %g it is; sizes across may be off.",
                     photo.path.name,
-                    self.options.fov_deg,
+                    self.options.fov_deg or USUAL_FOV_DEG,
                 )
         try:
             pointmap = from_depth(depth, K, size)
