@@ -73,8 +73,8 @@ def test_in_perspective_they_fit_too() -> None:
     for case in procedural_cases(2, further=False, lean=0.45):
         crop = crop_object(case.rgb, case.mask, 160)
         far = replace(case, depth=FAR, K=np.array([[160 * FAR, 0, 160], [0, 160 * FAR, 160], [0, 0, 1]]))
-        cameras = (case, far)
-        fits.append([compare(made_points(c, crop, true_layers(c, crop, 4), 8000), case.surface[::4])[0] for c in cameras])
+        layers = true_layers(case, crop, 4)
+        fits.append([compare(made_points(c, crop, layers, 8000), case.surface[::4])[0] for c in (case, far)])
     assert len(fits) == 2
     for right, wrong in fits:
         assert right < 2.5
