@@ -4,7 +4,8 @@ Most of what people photograph is bounded by level tops and upright sides, so se
 pile up in two places. What would be seen of an object depends on the pitch too (from higher up, more of the tops), so
 a pitch is judged by how likely it makes the normals that are seen. A plate that carries something is better evidence
 still: a circle seen from above is an ellipse, and its axes give the angle. Networks that say which way is up, of an
-object or of the whole photo, are believed as far as they are sure or as they were found right.
+object or of the whole photo, are listened to as witnesses: each may be misled, and where one has nothing to say it
+repeats what was usual in its training, which counts for nothing.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from sam3d_gs.embedded.object_net import TwoLayers
 from sam3d_gs.embedded.plates import Plate
 
 PITCH_RANGE_DEG = (2.0, 70.0)  # looking up is rare, and below 2 degrees the ground reading has no depth left
-USUAL_PITCH_DEG = 15.0  # a person holding a camera
-USUAL_PITCH_SPREAD_DEG = 12.0
+LOWEST_DEG = -40.0  # considered; what comes out below the range is its lower end
+USUAL_PITCH_DEG, USUAL_SPREAD_DEG = 10.0, 16.0  # of people's photos
+TRAINING_PITCH_DEG, TRAINING_SPREAD_DEG = 30.0, 20.0  # of what the networks were trained on
 HORIZON_SPREAD_DEG = 12.0  # of the errors of the horizon that a network sees, on the benchmark's scenes
+OBJECT_MISLED, HORIZON_MISLED = 0.5, 0.6  # share of the answers that have nothing to do with the photo
 OBJECT_EVIDENCE = 20.0  # independent normals that one object is worth; its pixels err together
 TOP_SHARE = 0.2  # of a typical object's surface: level and facing up
 SIDE_SHARE = 0.4  # upright; the rest is round
@@ -43,8 +46,8 @@ def estimate_pitch_deg(
     """How far the camera looks below the horizon, from all objects of the photo.
 
     layers: the network's, one per crop; None where there is no network, for balloons say nothing about the pitch.
-    plates: one per crop, where it shows one. K: (3, 3) px. horizon_deg: what a network makes of the whole photo, which
-    takes the place of `USUAL_PITCH_DEG`, the answer without usable evidence.
+    plates: one per crop, where it shows one. K: (3, 3) px. horizon_deg: what a network makes of the whole photo.
+    `USUAL_PITCH_DEG` is the answer without usable evidence.
     """
     seen = [(plate, crop) for plate, crop in zip(plates, crops, strict=True) if plate is not None]
     if seen:
@@ -53,23 +56,33 @@ def estimate_pitch_deg(
         return float(np.clip(np.average(pitches, weights=widths), *PITCH_RANGE_DEG))
     if layers is None:
         return USUAL_PITCH_DEG
-    candidates = np.arange(PITCH_RANGE_DEG[0], PITCH_RANGE_DEG[1] + 0.1, 0.5)
-    middle, spread = (USUAL_PITCH_DEG, USUAL_PITCH_SPREAD_DEG)
+    candidates = np.arange(LOWEST_DEG, PITCH_RANGE_DEG[1] + 0.1, 0.5)
+    belief = -0.5 * ((candidates - USUAL_PITCH_DEG) / USUAL_SPREAD_DEG) ** 2
     if horizon_deg is not None:
-        middle, spread = horizon_deg, HORIZON_SPREAD_DEG
-    prior = -0.5 * ((candidates - middle) / spread) ** 2
+        near = -0.5 * ((candidates - horizon_deg) / HORIZON_SPREAD_DEG) ** 2
+        belief += _hearsay(near, candidates, HORIZON_MISLED)
     said = _said_directions(crops, layers, K)
-    evidence = _evidence_of_normals(crops, layers, K, candidates) if said is None else _evidence_of(said, candidates)
-    return _peak(candidates, evidence + prior)
+    if said is None:
+        belief += _evidence_of_normals(crops, layers, K, candidates)
+    else:
+        for up, near in said:  # concentrations of von Mises-Fisher distributions
+            along = up * np.cos(np.radians(candidates)) + near * np.sin(np.radians(candidates))
+            belief += _hearsay(along, candidates, OBJECT_MISLED)
+    return float(np.clip(_median(candidates, belief), *PITCH_RANGE_DEG))
 
 
-def _peak(at: np.ndarray, values: np.ndarray) -> float:
-    """Where evenly spaced values (C,) are highest, by the parabola through the highest one and its neighbours."""
-    i = int(np.clip(np.argmax(values), 1, len(at) - 2))
-    before, middle, after = values[i - 1 : i + 2]
-    bend = before - 2 * middle + after
-    shift = 0.5 * (before - after) / bend if bend < 0 else 0.0
-    return float(np.clip(at[i] + np.clip(shift, -1, 1) * (at[1] - at[0]), at[0], at[-1]))
+def _hearsay(log_density: np.ndarray, candidates: np.ndarray, misled: float) -> np.ndarray:
+    """(C,) log-likelihood of what one network says, whose belief in the pitches (C,) has this log-density."""
+    training = np.exp(-0.5 * ((candidates - TRAINING_PITCH_DEG) / TRAINING_SPREAD_DEG) ** 2) + 0.1
+    likelihood = np.exp(log_density - log_density.max()) / training
+    return np.asarray(np.log(misled + (1 - misled) * likelihood / likelihood.mean()))
+
+
+def _median(at: np.ndarray, log_density: np.ndarray) -> float:
+    """Of a density over evenly spaced values (C,)."""
+    weights = np.exp(log_density - log_density.max())
+    middles = np.cumsum(weights) - weights / 2
+    return float(np.interp(0.5 * weights.sum(), middles, at))
 
 
 def _evidence_of_normals(
@@ -84,15 +97,6 @@ def _evidence_of_normals(
         weights.append(crop.half_px)
         support += crop.half_px * _log_likelihood(*slopes, candidates + view_below_deg(crop, K))
     return np.asarray(OBJECT_EVIDENCE * len(weights) * support / max(sum(weights), 1e-9))
-
-
-def _evidence_of(directions: np.ndarray, candidates: np.ndarray) -> np.ndarray:
-    """(C,) log-likelihood of directions against gravity, (N, 2) up and towards the viewer, for pitches (C,) in degrees.
-
-    Their lengths are concentrations k of von Mises-Fisher distributions, so each adds k times the cosine of its error.
-    """
-    up, near = np.sum(directions, axis=0)
-    return np.asarray(up * np.cos(np.radians(candidates)) + near * np.sin(np.radians(candidates)))
 
 
 def _said_directions(crops: Sequence[Crop], layers: Sequence[TwoLayers], K: np.ndarray) -> np.ndarray | None:
