@@ -3,9 +3,9 @@
     python benchmarks/camera_pitch.py --pictures DIR [--labels benchmarks/camera_pitch.csv]
 
 DIR holds COCO's folders train2017 and val2017, or some of their pictures. Nobody measured these cameras: the labels
-were estimated by eye, to about 7 degrees, those of val2017 before any answer was seen; the constants of `embedded/pitch.py`
-were chosen on train2017. A label below the least pitch that the engine answers counts as that. The last rows are
-constant answers.
+were estimated by eye, to about 7 degrees, those of val2017 before any answer was seen; the constants of
+`embedded/pitch.py` were chosen on train2017. A label below the least pitch that the engine answers counts as that. The
+last rows are constant answers.
 """
 
 from __future__ import annotations
