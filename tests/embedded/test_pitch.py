@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +12,16 @@ from sam3d_gs.embedded.camera import view_below_deg
 from sam3d_gs.embedded.crops import Crop, crop_object
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.object_net import TwoLayers
-from sam3d_gs.embedded.pitch import TRAINING_PITCH_DEG, USUAL_PITCH_DEG, _log_likelihood, estimate_pitch_deg
+from sam3d_gs.embedded.pitch import TRAINING_PITCH_DEG, USUAL_PITCH_DEG, _log_likelihood, estimate_pitch
 from sam3d_gs.embedded.plates import find_plates
 from sam3d_gs.photo import intrinsics
 
 WIDTH, HEIGHT = 320, 240
 K = intrinsics(WIDTH, HEIGHT, None, 55.0)
+
+
+def estimate_pitch_deg(*evidence: Any) -> float:
+    return estimate_pitch(*evidence).deg
 
 
 def square_mask(center_row: int = 120, half: int = 40) -> np.ndarray:

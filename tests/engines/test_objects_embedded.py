@@ -11,6 +11,7 @@ from scipy.ndimage import binary_dilation
 
 from sam3d_gs.embedded.crops import Crop
 from sam3d_gs.embedded.object_net import ObjectNet, ObjectNetConfig, TwoLayers, save_object_net
+from sam3d_gs.embedded.pitch import Pitch
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.engines.objects_embedded import EmbeddedObjects
 from sam3d_gs.gaussians.pose import quat_to_matrix, transform
@@ -112,7 +113,7 @@ def test_a_result_does_not_depend_on_what_else_is_wanted(engine: EmbeddedObjects
 
 def test_a_larger_photo_scales_K_and_leaves_the_scene(engine: EmbeddedObjects, monkeypatch: pytest.MonkeyPatch) -> None:
     # Discs of one colour have no up: what the network guesses may change with every pixel of their outline.
-    monkeypatch.setattr("sam3d_gs.engines.objects_embedded.estimate_pitch_deg", lambda *_: 25.0)
+    monkeypatch.setattr("sam3d_gs.engines.objects_embedded.estimate_pitch", lambda *_: Pitch(25.0, 3.0))
     for a, b in zip(placed(engine, *kitchen()), placed(engine, *kitchen(zoom=2)), strict=True):
         np.testing.assert_allclose(b.K[:2], 2 * a.K[:2])
         np.testing.assert_allclose(b.pose.translation, a.pose.translation, rtol=0.06, atol=0.02)

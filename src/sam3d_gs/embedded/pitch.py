@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,7 @@ USUAL_PITCH_DEG, USUAL_SPREAD_DEG = 10.0, 16.0  # of people's photos
 TRAINING_PITCH_DEG, TRAINING_SPREAD_DEG = 30.0, 20.0  # of what the networks were trained on
 HORIZON_SPREAD_DEG = 12.0  # of the errors of the horizon that a network sees, on the benchmark's scenes
 OBJECT_MISLED, HORIZON_MISLED = 0.5, 0.6  # share of the answers that have nothing to do with the photo
+PLATE_SPREAD_DEG = 2.0
 OBJECT_EVIDENCE = 20.0  # independent normals that one object is worth; its pixels err together
 TOP_SHARE = 0.2  # of a typical object's surface: level and facing up
 SIDE_SHARE = 0.4  # upright; the rest is round
@@ -36,14 +38,21 @@ ROUND_DENSITY = 0.8  # per unit of c for what faces up; it falls to nothing stra
 SAMPLES = 2000  # pixels of one object
 
 
-def estimate_pitch_deg(
+class Pitch(NamedTuple):
+    """How far the camera looks below the horizon, and how sure that is; degrees."""
+
+    deg: float
+    spread_deg: float  # half of what lies between the 16th and the 84th percentile
+
+
+def estimate_pitch(
     crops: Sequence[Crop],
     layers: Sequence[TwoLayers] | None,
     plates: Sequence[Plate | None],
     K: np.ndarray,
     horizon_deg: float | None = None,
-) -> float:
-    """How far the camera looks below the horizon, from all objects of the photo.
+) -> Pitch:
+    """From all objects of the photo.
 
     layers: the network's, one per crop; None where there is no network, for balloons say nothing about the pitch.
     plates: one per crop, where it shows one. K: (3, 3) px. horizon_deg: what a network makes of the whole photo.
@@ -53,9 +62,9 @@ def estimate_pitch_deg(
     if seen:
         pitches = [plate.elevation_deg - view_below_deg(crop, K) for plate, crop in seen]
         widths = [plate.half_width_px for plate, _ in seen]
-        return float(np.clip(np.average(pitches, weights=widths), *PITCH_RANGE_DEG))
+        return Pitch(float(np.clip(np.average(pitches, weights=widths), *PITCH_RANGE_DEG)), PLATE_SPREAD_DEG)
     if layers is None:
-        return USUAL_PITCH_DEG
+        return Pitch(USUAL_PITCH_DEG, USUAL_SPREAD_DEG)
     candidates = np.arange(LOWEST_DEG, PITCH_RANGE_DEG[1] + 0.1, 0.5)
     belief = -0.5 * ((candidates - USUAL_PITCH_DEG) / USUAL_SPREAD_DEG) ** 2
     if horizon_deg is not None:
@@ -68,7 +77,8 @@ def estimate_pitch_deg(
         for up, near in said:  # concentrations of von Mises-Fisher distributions
             along = up * np.cos(np.radians(candidates)) + near * np.sin(np.radians(candidates))
             belief += _hearsay(along, candidates, OBJECT_MISLED)
-    return float(np.clip(_median(candidates, belief), *PITCH_RANGE_DEG))
+    low, middle, high = _percentiles(candidates, belief)
+    return Pitch(float(np.clip(middle, *PITCH_RANGE_DEG)), (high - low) / 2)
 
 
 def _hearsay(log_density: np.ndarray, candidates: np.ndarray, misled: float) -> np.ndarray:
@@ -78,11 +88,12 @@ def _hearsay(log_density: np.ndarray, candidates: np.ndarray, misled: float) -> 
     return np.asarray(np.log(misled + (1 - misled) * likelihood / likelihood.mean()))
 
 
-def _median(at: np.ndarray, log_density: np.ndarray) -> float:
-    """Of a density over evenly spaced values (C,)."""
+def _percentiles(at: np.ndarray, log_density: np.ndarray) -> tuple[float, float, float]:
+    """The 16th, the 50th and the 84th of a density over evenly spaced values (C,)."""
     weights = np.exp(log_density - log_density.max())
     middles = np.cumsum(weights) - weights / 2
-    return float(np.interp(0.5 * weights.sum(), middles, at))
+    low, middle, high = np.interp(np.array((0.16, 0.5, 0.84)) * weights.sum(), middles, at)
+    return float(low), float(middle), float(high)
 
 
 def _evidence_of_normals(

@@ -3,8 +3,8 @@
 The shape of an object is already fixed along the rays of its pixels, so the only unknown is one depth, which scales
 the whole object about the camera and leaves its picture as it is. The ground reading gives that depth for what stands
 on the floor. What stands on another object takes the depth of the surface below it. Hung or flying things are put
-not far behind the others. Where a network says how far things look, all that is moved part of the way there. Last, what
-hides something is moved in front of it.
+not far behind the others. Where a network says how far things look, all that is moved part of the way there: farther the
+less sure the pitch and the flatter the view of the ground. Last, what hides something is moved in front of it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from sam3d_gs.embedded.crops import Crop
+from sam3d_gs.embedded.pitch import Pitch
 
 WORK_PX = 384  # masks are compared at this size along the longer side
 TYPICAL_DEPTH = 3.0  # scene units: the median object; splat viewers cut away what is nearer than about 0.2
@@ -29,7 +30,9 @@ FAR_SLOPE = 0.75  # how much of a floor depth beyond the median is believed at f
 NEAR_RATIO = 0.3  # nothing is nearer than this share of the median
 GAP = 0.99  # depth of a hiding surface over the hidden one at their common edge
 MAX_PULL = 0.75  # correcting the order moves an object at most to this share of its depth
-SAID_SHARE = 0.25  # of the way to the depth that the network says, for what the ground or a support tells
+SAID_SHARE = 0.25  # of the way to the depth that the network says, for what a support tells
+SAID_ERROR = 0.25  # of the natural log of what the network says
+MOST_SAID = 0.8  # share of the way for what the ground tells, however unsure the pitch
 
 
 @dataclass(frozen=True)
@@ -92,26 +95,28 @@ def silhouette(mask: np.ndarray, crop: Crop, relative_depth: np.ndarray, lies_fl
 
 
 def place(
-    objects: Sequence[Silhouette], K: np.ndarray, pitch_deg: float, said_log_depths: np.ndarray | None = None
+    objects: Sequence[Silhouette], K: np.ndarray, pitch: Pitch, said_log_depths: np.ndarray | None = None
 ) -> np.ndarray:
     """(N,) depth of each object in scene units, in the order of `objects`; the median is `TYPICAL_DEPTH`.
 
-    said_log_depths: (N,) natural log of the depths as a network says, up to a constant.
+    pitch: of the camera; the less sure, the more the network's depths count, where there are any. said_log_depths: (N,)
+    natural log of the depths as a network says, up to a constant.
     """
     if not objects:
         return np.zeros(0)
-    ground = np.array([_foot_ground_depth(o, K, pitch_deg) for o in objects])
+    ground = np.array([_foot_ground_depth(o, K, pitch.deg) for o in objects])
     supports = [_support(i, objects) for i in range(len(objects))]
     ground = _plausible(ground, np.array([s is None for s in supports]))
     depths = ground / [float(np.median(o.depth_at(o.feet))) for o in objects]
     said = None if said_log_depths is None else _said(said_log_depths, depths, supports)
     order = sorted(range(len(objects)), key=lambda i: -objects[i].bottom_row)
     for i in order:  # lowest first, so that a support is placed before what it carries
-        support = supports[i]
+        support, share = supports[i], _said_share(objects[i], K, pitch)
         if support is not None and support.by in order[: order.index(i)]:
             depths[i] = _depth_on_support(objects[i], objects[support.by], depths[support.by], support)
+            share = SAID_SHARE
         if said is not None:
-            depths[i] *= (said[i] / depths[i]) ** SAID_SHARE
+            depths[i] *= (said[i] / depths[i]) ** share
     _enforce_order(objects, supports, depths)
     return depths * (TYPICAL_DEPTH / float(np.median(depths)))
 
@@ -135,6 +140,17 @@ def ground_depth(rows: np.ndarray, zoom: float, K: np.ndarray, pitch_deg: float)
 
 def _foot_ground_depth(item: Silhouette, K: np.ndarray, pitch_deg: float) -> float:
     return float(ground_depth(np.array([item.bottom_row]), item.zoom, K, pitch_deg)[0])
+
+
+def _said_share(item: Silhouette, K: np.ndarray, pitch: Pitch) -> float:
+    """How far to trust the network rather than the ground, by their variances.
+
+    The ground's depth goes with the cotangent of the angle at which its foot is seen below the horizon.
+    """
+    y = ((item.bottom_row + 1) / item.zoom - K[1, 2]) / K[1, 1]
+    below = max(math.atan(y) + math.radians(pitch.deg), 1e-3)
+    variance = (math.radians(pitch.spread_deg) / (math.sin(below) * math.cos(below))) ** 2
+    return min(variance / (variance + SAID_ERROR**2), MOST_SAID)
 
 
 def _plausible(ground: np.ndarray, on_floor: np.ndarray) -> np.ndarray:

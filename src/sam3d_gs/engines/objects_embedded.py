@@ -26,7 +26,7 @@ from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels, relative_depth
 from sam3d_gs.embedded.mask_net import WEIGHTS, load_mask_net
 from sam3d_gs.embedded.object_net import ObjectNet, TwoLayers, load_object_net, predict, shipped_weights
-from sam3d_gs.embedded.pitch import estimate_pitch_deg
+from sam3d_gs.embedded.pitch import Pitch, estimate_pitch
 from sam3d_gs.embedded.placement import Silhouette, place, silhouette
 from sam3d_gs.embedded.plates import Plate, find_plates, flattened
 from sam3d_gs.embedded.surfels import to_gaussians
@@ -91,9 +91,9 @@ class EmbeddedObjects:
         geometry = None
         if self._scene_net is not None and around:
             geometry = read_geometry(self._scene_net, photo.rgb)
-        pitch_deg = self._pitch_deg(photo, drafts, plates, geometry, K)
-        drafts, outlines = _held(drafts, arrays, plates, K, pitch_deg)
-        depths = place(outlines, K, pitch_deg, log_depths(geometry, arrays) if geometry else None)
+        pitch = self._pitch(photo, drafts, plates, geometry, K)
+        drafts, outlines = _held(drafts, arrays, plates, K, pitch.deg)
+        depths = place(outlines, K, pitch, log_depths(geometry, arrays) if geometry else None)
         for i, (draft, depth) in enumerate(zip(drafts, depths, strict=True)):
             if draft.item.object_id not in wanted:
                 continue
@@ -104,20 +104,20 @@ class EmbeddedObjects:
                     mask = without_torn(draft.mask, arrays[i], draft.crop, draft.layers.front - hidden.front)
                     draft = replace(draft, mask=mask, crop=covered_by(draft.crop, mask))
                 draft = replace(draft, layers=hidden)
-            yield self._placed(photo, draft, K, pitch_deg, float(depth))
+            yield self._placed(photo, draft, K, pitch.deg, float(depth))
 
-    def _pitch_deg(
+    def _pitch(
         self,
         photo: Photo,
         drafts: Sequence[_Draft],
         plates: Sequence[Plate | None],
         geometry: SceneGeometry | None,
         K: np.ndarray,
-    ) -> float:
+    ) -> Pitch:
         predicted = [d.layers for d in drafts] if self._net else None
         size_px = photo.width_px, photo.height_px
         horizon_deg = pitch_of_horizon_deg(geometry, K, size_px) if geometry else None
-        return estimate_pitch_deg([d.crop for d in drafts], predicted, plates, K, horizon_deg)
+        return estimate_pitch([d.crop for d in drafts], predicted, plates, K, horizon_deg)
 
     def _drafts(
         self,
