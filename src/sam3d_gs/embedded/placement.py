@@ -3,8 +3,8 @@
 The shape of an object is already fixed along the rays of its pixels, so the only unknown is one depth, which scales
 the whole object about the camera and leaves its picture as it is. The ground reading gives that depth for what stands
 on the floor. What stands on another object takes the depth of the surface below it. Hung or flying things are put
-not far behind the others. Where a network says how far things look, all that is moved part of the way there: farther the
-less sure the pitch and the flatter the view of the ground. Last, what hides something is moved in front of it.
+not far behind the others. Where a network says how far things look, all that is moved part of the way there: farther
+the less sure the pitch and the flatter the view of the ground. Last, what hides something is moved in front of it.
 """
 
 from __future__ import annotations
