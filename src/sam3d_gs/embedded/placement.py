@@ -133,9 +133,14 @@ def ground_depth(rows: np.ndarray, zoom: float, K: np.ndarray, pitch_deg: float)
 
     A ray (x, y, 1) falls by ``y cos(pitch) + sin(pitch)`` per unit of depth, and the floor is 1 below the camera.
     """
-    y = ((np.asarray(rows, np.float64) + 1) / zoom - K[1, 2]) / K[1, 1]
-    fall = y * math.cos(math.radians(pitch_deg)) + math.sin(math.radians(pitch_deg))
+    pitch = math.radians(pitch_deg)
+    fall = _down(np.asarray(rows, np.float64), zoom, K) * math.cos(pitch) + math.sin(pitch)
     return np.where(fall > 1e-6, 1 / np.maximum(fall, 1e-6), np.inf)
+
+
+def _down(rows: np.ndarray, zoom: float, K: np.ndarray) -> np.ndarray:
+    """y of the rays (x, y, 1) through the lower edges of pixel rows at working size."""
+    return np.asarray(((rows + 1) / zoom - K[1, 2]) / K[1, 1])
 
 
 def _foot_ground_depth(item: Silhouette, K: np.ndarray, pitch_deg: float) -> float:
@@ -147,8 +152,7 @@ def _said_share(item: Silhouette, K: np.ndarray, pitch: Pitch) -> float:
 
     The ground's depth goes with the cotangent of the angle at which its foot is seen below the horizon.
     """
-    y = ((item.bottom_row + 1) / item.zoom - K[1, 2]) / K[1, 1]
-    below = max(math.atan(y) + math.radians(pitch.deg), 1e-3)
+    below = max(math.atan(_down(np.array(item.bottom_row), item.zoom, K)) + math.radians(pitch.deg), 1e-3)
     variance = (math.radians(pitch.spread_deg) / (math.sin(below) * math.cos(below))) ** 2
     return min(variance / (variance + SAID_ERROR**2), MOST_SAID)
 

@@ -33,7 +33,7 @@ from sam3d_gs.embedded.surfels import to_gaussians
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.gaussians.pose import matrix_to_quat
 from sam3d_gs.options import ObjectOptions
-from sam3d_gs.photo import USUAL_FOV_DEG, intrinsics
+from sam3d_gs.photo import intrinsics
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject, Pose
 
 SHIPPED = "shipped"
@@ -84,7 +84,7 @@ class EmbeddedObjects:
 
         arrays = [without_specks(item.mask) for item in usable]
         around = shows_surroundings(photo.rgb, arrays)
-        fov_deg = self.options.fov_deg or (USUAL_FOV_DEG if around else CUTOUT_FOV_DEG)
+        fov_deg = self.options.fov_deg or (None if around else CUTOUT_FOV_DEG)
         K = intrinsics(photo.width_px, photo.height_px, photo.focal_px, fov_deg)
         plates = find_plates(arrays)
         drafts = self._drafts(photo, usable, arrays, plates)
