@@ -17,7 +17,7 @@ from training.objects.draw import Draw
 from training.objects.layout import PLANES, VIEW
 from training.objects.occluders import random_occluders
 from training.objects.raycast import Shapes, render
-from training.objects.views import put, random_materials, random_views
+from training.objects.views import cast, put, random_materials, random_views
 
 FINDER_PX = 64  # side of the coarse picture that finds the crop
 WIDE_SHARE = 0.25  # of the samples: their crop leaves room for what an occluder hides
@@ -67,6 +67,8 @@ def make_batch(draw: Draw, shapes: Shapes, options: SampleOptions) -> Batch:
     if options.plain:
         put(views, "LEAN", torch.full((len(shapes), 1), options.lean, device=draw.device))
     materials = random_materials(draw, len(shapes))
+    if not options.plain:
+        cast(draw, views, materials)
 
     coarse = render(shapes, views, materials, FINDER_PX, silhouette=True)
     x, y = _places(views, FINDER_PX)

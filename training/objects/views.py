@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.objects.draw import Draw
-from training.objects.layout import MATERIAL, MATERIAL_LENGTH, MATERIALS, VIEW, VIEW_LENGTH
+from training.objects.layout import MATERIAL, MATERIAL_LENGTH, MATERIALS, PATTERNS, VIEW, VIEW_LENGTH
 from training.objects.raycast import Shapes
 
 USUAL_ELEVATION_DEG = (-4.0, 51.0)  # of the camera above the horizon: all of version 1's views
@@ -18,6 +18,7 @@ HIGH_SHARE = 0.2
 ROLL_SPREAD_DEG = 4.0
 TUMBLED_SHARE = 0.7  # of what may lie on any side
 WINDOW = 2.1  # half the side of the square that holds every shape
+CAST_SHARE = 0.2  # of the objects: one material all over, most without a grain
 _PATTERN_WEIGHTS = (0.42, 0.1, 0.05, 0.16, 0.07, 0.06, 0.06, 0.08)  # in the order of layout.PATTERNS
 
 
@@ -125,3 +126,14 @@ def random_materials(draw: Draw, count: int) -> Tensor:
     column("SHARPNESS", draw.uniform(*shape, low=-0.5, high=2.0).exp())
     column("GRAIN_FREQUENCY", draw.uniform(*shape, low=1.0, high=3.8).exp())
     return rows
+
+
+def cast(draw: Draw, views: Tensor, materials: Tensor) -> None:
+    """Make CAST_SHARE of the objects, in place, one plain colour all over: only light tells their shape."""
+    count = len(materials)
+    chosen = draw.chance(CAST_SHARE, count)
+    one = materials[:, :1].expand_as(materials).clone()
+    one[..., MATERIAL["PATTERN"]] = PATTERNS.index("PLAIN")
+    one[..., MATERIAL["GRAIN"]] *= draw.chance(0.3, count, 1)
+    materials.copy_(torch.where(chosen[:, None, None], one, materials))
+    put(views, "PRINT", torch.where(chosen, 0.0, views[:, VIEW["PRINT"]])[:, None])
