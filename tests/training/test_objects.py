@@ -14,9 +14,10 @@ import torch
 from sam3d_gs.embedded.crops import crop_object
 from sam3d_gs.embedded.object_net import Answer, ObjectNet, ObjectNetConfig, load_object_net, predict, save_object_net
 from training.loop import Settings, train
-from training.objects import augment
+from training.objects import augment, views
 from training.objects.draw import Draw
 from training.objects.export import export
+from training.objects.layout import MATERIAL
 from training.objects.losses import fisher, laplace, losses
 from training.objects.samples import Batch, SampleOptions, make_batch
 from training.objects.shapes import PoolChoice, make_pool
@@ -70,6 +71,20 @@ def test_drawings_show_edges_on_paper_and_have_a_blank_back(monkeypatch: pytest.
     rim = ((x**2 + y**2).sqrt() - 0.6).abs() < 0.03
     grey = seen.mean(1)
     assert grey[:, rim].mean() < 0.75 * grey[:, ~rim].mean()
+
+
+def test_a_cast_object_has_one_plain_material_and_the_evaluation_set_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(share: float, plain: bool) -> Batch:
+        monkeypatch.setattr(views, "CAST_SHARE", share)
+        torch.manual_seed(3)
+        draw = Draw(torch.Generator().manual_seed(3))
+        return make_batch(draw, make_pool(PoolChoice(12), 1), SampleOptions(32, plain=plain))
+
+    cast, usual = made(1.0, plain=False).materials, made(0.0, plain=False).materials
+    assert torch.equal(cast[:, 1:], cast[:, :1].expand_as(cast[:, 1:]))
+    assert (cast[..., MATERIAL["PATTERN"]] == 0).all()
+    assert not torch.equal(usual[:, 1:], usual[:, :1].expand_as(usual[:, 1:]))
+    assert torch.equal(made(1.0, plain=True).image, made(0.0, plain=True).image)
 
 
 def test_plain_samples_fill_the_crop_with_the_given_margin() -> None:
