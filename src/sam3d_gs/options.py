@@ -99,6 +99,7 @@ class ObjectOptions:
     engine: str = "embedded"
     seed: int = 0
     fov_deg: float | None = None  # along the longer side, when EXIF tells no focal length; None: a usual one (photo.py)
+    pitch_deg: float | None = None  # engine "embedded": how far the camera looks below the horizon; None: estimated
     # Engine "native" alone; None is the preset's or the checkpoint's own.
     # What lies there counts, not where: where the official package keeps them; MoGe's model.pt when it is elsewhere.
     checkpoints: Path = field(default=Path("sam-3d-objects/checkpoints/hf"), metadata=SAME_RESULT)

@@ -111,6 +111,17 @@ def test_a_result_does_not_depend_on_what_else_is_wanted(engine: EmbeddedObjects
     assert list(engine.objects(photo, masks, [])) == []
 
 
+@pytest.mark.parametrize("pitch_deg", [-45.0, 0.0, 35.0, 85.0])
+def test_a_pitch_that_the_user_knows_is_taken(pitch_deg: float) -> None:
+    photo, masks = kitchen()
+    for item, mask in zip(placed(EmbeddedObjects(ObjectOptions(pitch_deg=pitch_deg)), photo, masks), masks, strict=True):
+        up = quat_to_matrix(item.pose.quat_wxyz)[:, 2]
+        assert np.degrees(np.arctan2(-up[2], -up[1])) == pytest.approx(pitch_deg, abs=1e-3)
+        alpha = render_numba(in_camera(item), Camera(item.K, *item.image_size, np.eye(4))).alpha > 0.5
+        assert (alpha & mask.mask).sum() / (alpha | mask.mask).sum() > 0.85
+        assert 0.5 < item.pose.translation[2] < 20  # looking up, the ground says nothing, and nothing flies away
+
+
 def test_a_larger_photo_scales_K_and_leaves_the_scene(engine: EmbeddedObjects, monkeypatch: pytest.MonkeyPatch) -> None:
     # Discs of one colour have no up: what the network guesses may change with every pixel of their outline.
     monkeypatch.setattr("sam3d_gs.engines.objects_embedded.estimate_pitch", lambda *_: Pitch(25.0, 3.0))

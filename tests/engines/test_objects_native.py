@@ -365,6 +365,7 @@ def test_an_object_does_not_depend_on_what_else_is_wanted(checkpoints: Path) -> 
     ("more", "reason"),
     [
         (("--engine", "embedded", "--steps", "3"), "--steps is for engine 'native'"),
+        (("--engine", "native", "--pitch", "30"), "--pitch is for engine 'embedded' of objects, not 'native'"),
         (("--engine", "native", "--intrinsics", "1,1,1,1"), "--intrinsics goes with --depth"),
         (("--engine", "native", "--depth", "d.npy", "--moge", "m.pt"), "--depth takes the place of MoGe"),
         (("--engine", "native", "--gaussians-per-voxel", "8"), "Expected 4 or 32"),

@@ -34,6 +34,16 @@ _FLAGS: dict[str, Any] = {
             "what the embedded engine sees on a plain ground.",
         ),
     ],
+    "pitch_deg": Annotated[
+        float | None,
+        typer.Option(
+            "--pitch",
+            min=-45,
+            max=85,
+            help="How far the camera looks below the horizon, in degrees, if you know it; else the embedded engine "
+            "estimates it.",
+        ),
+    ],
     "checkpoints": Annotated[
         Path,
         _checkpoint("Folder of the checkpoints, with pipeline.yaml; below the workspace if not found from here."),
@@ -61,9 +71,10 @@ _FLAGS: dict[str, Any] = {
         _checkpoint("Stay within this much memory, in GiB, by loading the networks in turn.", "--vram", min=0.5),
     ],
 }
-_CHECKPOINT_OPTIONS = tuple(name for name in _FLAGS if name not in ("seed", "fov_deg"))
-# What the engines with checkpoints take of them; the other engines take none.
+_CHECKPOINT_OPTIONS = tuple(name for name in _FLAGS if name not in ("seed", "fov_deg", "pitch_deg"))
+# What not every engine takes.
 _TAKEN = {
+    "embedded": ("pitch_deg",),
     "native": _CHECKPOINT_OPTIONS,
     "sam3d-objects": ("checkpoints", "preset", "steps", "slat_steps", "gaussians_per_voxel"),
 }
@@ -92,7 +103,7 @@ def takes_object_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def object_options(engine: str, wish: ObjectOptions, photos: Sequence[Path], workspace: Path) -> ObjectOptions:
     """The options with their engine, checked, paths absolute. Raises UsageError when they contradict each other."""
-    for name in _CHECKPOINT_OPTIONS:
+    for name in ("pitch_deg", *_CHECKPOINT_OPTIONS):
         if getattr(wish, name) != getattr(ObjectOptions, name) and name not in _TAKEN.get(engine, ()):
             fit = " or ".join(repr(other) for other, taken in _TAKEN.items() if name in taken)
             raise UsageError(f"{_flag(name)} is for engine {fit} of objects, not {engine!r}. Leave it out.")
@@ -108,7 +119,7 @@ def object_options(engine: str, wish: ObjectOptions, photos: Sequence[Path], wor
         raise UsageError("--depth takes the place of MoGe. Leave --moge or --depth out.")
     if wish.depth and len(photos) > 1:
         raise UsageError(f"--depth is of one photo, {len(photos)} are given. Run them one by one.")
-    if engine not in _TAKEN:
+    if "checkpoints" not in _TAKEN.get(engine, ()):
         return replace(wish, engine=engine)
     checkpoints = wish.checkpoints
     if not checkpoints.exists():
@@ -123,4 +134,4 @@ def object_options(engine: str, wish: ObjectOptions, photos: Sequence[Path], wor
 
 
 def _flag(name: str) -> str:
-    return "--vram" if name == "vram_gib" else f"--{name.replace('_', '-')}"
+    return {"vram_gib": "--vram", "pitch_deg": "--pitch"}.get(name, f"--{name.replace('_', '-')}")

@@ -29,6 +29,8 @@ TRAINING_PITCH_DEG, TRAINING_SPREAD_DEG = 30.0, 20.0  # of what the networks wer
 HORIZON_SPREAD_DEG = 12.0  # of the errors of the horizon that a network sees, on the benchmark's scenes
 OBJECT_MISLED, HORIZON_MISLED = 0.5, 0.6  # share of the answers that have nothing to do with the photo
 PLATE_SPREAD_DEG = 2.0
+KNOWN_SPREAD_DEG = 1.0  # of what a user measured
+STEEPEST_DEG = 85.0  # beyond, level and upright have no meaning in the picture any more
 OBJECT_EVIDENCE = 20.0  # independent normals that one object is worth; its pixels err together
 TOP_SHARE = 0.2  # of a typical object's surface: level and facing up
 SIDE_SHARE = 0.4  # upright; the rest is round
@@ -43,6 +45,11 @@ class Pitch(NamedTuple):
 
     deg: float
     spread_deg: float  # half of what lies between the 16th and the 84th percentile
+
+    @property
+    def for_the_ground(self) -> Pitch:
+        """Within what a reading of the ground and of level and upright faces can use."""
+        return self._replace(deg=min(max(self.deg, PITCH_RANGE_DEG[0]), STEEPEST_DEG))
 
 
 def estimate_pitch(

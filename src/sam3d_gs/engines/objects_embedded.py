@@ -26,7 +26,7 @@ from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.layers import build_surfels, relative_depth
 from sam3d_gs.embedded.mask_net import WEIGHTS, load_mask_net
 from sam3d_gs.embedded.object_net import ObjectNet, TwoLayers, load_object_net, predict, shipped_weights
-from sam3d_gs.embedded.pitch import Pitch, estimate_pitch
+from sam3d_gs.embedded.pitch import KNOWN_SPREAD_DEG, Pitch, estimate_pitch
 from sam3d_gs.embedded.placement import Silhouette, place, silhouette
 from sam3d_gs.embedded.plates import Plate, find_plates, flattened
 from sam3d_gs.embedded.surfels import to_gaussians
@@ -92,8 +92,8 @@ class EmbeddedObjects:
         if self._scene_net is not None and around:
             geometry = read_geometry(self._scene_net, photo.rgb)
         pitch = self._pitch(photo, drafts, plates, geometry, K)
-        drafts, outlines = _held(drafts, arrays, plates, K, pitch.deg)
-        depths = place(outlines, K, pitch, log_depths(geometry, arrays) if geometry else None)
+        drafts, outlines = _held(drafts, arrays, plates, K, pitch.for_the_ground.deg)
+        depths = place(outlines, K, pitch.for_the_ground, log_depths(geometry, arrays) if geometry else None)
         for i, (draft, depth) in enumerate(zip(drafts, depths, strict=True)):
             if draft.item.object_id not in wanted:
                 continue
@@ -114,6 +114,8 @@ class EmbeddedObjects:
         geometry: SceneGeometry | None,
         K: np.ndarray,
     ) -> Pitch:
+        if self.options.pitch_deg is not None:
+            return Pitch(self.options.pitch_deg, KNOWN_SPREAD_DEG)
         predicted = [d.layers for d in drafts] if self._net else None
         size_px = photo.width_px, photo.height_px
         horizon_deg = pitch_of_horizon_deg(geometry, K, size_px) if geometry else None
