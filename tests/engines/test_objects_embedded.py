@@ -114,7 +114,8 @@ def test_a_result_does_not_depend_on_what_else_is_wanted(engine: EmbeddedObjects
 @pytest.mark.parametrize("pitch_deg", [-45.0, 0.0, 35.0, 85.0])
 def test_a_pitch_that_the_user_knows_is_taken(pitch_deg: float) -> None:
     photo, masks = kitchen()
-    for item, mask in zip(placed(EmbeddedObjects(ObjectOptions(pitch_deg=pitch_deg)), photo, masks), masks, strict=True):
+    told = EmbeddedObjects(ObjectOptions(pitch_deg=pitch_deg))
+    for item, mask in zip(placed(told, photo, masks), masks, strict=True):
         up = quat_to_matrix(item.pose.quat_wxyz)[:, 2]
         assert np.degrees(np.arctan2(-up[2], -up[1])) == pytest.approx(pitch_deg, abs=1e-3)
         alpha = render_numba(in_camera(item), Camera(item.K, *item.image_size, np.eye(4))).alpha > 0.5
