@@ -84,6 +84,27 @@ def test_white_on_white_stays_as_it_is() -> None:
     np.testing.assert_array_equal(same, BALL)
 
 
+def test_no_bite_is_taken_out_where_the_object_looks_like_the_wall() -> None:
+    """A blue ball with a white band, whose shaded side has the colour of the wall behind."""
+    light = np.clip(1 - 0.002 * (XX - 120), 0, 1.02)
+    band = (np.abs(YY - 110) < 24)[..., None]
+    painted = np.where(band, (225.0, 220.0, 212.0), (60.0, 90.0, 190.0)) * light[..., None]
+    behind = np.where((YY < 140)[..., None], (200.0, 200.0, 196.0), (170.0, 130.0, 90.0))
+    noise = np.random.default_rng(0).normal(0, 2, (HEIGHT, WIDTH, 3))
+    rgb = (np.where(BALL[..., None], painted, behind) + noise).clip(0, 255).astype(np.uint8)
+    (better,) = outlined(rgb, [grown(BALL, 2)])
+    assert iou(better, BALL) > 0.945
+
+
+def test_a_notch_of_plain_background_is_opened() -> None:
+    notch = (np.abs(XX - 150) < 10) & (YY < 125)
+    horseshoe = BALL & ~notch
+    rgb = on_a_floor(np.where(horseshoe[..., None], np.array((200.0, 40.0, 50.0)), np.nan))
+    (better,) = outlined(rgb, [BALL])
+    assert iou(BALL, horseshoe) < 0.89
+    assert iou(better, horseshoe) > 0.92
+
+
 def test_outlined_drawings_stay_as_they_are() -> None:
     ring = np.abs(np.hypot(YY - 120, XX - 150) - 55) < 1.5
     rgb = np.where((ring | (YY.astype(int) % 60 == 0))[..., None], 20, 255).astype(np.uint8).repeat(3, -1)

@@ -5,7 +5,8 @@ own surroundings: every palette colour is counted inside and outside it, place b
 expected in the shade, which is darker and a little cooler (Finlayson et al. 2006 describe shadows this way). The odds
 of the two move the outline within a band, as in GrabCut (Rother et al. 2004) but smoothed and not cut, and only where
 the photo shows about as strong an edge at the new place as at the old one, or what goes is plainly shadow. Where
-colours do not tell object and background apart (white on white) the odds are even and the mask stays as it is.
+colours do not tell object and background apart (white on white) the odds are even and the mask stays as it is; and
+where the new edge is hardly stronger than the old one, no bite is taken out of the object.
 """
 
 from __future__ import annotations
@@ -46,6 +47,9 @@ _EDGE_BONUS = 0.1  # log ratio of edge strengths that the new outline may lack
 _EDGE_AFAR = 1e-3  # pixels of outline that the mean over all of it is worth where none is near
 _SMOOTH_PX = 1.5  # of the working picture: standard deviation of the last blur; 2 would end parts three pixels wide
 _SHADOW_ODDS = 1.0  # log odds from which a pixel is certain enough to be shadow to go whatever the edges
+_OVERHANG = 0.05  # more of the object than this below a pixel, and the pixel is no shadow on the ground
+_BITE = 0.5  # radius of a disc that does not fit into a bite: wider gaps are the object's own shape
+_BITE_GAIN = 0.3  # log ratio of edge strengths from which a gap is there to be seen
 _THREADS = 2  # the work is in SciPy and Pillow, which let other threads run
 _LEAST_KEPT, _MOST_GROWN = 0.5, 1.3  # of the area; a mask that would change more stays as it is
 
@@ -93,7 +97,10 @@ def _one_outlined(rgb: np.ndarray, mask: np.ndarray, others: np.ndarray) -> np.n
     if view is None:
         return mask
     belief, shady = _belief(view)
-    level = _within_reach(_on_edges(belief, shady, view), view)
+    shady *= _nothing_below(belief, view)
+    level, gain = _on_edges(belief, shady, view)
+    level = _within_reach(level, view)
+    level = np.where(_bites(level > 0, gain, shady, view), np.float32(1), level)
     share = (level > 0).sum() / view.inside.sum()
     if not _LEAST_KEPT < share < _MOST_GROWN:
         return mask
@@ -190,8 +197,11 @@ def _linear(rgb: np.ndarray) -> np.ndarray:
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
-def _on_edges(belief: np.ndarray, shady: np.ndarray, view: _View) -> np.ndarray:
-    """`belief` where its outline lies on better edges of the photo than the old one, else the old mask; -1..1."""
+def _on_edges(belief: np.ndarray, shady: np.ndarray, view: _View) -> tuple[np.ndarray, np.ndarray]:
+    """`belief` where its outline lies on better edges of the photo than the old one, else the old mask; -1..1.
+
+    And the natural log of how many times better they are, (h, w) float32 as well.
+    """
     channels = ndimage.gaussian_filter(np.sqrt(_linear(view.rgb)) * 255, (0.7, 0.7, 0))
     slopes = ndimage.sobel(channels, 0) ** 2 + ndimage.sobel(channels, 1) ** 2
     strength = ndimage.maximum_filter(np.sqrt(slopes.sum(-1)) / 8, 3)
@@ -210,12 +220,31 @@ def _on_edges(belief: np.ndarray, shady: np.ndarray, view: _View) -> np.ndarray:
 
     rough = _EDGE_FLAT + np.median(strength)
     old, new = along(before, after), along(after, before)
-    better = np.clip(0.5 + 2 * (np.log((new + rough) / (old + rough)) + _EDGE_BONUS), 0, 1)
+    gain = np.log((new + rough) / (old + rough))
+    better = np.clip(0.5 + 2 * (gain + _EDGE_BONUS), 0, 1)
     better *= np.clip(2 * (new / rough - 1), 0, 1)
     # A shadow's own edge can be the stronger one. Most of what is not shadow has less than half its odds from shade.
     better = np.maximum(better, shady**4 * np.clip(-belief - _SHADOW_ODDS, 0, 1))
     level = better * np.clip(belief, -1.5, 1.5) + (1 - better) * np.clip(view.depth / 2, -1.5, 1.5)
-    return np.asarray(ndimage.gaussian_filter(np.clip(level, -1, 1), _SMOOTH_PX), np.float32)
+    return np.asarray(ndimage.gaussian_filter(np.clip(level, -1, 1), _SMOOTH_PX), np.float32), gain
+
+
+def _nothing_below(belief: np.ndarray, view: _View) -> np.ndarray:
+    """(h, w) bool: pixels with hardly any of the object below them, where its shadow may lie on the ground."""
+    object_px = ((belief > 0) & view.inside).astype(np.int64)
+    return np.asarray(np.cumsum(object_px[::-1], axis=0)[::-1] <= _OVERHANG * view.size)
+
+
+def _bites(kept: np.ndarray, gain: np.ndarray, shady: np.ndarray, view: _View) -> np.ndarray:
+    """(h, w) bool: what the old mask had and `kept` lacks, in gaps too narrow for a disc, without good reason."""
+    doubtful = view.inside & ~kept & (gain < _BITE_GAIN) & (shady <= 0.5)
+    if not (doubtful.any() and kept.any()):
+        return doubtful & kept
+    radius = _BITE * view.size
+    margin = int(radius) + 2
+    grown = ndimage.distance_transform_edt(~np.pad(kept, margin)) <= radius
+    closed = ndimage.distance_transform_edt(grown) > radius
+    return np.asarray(closed[margin:-margin, margin:-margin] & doubtful)
 
 
 def _rim(mask: np.ndarray) -> np.ndarray:
