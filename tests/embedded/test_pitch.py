@@ -156,3 +156,16 @@ def test_the_horizon_counts_where_the_objects_are_unsure() -> None:
     nothing, hint, sure = (estimate_pitch_deg([crop], [saying(s)], [None], K, 30.0) for s in (0.0, 30.0, 3000.0))
     assert USUAL_PITCH_DEG < nothing < hint < 25  # networks see the horizon badly in photos
     assert sure < 24
+
+
+def test_a_crowd_may_be_misled_together() -> None:
+    """Eight objects that agree on an unusual view are one photo misread, when the horizon speaks against it."""
+    crop = crop_of(square_mask(120, 30))
+
+    def said_of_eight(pitch_deg: float, horizon_deg: float) -> float:
+        elevation = np.radians(pitch_deg + view_below_deg(crop, K))
+        layers = replace(inflate(crop), up=100.0 * np.array([0.0, np.cos(elevation), np.sin(elevation)]))
+        return estimate_pitch_deg([crop] * 8, [layers] * 8, [None] * 8, K, horizon_deg)
+
+    assert said_of_eight(65.0, 5.0) < 25
+    assert said_of_eight(40.0, 5.0) == pytest.approx(40, abs=3)

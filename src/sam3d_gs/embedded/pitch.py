@@ -4,8 +4,8 @@ Most of what people photograph is bounded by level tops and upright sides, so se
 pile up in two places. What would be seen of an object depends on the pitch too (from higher up, more of the tops), so
 a pitch is judged by how likely it makes the normals that are seen. A plate that carries something is better evidence
 still: a circle seen from above is an ellipse, and its axes give the angle. Networks that say which way is up, of an
-object or of the whole photo, are listened to as witnesses: each may be misled, and where one has nothing to say it
-repeats what was usual in its training, which counts for nothing.
+object or of the whole photo, are listened to as witnesses: each may be misled, those who speak of the objects all at
+once too, and where one has nothing to say it repeats what was usual in its training, which counts for nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ LOWEST_DEG = -40.0  # considered; what comes out below the range is its lower en
 USUAL_PITCH_DEG, USUAL_SPREAD_DEG = 10.0, 16.0  # of people's photos
 TRAINING_PITCH_DEG, TRAINING_SPREAD_DEG = 30.0, 20.0  # of what the networks were trained on
 HORIZON_SPREAD_DEG = 12.0  # of the errors of the horizon that a network sees, on the benchmark's scenes
-OBJECT_MISLED, HORIZON_MISLED = 0.5, 0.6  # share of the answers that have nothing to do with the photo
+MISLED = 0.5  # share of the answers that have nothing to do with the photo
+ALL_MISLED = 0.1  # share of the photos in which what is said of every object has nothing to do with it
 PLATE_SPREAD_DEG = 2.0
 KNOWN_SPREAD_DEG = 1.0  # of what a user measured
 STEEPEST_DEG = 85.0  # beyond, level and upright have no meaning in the picture any more
@@ -76,22 +77,29 @@ def estimate_pitch(
     belief = -0.5 * ((candidates - USUAL_PITCH_DEG) / USUAL_SPREAD_DEG) ** 2
     if horizon_deg is not None:
         near = -0.5 * ((candidates - horizon_deg) / HORIZON_SPREAD_DEG) ** 2
-        belief += _hearsay(near, candidates, HORIZON_MISLED)
+        belief += _hearsay(near, candidates)
     said = _said_directions(crops, layers, K)
     if said is None:
         belief += _evidence_of_normals(crops, layers, K, candidates)
     else:
+        heard = np.zeros(len(candidates))
         for up, near in said:  # concentrations of von Mises-Fisher distributions
             along = up * np.cos(np.radians(candidates)) + near * np.sin(np.radians(candidates))
-            belief += _hearsay(along, candidates, OBJECT_MISLED)
+            heard += _hearsay(along, candidates)
+        belief += _unless_misled(heard, ALL_MISLED)
     low, middle, high = _percentiles(candidates, belief)
     return Pitch(float(np.clip(middle, *PITCH_RANGE_DEG)), (high - low) / 2)
 
 
-def _hearsay(log_density: np.ndarray, candidates: np.ndarray, misled: float) -> np.ndarray:
+def _hearsay(log_density: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """(C,) log-likelihood of what one network says, whose belief in the pitches (C,) has this log-density."""
     training = np.exp(-0.5 * ((candidates - TRAINING_PITCH_DEG) / TRAINING_SPREAD_DEG) ** 2) + 0.1
-    likelihood = np.exp(log_density - log_density.max()) / training
+    return _unless_misled(log_density - np.log(training), MISLED)
+
+
+def _unless_misled(log_likelihood: np.ndarray, misled: float) -> np.ndarray:
+    """(C,) log-likelihood of an answer that is worth nothing with this probability."""
+    likelihood = np.exp(log_likelihood - log_likelihood.max())
     return np.asarray(np.log(misled + (1 - misled) * likelihood / likelihood.mean()))
 
 
