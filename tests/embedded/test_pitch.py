@@ -12,7 +12,7 @@ from sam3d_gs.embedded.camera import view_below_deg
 from sam3d_gs.embedded.crops import Crop, crop_object
 from sam3d_gs.embedded.inflate import inflate
 from sam3d_gs.embedded.object_net import TwoLayers
-from sam3d_gs.embedded.pitch import TRAINING_PITCH_DEG, USUAL_PITCH_DEG, _log_likelihood, estimate_pitch
+from sam3d_gs.embedded.pitch import TRAINING_PITCH_DEG, USUAL_PITCH_DEG, _log_likelihood, _quartiles, estimate_pitch
 from sam3d_gs.embedded.plates import find_plates
 from sam3d_gs.photo import intrinsics
 
@@ -169,3 +169,13 @@ def test_a_crowd_may_be_misled_together() -> None:
 
     assert said_of_eight(65.0, 5.0) < 25
     assert said_of_eight(40.0, 5.0) == pytest.approx(40, abs=3)
+
+
+def test_the_spread_is_that_of_the_larger_opinion() -> None:
+    at = np.arange(-40.0, 70.1, 0.5)
+    bell = np.exp(-0.5 * ((at - 40) / 4) ** 2)
+    elsewhere = np.exp(-0.5 * ((at - 5) / 4) ** 2)
+    for share, spread_deg in ((0.0, 4.0), (0.2, 8.0)):
+        low, middle, high = _quartiles(at, np.log(bell + share / (1 - share) * elsewhere + 1e-12))
+        assert middle == pytest.approx(40, abs=1.5)
+        assert 3.9 < (high - low) / 1.349 <= spread_deg + 0.1

@@ -45,7 +45,7 @@ class Pitch(NamedTuple):
     """How far the camera looks below the horizon, and how sure that is; degrees."""
 
     deg: float
-    spread_deg: float  # half of what lies between the 16th and the 84th percentile
+    spread_deg: float  # a standard deviation, as the middle half of the belief has it
 
     @property
     def for_the_ground(self) -> Pitch:
@@ -87,8 +87,8 @@ def estimate_pitch(
             along = up * np.cos(np.radians(candidates)) + near * np.sin(np.radians(candidates))
             heard += _hearsay(along, candidates)
         belief += _unless_misled(heard, ALL_MISLED)
-    low, middle, high = _percentiles(candidates, belief)
-    return Pitch(float(np.clip(middle, *PITCH_RANGE_DEG)), (high - low) / 2)
+    low, middle, high = _quartiles(candidates, belief)
+    return Pitch(float(np.clip(middle, *PITCH_RANGE_DEG)), (high - low) / 1.349)
 
 
 def _hearsay(log_density: np.ndarray, candidates: np.ndarray) -> np.ndarray:
@@ -103,11 +103,11 @@ def _unless_misled(log_likelihood: np.ndarray, misled: float) -> np.ndarray:
     return np.asarray(np.log(misled + (1 - misled) * likelihood / likelihood.mean()))
 
 
-def _percentiles(at: np.ndarray, log_density: np.ndarray) -> tuple[float, float, float]:
-    """The 16th, the 50th and the 84th of a density over evenly spaced values (C,)."""
+def _quartiles(at: np.ndarray, log_density: np.ndarray) -> tuple[float, float, float]:
+    """Of a density over evenly spaced values (C,); those of a bell lie 1.349 standard deviations apart."""
     weights = np.exp(log_density - log_density.max())
     middles = np.cumsum(weights) - weights / 2
-    low, middle, high = np.interp(np.array((0.16, 0.5, 0.84)) * weights.sum(), middles, at)
+    low, middle, high = np.interp(np.array((0.25, 0.5, 0.75)) * weights.sum(), middles, at)
     return float(low), float(middle), float(high)
 
 
