@@ -71,11 +71,11 @@ _FLAGS: dict[str, Any] = {
         _checkpoint("Stay within this much memory, in GiB, by loading the networks in turn.", "--vram", min=0.5),
     ],
 }
-_CHECKPOINT_OPTIONS = tuple(name for name in _FLAGS if name not in ("seed", "fov_deg", "pitch_deg"))
-# What not every engine takes.
+# All but these two are for some engines only: `_TAKEN` says which.
+_FOR_ALL = ("seed", "fov_deg")
 _TAKEN = {
     "embedded": ("pitch_deg",),
-    "native": _CHECKPOINT_OPTIONS,
+    "native": tuple(name for name in _FLAGS if name not in (*_FOR_ALL, "pitch_deg")),
     "sam3d-objects": ("checkpoints", "preset", "steps", "slat_steps", "gaussians_per_voxel"),
 }
 
@@ -103,8 +103,9 @@ def takes_object_options(command: Callable[..., None]) -> Callable[..., None]:
 
 def object_options(engine: str, wish: ObjectOptions, photos: Sequence[Path], workspace: Path) -> ObjectOptions:
     """The options with their engine, checked, paths absolute. Raises UsageError when they contradict each other."""
-    for name in ("pitch_deg", *_CHECKPOINT_OPTIONS):
-        if getattr(wish, name) != getattr(ObjectOptions, name) and name not in _TAKEN.get(engine, ()):
+    taken_here = (*_FOR_ALL, *_TAKEN.get(engine, ()))
+    for name in _FLAGS:
+        if getattr(wish, name) != getattr(ObjectOptions, name) and name not in taken_here:
             fit = " or ".join(repr(other) for other, taken in _TAKEN.items() if name in taken)
             raise UsageError(f"{_flag(name)} is for engine {fit} of objects, not {engine!r}. Leave it out.")
     for name, known in (("preset", PRESETS), ("dtype", DTYPES), ("device", DEVICES)):
@@ -119,7 +120,7 @@ def object_options(engine: str, wish: ObjectOptions, photos: Sequence[Path], wor
         raise UsageError("--depth takes the place of MoGe. Leave --moge or --depth out.")
     if wish.depth and len(photos) > 1:
         raise UsageError(f"--depth is of one photo, {len(photos)} are given. Run them one by one.")
-    if "checkpoints" not in _TAKEN.get(engine, ()):
+    if "checkpoints" not in taken_here:
         return replace(wish, engine=engine)
     checkpoints = wish.checkpoints
     if not checkpoints.exists():

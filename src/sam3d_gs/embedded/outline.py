@@ -239,7 +239,7 @@ def _bites(kept: np.ndarray, gain: np.ndarray, shady: np.ndarray, view: _View) -
     """(h, w) bool: what the old mask had and `kept` lacks, in gaps too narrow for a disc, without good reason."""
     doubtful = view.inside & ~kept & (gain < _BITE_GAIN) & (shady <= 0.5)
     if not (doubtful.any() and kept.any()):
-        return doubtful & kept
+        return np.zeros_like(kept)
     radius = _BITE * view.size
     margin = int(radius) + 2
     grown = ndimage.distance_transform_edt(~np.pad(kept, margin)) <= radius
