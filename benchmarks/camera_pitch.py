@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from machine import machine_line
 
-from sam3d_gs.embedded.objects import objects_of
-from sam3d_gs.embedded.pitch import PITCH_RANGE_DEG
+from sam3d_gs.embedded.placement.pitch import PITCH_RANGE_DEG
+from sam3d_gs.embedded.proposals.objects import objects_of
 from sam3d_gs.engines.objects_embedded import EmbeddedObjects
 from sam3d_gs.gaussians.pose import quat_to_matrix
 from sam3d_gs.options import ObjectOptions

@@ -22,9 +22,9 @@ from sam3d_gs.engines.objects_embedded import SHIPPED, EmbeddedObjects
 from sam3d_gs.gaussians.packed import thin
 from sam3d_gs.gaussians.pose import quat_to_matrix
 from sam3d_gs.options import ObjectOptions
-from sam3d_gs.overlay import font
 from sam3d_gs.photo import load_photo
-from sam3d_gs.pictures import object_views
+from sam3d_gs.report.overlay import font
+from sam3d_gs.report.pictures import object_views
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject
 
 YAWS_DEG = (0.0, 45.0, -45.0, 90.0, 180.0)

@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sam3d_gs.embedded.mask_net import WEIGHTS
-from sam3d_gs.embedded.outline import outlined
-from sam3d_gs.embedded.regions import MOST_PROPOSALS, propose
-from sam3d_gs.embedded.selection import select
+from sam3d_gs.embedded.proposals.mask_net import WEIGHTS
+from sam3d_gs.embedded.proposals.outline import outlined
+from sam3d_gs.embedded.proposals.regions import MOST_PROPOSALS, propose
+from sam3d_gs.embedded.proposals.selection import select
 
 SMALLEST_SHARE = 0.005
 PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sam3d_gs.gaussians.render import Camera, auto_backend, render
-from sam3d_gs.pictures import save_animation, turntable
+from sam3d_gs.report.pictures import save_animation, turntable
 from sam3d_gs.types import Gaussians
 
 SIDE_PX = 512

@@ -26,12 +26,12 @@ from PIL import Image
 from torch import Tensor
 from transformers import BatchEncoding, Sam3Config, Sam3Model
 
-from sam3d_gs.mask_files import write_masks
+from sam3d_gs.masks.files import write_masks
 from sam3d_gs.options import MaskOptions
-from sam3d_gs.sam3_masks.device import choose_precision, computing
-from sam3d_gs.sam3_masks.network import SLOTS, ConceptNetwork
-from sam3d_gs.sam3_masks.prediction import Prediction, detections, network_pixels
-from sam3d_gs.sam3_masks.selection import select
+from sam3d_gs.sam3_networks.device import choose_precision, computing
+from sam3d_gs.sam3_networks.network import SLOTS, ConceptNetwork
+from sam3d_gs.sam3_networks.prediction import Prediction, detections, network_pixels
+from sam3d_gs.sam3_networks.selection import select
 from sam3d_gs.types import Phrase
 from sam3d_gs.workspace import Workspace
 

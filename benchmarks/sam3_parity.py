@@ -27,12 +27,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from transformers import BatchEncoding, Sam3Config, Sam3Model, Sam3TrackerConfig, Sam3TrackerModel
 
-from sam3d_gs.sam3_masks.device import computing
-from sam3d_gs.sam3_masks.network import ConceptNetwork
-from sam3d_gs.sam3_masks.official import SIDE_PX, OfficialNetwork, built, placed
-from sam3d_gs.sam3_masks.prediction import network_pixels
-from sam3d_gs.sam3_masks.prompts import Prompt
-from sam3d_gs.sam3_masks.tracker import ClickNetwork
+from sam3d_gs.sam3_networks.device import computing
+from sam3d_gs.sam3_networks.network import ConceptNetwork
+from sam3d_gs.sam3_networks.official import SIDE_PX, OfficialNetwork, built, placed
+from sam3d_gs.sam3_networks.prediction import network_pixels
+from sam3d_gs.sam3_networks.prompts import Prompt
+from sam3d_gs.sam3_networks.tracker import ClickNetwork
 
 LIMITS = {"fp64": 1e-9}  # largest difference over the largest value
 LIMIT = 1e-4  # for the other precisions

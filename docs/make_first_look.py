@@ -11,10 +11,10 @@ from pathlib import Path
 from PIL import Image
 
 from sam3d_gs.gaussians.ply import read_ply
-from sam3d_gs.mask_files import read_masks
-from sam3d_gs.overlay import mask_overlay
+from sam3d_gs.masks.files import read_masks
 from sam3d_gs.photo import load_photo
-from sam3d_gs.pictures import scene_views
+from sam3d_gs.report.overlay import mask_overlay
+from sam3d_gs.report.pictures import scene_views
 from sam3d_gs.scene_files import read_scene
 from sam3d_gs.workspace import Workspace
 

@@ -25,7 +25,7 @@ HEAVY = {
     "huggingface_hub",
 }
 # Only these may import heavy packages at the top of the file; they are themselves imported late.
-HEAVY_PLACES = ("engines/", "embedded/", "sam3d_torch/", "sam3_masks/", "viewer.py", "gaussians/rasterise")
+HEAVY_PLACES = ("engines/", "embedded/", "sam3d_torch/", "sam3_networks/", "report/viewer.py", "gaussians/rasterise")
 # Lower layers never import higher ones.
 LAYERS = [
     ("types", "options", "errors"),
@@ -34,20 +34,20 @@ LAYERS = [
         "manifest",
         "workspace",
         "photo",
-        "png",
+        "masks.png",
         "weights.repositories",
         "weights.hub",
         "weights.transfer",
-        "machine",
-        "nvidia",
-        "environments",
-        "devices",
+        "system.machine",
+        "system.nvidia",
+        "system.environments",
+        "system.devices",
     ),
-    ("phrase_files", "mask_files", "mask_rules", "scene_files", "gaussians", "engines.api"),
-    ("embedded", "sam3d_torch", "sam3_masks", "vlm"),
-    ("engines", "overlay", "pictures", "report", "report_pictures", "scene_export", "viewer"),
+    ("phrase_files", "masks", "scene_files", "gaussians", "engines.api"),
+    ("embedded", "sam3d_torch", "sam3_networks", "vlm"),
+    ("engines", "report", "assets"),
     ("stages",),
-    ("pipeline", "relay", "cards", "status", "clean", "weights", "doctor"),
+    ("pipeline", "fleet", "weights", "system"),
     ("commands",),
     ("cli",),
 ]

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sam3d_gs.gaussians.ply import write_ply
 from sam3d_gs.gaussians.pose import pose_matrix, transform
-from sam3d_gs.report import ObjectReport, ReportData, StageReport
+from sam3d_gs.report.page import ObjectReport, ReportData, StageReport
 from sam3d_gs.scene_files import write_scene
 from sam3d_gs.types import SH_C0, Gaussians, InstanceMask, Photo, Phrase, Pose, Scene, SceneObject
 from sam3d_gs.workspace import Workspace, object_id

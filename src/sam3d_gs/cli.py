@@ -56,8 +56,8 @@ from sam3d_gs.options import (
 )
 
 if TYPE_CHECKING:
+    from sam3d_gs.fleet.stage_stream import Relay
     from sam3d_gs.pipeline import Settings
-    from sam3d_gs.relay import Relay
 
 app = typer.Typer(
     name="sam3d-gs",
@@ -149,7 +149,7 @@ def run(
     if check:
         check_run(profile, chosen, settings)
     elif follow or pass_on:
-        from sam3d_gs.relay import Relay
+        from sam3d_gs.fleet.stage_stream import Relay
 
         _run(photos, chosen, settings, Relay(follow, pass_on), all_stages)
     else:
@@ -281,7 +281,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """What is done: a table of stages and objects of each photo."""
-    from sam3d_gs import status as module
+    from sam3d_gs.commands import status as module
     from sam3d_gs.pipeline import all_workspaces, find_workspace
 
     root = workspace.absolute()
@@ -303,7 +303,7 @@ def view(
 ) -> None:
     """Open the live 3D viewer on the scene of a photo."""
     from sam3d_gs.pipeline import find_workspace
-    from sam3d_gs.viewer import serve
+    from sam3d_gs.report.viewer import serve
 
     serve(find_workspace(workspace.absolute(), photo), port=port, open_browser=browser)
 
@@ -329,8 +329,8 @@ def export(
     workspace: Root = Path(),
 ) -> None:
     """Write the scene compressed, in another frame or in metres: <photo>[.<frame>].<format>, and a .json with poses."""
+    from sam3d_gs.assets.scene_export import export_scene, read_known_size
     from sam3d_gs.pipeline import find_workspace
-    from sam3d_gs.scene_export import export_scene, read_known_size
 
     found = find_workspace(workspace.absolute(), photo)
     for path in export_scene(found, form, frame, read_known_size(known_size) if known_size else None):
@@ -344,7 +344,7 @@ def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
 ) -> None:
     """Remove the outputs of a photo, and nothing else."""
-    from sam3d_gs.clean import clean as remove
+    from sam3d_gs.commands.clean import clean as remove
     from sam3d_gs.pipeline import find_workspace
 
     for found in [find_workspace(workspace.absolute(), path) for path in photos]:

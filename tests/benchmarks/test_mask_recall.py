@@ -11,7 +11,7 @@ import pytest
 from mask_recall import best_ious, coco_photos, main, recall_on
 from PIL import Image
 
-from sam3d_gs.embedded.regions import Proposal
+from sam3d_gs.embedded.proposals.regions import Proposal
 
 SIDE = 100
 

@@ -11,7 +11,7 @@ import pytest
 
 from sam3d_gs.gaussians.ply import write_ply
 from sam3d_gs.gaussians.pose import pose_from_matrix, transform
-from sam3d_gs.report import write_report
+from sam3d_gs.report.page import write_report
 from sam3d_gs.types import Gaussians, Phrase
 from tests.browser.conftest import Tab
 from tests.toy_scene import BALLS, SIZE, Ball, K, report_data

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam3d_gs.viewer import Viewer, running
+from sam3d_gs.report.viewer import Viewer, running
 from tests.browser.conftest import PATIENCE_MS, Tab
 from tests.toy_scene import BALLS, SIZE, Ball, K, write_workspace
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam3d_gs.embedded import objects, regions
+from sam3d_gs.embedded.proposals import objects, regions
 from sam3d_gs.engines import load_engine
 from sam3d_gs.engines.masks_embedded import EmbeddedMasks
 from sam3d_gs.engines.phrases_embedded import EmbeddedPhrases

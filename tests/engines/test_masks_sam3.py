@@ -10,7 +10,7 @@ import pytest
 
 from sam3d_gs.errors import EXIT_FAILED, EXIT_USAGE
 from tests.command_line import sam3d_gs
-from tests.sam3_masks.tiny import save_tiny
+from tests.sam3_networks.tiny import save_tiny
 
 Cli = Callable[..., tuple[int, str]]
 

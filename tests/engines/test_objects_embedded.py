@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.ndimage import binary_dilation
 
-from sam3d_gs.embedded.crops import Crop
-from sam3d_gs.embedded.object_net import ObjectNet, ObjectNetConfig, TwoLayers, save_object_net
-from sam3d_gs.embedded.pitch import Pitch
+from sam3d_gs.embedded.placement.pitch import Pitch
+from sam3d_gs.embedded.shape.crops import Crop
+from sam3d_gs.embedded.shape.object_net import ObjectNet, ObjectNetConfig, TwoLayers, save_object_net
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.engines.objects_embedded import EmbeddedObjects
 from sam3d_gs.gaussians.pose import quat_to_matrix, transform

@@ -105,7 +105,7 @@ def _program(path: Path, text: str) -> None:
 
 
 def _tiny_sam3(folder: Path) -> Path:
-    code = f"from pathlib import Path; from tests.sam3_masks.tiny import save_tiny; save_tiny(Path({str(folder)!r}))"
+    code = f"from pathlib import Path; from tests.sam3_networks.tiny import save_tiny; save_tiny(Path({str(folder)!r}))"
     environ = {**os.environ, "PYTHONPATH": SEARCH_PATH}
     subprocess.run([ENVIRONMENT / "bin" / "python", "-c", code], env=environ, check=True, timeout=120)
     return folder

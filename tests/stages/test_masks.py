@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sam3d_gs.errors import BadInputError, Sam3dGsError
-from sam3d_gs.mask_files import read_masks
+from sam3d_gs.masks.files import read_masks
 from sam3d_gs.options import MaskOptions, PhraseOptions
 from sam3d_gs.stages import masks, phrases
 from sam3d_gs.stages.bookkeeping import Context, recorded

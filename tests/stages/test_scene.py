@@ -13,7 +13,7 @@ from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.gaussians.ply import read_ply
 from sam3d_gs.gaussians.pose import pose_from_matrix, transform
 from sam3d_gs.gaussians.pt import read_pt
-from sam3d_gs.mask_files import read_masks
+from sam3d_gs.masks.files import read_masks
 from sam3d_gs.options import MaskOptions, ObjectOptions, PhraseOptions, SceneOptions
 from sam3d_gs.scene_files import read_scene
 from sam3d_gs.stages import masks, objects, phrases, scene

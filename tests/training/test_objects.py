@@ -11,8 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from sam3d_gs.embedded.crops import crop_object
-from sam3d_gs.embedded.object_net import Answer, ObjectNet, ObjectNetConfig, load_object_net, predict, save_object_net
+from sam3d_gs.embedded.shape.crops import crop_object
+from sam3d_gs.embedded.shape.object_net import (
+    Answer,
+    ObjectNet,
+    ObjectNetConfig,
+    load_object_net,
+    predict,
+    save_object_net,
+)
 from training.loop import Settings, train
 from training.objects import augment, views
 from training.objects.draw import Draw

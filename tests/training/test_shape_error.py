@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam3d_gs.embedded.crops import crop_object
+from sam3d_gs.embedded.shape.crops import crop_object
 from training.objects.cases import FAR, Case, procedural_cases
 from training.objects.mesh_cases import mesh_cases, read_mesh
 from training.objects.shape_error import behind_percent, compare, made_points, thickness_percent, true_layers

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sam3d_gs.errors import UsageError
-from sam3d_gs.nvidia import Card
+from sam3d_gs.system.nvidia import Card
 from sam3d_gs.vlm import gpus as module
 from sam3d_gs.vlm.gpus import Share, choose, wait_until_free
 from sam3d_gs.vlm.model import needed_mib, thinks

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from sam3d_gs.embedded.mask_net import WEIGHTS, MaskNet, load_mask_net
+from sam3d_gs.embedded.proposals.mask_net import WEIGHTS, MaskNet, load_mask_net
 from training.masks.bank import Part, bank_of
 from training.masks.scenes import make_scenes
 from training.masks.sprites import make_pool, picture_sets

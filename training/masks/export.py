@@ -13,7 +13,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sam3d_gs.embedded.mask_net import MaskNet, load_mask_net, save_mask_net
+from sam3d_gs.embedded.proposals.mask_net import MaskNet, load_mask_net, save_mask_net
 from sam3d_gs.errors import BadInputError
 from training import checkpoint
 from training.masks.train import CONFIG, TINY_CONFIG

@@ -8,7 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam3d_gs.embedded.mask_net import CELL_PX, GEOMETRY_STRIDE_PX, OFFSET_TERMS, OFFSET_UNIT_PX, Geometry, Maps
+from sam3d_gs.embedded.proposals.mask_net import (
+    CELL_PX,
+    GEOMETRY_STRIDE_PX,
+    OFFSET_TERMS,
+    OFFSET_UNIT_PX,
+    Geometry,
+    Maps,
+)
 from training.masks.rows import IGNORE
 from training.masks.scenes import Scenes
 

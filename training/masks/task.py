@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sam3d_gs.embedded.mask_net import MaskNet
+from sam3d_gs.embedded.proposals.mask_net import MaskNet
 from training.masks.bank import Bank, Part, bank_of
 from training.masks.check import Checks
 from training.masks.losses import losses

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from sam3d_gs.embedded.mask_net import AttentionBlock, MaskNet, MaskNetConfig, ResidualBlock
+from sam3d_gs.embedded.proposals.mask_net import AttentionBlock, MaskNet, MaskNetConfig, ResidualBlock
 from training.cards import Cards, join
 from training.loop import schedule, silence, train
 from training.masks.library import library

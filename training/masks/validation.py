@@ -7,7 +7,7 @@ import itertools
 import torch
 from torch import Tensor
 
-from sam3d_gs.embedded.mask_net import CELL_PX, MaskNet
+from sam3d_gs.embedded.proposals.mask_net import CELL_PX, MaskNet
 from training.masks.losses import FEWEST_CELLS, at_geometry_stride, mask_logits
 from training.masks.rows import IGNORE
 from training.masks.scenes import Scenes

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from sam3d_gs.embedded.object_net import ObjectNet, ObjectNetConfig, save_object_net
+from sam3d_gs.embedded.shape.object_net import ObjectNet, ObjectNetConfig, save_object_net
 from sam3d_gs.errors import BadInputError, Sam3dGsError
 from training.checkpoint import load
 

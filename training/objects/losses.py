@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam3d_gs.embedded.object_net import Answer
+from sam3d_gs.embedded.shape.object_net import Answer
 from training.objects.samples import Batch
 
 HIDDEN_WEIGHT = 0.3  # of pixels behind an occluder: nobody can know them well

@@ -31,12 +31,19 @@ import torch
 from machine import machine_line
 from measures import surface_samples
 
-from sam3d_gs.embedded.appearance import FineDetail, back_colours, front_colours
-from sam3d_gs.embedded.crops import Crop, crop_object
-from sam3d_gs.embedded.inflate import inflate
-from sam3d_gs.embedded.layers import build_surfels
-from sam3d_gs.embedded.object_net import MIN_THICKNESS, Cavity, TwoLayers, load_object_net, predict, shipped_weights
-from sam3d_gs.embedded.surfels import to_gaussians
+from sam3d_gs.embedded.shape.appearance import FineDetail, back_colours, front_colours
+from sam3d_gs.embedded.shape.crops import Crop, crop_object
+from sam3d_gs.embedded.shape.inflate import inflate
+from sam3d_gs.embedded.shape.object_net import (
+    MIN_THICKNESS,
+    Cavity,
+    TwoLayers,
+    load_object_net,
+    predict,
+    shipped_weights,
+)
+from sam3d_gs.embedded.shape.surfel_builder import build_surfels
+from sam3d_gs.embedded.shape.surfels import to_gaussians
 from training.objects.cases import PICTURE_PX, POINTS, Case, procedural_cases
 
 COARSE_POINTS = 3000  # enough to find the offset in depth

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sam3d_gs.embedded.object_net import (
+from sam3d_gs.embedded.shape.object_net import (
     Answer,
     AttentionBlock,
     ObjectNet,

@@ -126,7 +126,7 @@ def _tell(repository: Repository, access: Access) -> None:
 
 
 def _show(found: list[Checkpoints], as_json: bool = False) -> None:
-    from sam3d_gs.status import aligned
+    from sam3d_gs.commands.status import aligned
 
     if as_json:
         print(json.dumps([as_data(state) for state in found], indent=2, ensure_ascii=False))

@@ -17,8 +17,8 @@ from sam3d_gs.options import PROFILES, STAGES, ObjectOptions
 from sam3d_gs.weights.repositories import REPOSITORIES, find_repository
 
 if TYPE_CHECKING:
-    from sam3d_gs.doctor import Diagnosis
     from sam3d_gs.pipeline import Settings
+    from sam3d_gs.system.doctor import Diagnosis
     from sam3d_gs.weights.checkpoints import Store
 
 _Name = typer.Option(help="Instead of the profile's engine.", show_default=False)
@@ -38,7 +38,7 @@ def doctor(
     workspace: Root = Path(),
 ) -> None:
     """Can this machine run it? Machine, environments, weights and access -> verdicts and a plan; exit 1 if not."""
-    from sam3d_gs.doctor import examine, judge
+    from sam3d_gs.system.doctor import examine, judge
 
     engines = _engines(profile, stages, {"phrases": phrases_engine, "masks": masks_engine, "objects": objects_engine})
     places = dict(zip((r.name for r in REPOSITORIES), stores(None, folder, workspace), strict=True))
@@ -55,7 +55,7 @@ def doctor(
 
 def check(profile: str, stages: list[str], settings: Settings) -> None:
     """The same for a run with its options: silent when it can start. Raises Sam3dGsError."""
-    from sam3d_gs.doctor import examine, judge
+    from sam3d_gs.system.doctor import examine, judge
 
     engines = {stage: getattr(settings, stage).engine for stage in stages if stage != "scene"}
     facts = examine(profile, engines, _stores_of(settings), settings.root, model=settings.phrases.model)
@@ -177,7 +177,7 @@ def _environment_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
 
 
 def _weights_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
-    from sam3d_gs.doctor import SUBMODULES
+    from sam3d_gs.system.doctor import SUBMODULES
 
     facts = diagnosis.facts
     token = "token found" if facts.token else "no token"

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sam3d_gs.embedded.looks import look_at
-from sam3d_gs.embedded.objects import objects_of
-from sam3d_gs.embedded.selection import Choice
-from sam3d_gs.embedded.words import MATCH, describe, match, why_nothing
+from sam3d_gs.embedded.language.region_attributes import look_at
+from sam3d_gs.embedded.language.words import MATCH, describe, match, why_nothing
+from sam3d_gs.embedded.proposals.objects import objects_of
+from sam3d_gs.embedded.proposals.selection import Choice
 from sam3d_gs.engines.phrases_embedded import LICENCES, named_objects
 from sam3d_gs.options import MaskOptions
 from sam3d_gs.types import InstanceMask, Photo, Phrase

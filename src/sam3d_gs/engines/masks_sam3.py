@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sam3d_gs.devices import choose_device
 from sam3d_gs.options import MaskOptions
-from sam3d_gs.sam3_masks.device import KINDS, choose_precision, give_back, warn_of_the_cpu
-from sam3d_gs.sam3_masks.finding import Clicks, Concepts, masks_of_clicks, masks_of_phrases
-from sam3d_gs.sam3_masks.network import ConceptNetwork
-from sam3d_gs.sam3_masks.tracker import ClickNetwork
+from sam3d_gs.sam3_networks.device import KINDS, choose_precision, give_back, warn_of_the_cpu
+from sam3d_gs.sam3_networks.finding import Clicks, Concepts, masks_of_clicks, masks_of_phrases
+from sam3d_gs.sam3_networks.network import ConceptNetwork
+from sam3d_gs.sam3_networks.tracker import ClickNetwork
+from sam3d_gs.system.devices import choose_device
 from sam3d_gs.types import InstanceMask, Photo, Phrase
 
 

@@ -11,25 +11,25 @@ import numpy as np
 import torch
 
 from sam3d_gs import __version__
-from sam3d_gs.embedded.camera import attitude, gravity_up, tilted, turned_to_camera
-from sam3d_gs.embedded.complete import complete_plate, keep_hidden, without_specks
-from sam3d_gs.embedded.crops import CROP_PX, Crop, box_of, covered_by, crop_object
-from sam3d_gs.embedded.geometry import (
+from sam3d_gs.embedded.placement.camera import attitude, gravity_up, tilted, turned_to_camera
+from sam3d_gs.embedded.placement.geometry import (
     SceneGeometry,
     log_depths,
     pitch_of_horizon_deg,
     read_geometry,
     shows_surroundings,
 )
-from sam3d_gs.embedded.hidden import continued, crop_margin, occluders, without_torn
-from sam3d_gs.embedded.inflate import inflate
-from sam3d_gs.embedded.layers import build_surfels, relative_depth
-from sam3d_gs.embedded.mask_net import WEIGHTS, load_mask_net
-from sam3d_gs.embedded.object_net import ObjectNet, TwoLayers, load_object_net, predict, shipped_weights
-from sam3d_gs.embedded.pitch import KNOWN_SPREAD_DEG, Pitch, estimate_pitch
-from sam3d_gs.embedded.placement import Silhouette, place, silhouette
-from sam3d_gs.embedded.plates import Plate, find_plates, flattened
-from sam3d_gs.embedded.surfels import to_gaussians
+from sam3d_gs.embedded.placement.pitch import KNOWN_SPREAD_DEG, Pitch, estimate_pitch
+from sam3d_gs.embedded.placement.place_objects import Silhouette, place, silhouette
+from sam3d_gs.embedded.placement.plates import Plate, find_plates, flattened
+from sam3d_gs.embedded.proposals.mask_net import WEIGHTS, load_mask_net
+from sam3d_gs.embedded.shape.amodal_completion import continued, crop_margin, occluders, without_torn
+from sam3d_gs.embedded.shape.crops import CROP_PX, Crop, box_of, covered_by, crop_object
+from sam3d_gs.embedded.shape.inflate import inflate
+from sam3d_gs.embedded.shape.mask_repair import complete_plate, keep_hidden, without_specks
+from sam3d_gs.embedded.shape.object_net import ObjectNet, TwoLayers, load_object_net, predict, shipped_weights
+from sam3d_gs.embedded.shape.surfel_builder import build_surfels, relative_depth
+from sam3d_gs.embedded.shape.surfels import to_gaussians
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.gaussians.pose import matrix_to_quat
 from sam3d_gs.options import ObjectOptions

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from sam3d_gs import __version__
-from sam3d_gs.devices import choose_device
 from sam3d_gs.engines import sam3d_official as official
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.options import ObjectOptions
 from sam3d_gs.sam3d_torch.presets import DRAFT_SLAT_STEPS, DRAFT_STEPS, FEW, QUALITY_FACTOR
 from sam3d_gs.sam3d_torch.runtime import object_seed
+from sam3d_gs.system.devices import choose_device
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject
 
 log = logging.getLogger("sam3d_gs")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sam3d_gs.embedded.looks import look_at
-from sam3d_gs.embedded.objects import objects_of
-from sam3d_gs.embedded.selection import Choice
-from sam3d_gs.embedded.words import describe
+from sam3d_gs.embedded.language.region_attributes import look_at
+from sam3d_gs.embedded.language.words import describe
+from sam3d_gs.embedded.proposals.objects import objects_of
+from sam3d_gs.embedded.proposals.selection import Choice
 from sam3d_gs.options import PhraseOptions
 from sam3d_gs.types import InstanceMask, Photo, Phrase
 

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Mapping
 
 from sam3d_gs.errors import UsageError
-from sam3d_gs.nvidia import all_cards
 from sam3d_gs.options import PhraseOptions
+from sam3d_gs.system.nvidia import all_cards
 from sam3d_gs.types import Photo, Phrase
 from sam3d_gs.vlm.ask import Asker, Transcript, context_tokens, system_prompt
 from sam3d_gs.vlm.client import Client, ServerError

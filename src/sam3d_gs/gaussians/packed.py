@@ -1,6 +1,6 @@
 """Gaussians for a web page: thinned to a number a browser draws smoothly, 17 bytes each instead of 68.
 
-Read by templates/splats.js, which is the only other place that knows the layout.
+Read by report/templates/splats.js, which is the only other place that knows the layout.
 """
 
 from __future__ import annotations

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import torch
 
-from sam3d_gs.devices import release_cached
 from sam3d_gs.sam3d_torch.config import ConditionConfig, DinoConfig, PointPatchConfig, Sam3dConfig
 from sam3d_gs.sam3d_torch.sparse import GATHER_BYTES
 from sam3d_gs.sam3d_torch.voxels import VOXEL_LIMIT
+from sam3d_gs.system.devices import release_cached
 
 GIB = 1 << 30
 STAGES = ("geometry", "condition", "structure", "latent")

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sam3d_gs.devices import choose_device, release_cached
 from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.sam3d_torch import memory, pose
 from sam3d_gs.sam3d_torch.checkpoints.network_source import NetworkSource
@@ -39,6 +38,7 @@ from sam3d_gs.sam3d_torch.sampler import (
 )
 from sam3d_gs.sam3d_torch.structure_calls import StructureCalls
 from sam3d_gs.sam3d_torch.voxels import downsample, surface
+from sam3d_gs.system.devices import choose_device, release_cached
 from sam3d_gs.types import Pose
 
 log = logging.getLogger("sam3d_gs")

@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam3d_gs.sam3d_torch import ops
-from sam3d_gs.sam3d_torch.beside import Beside
 from sam3d_gs.sam3d_torch.config import LatentConfig, StructureFlowConfig
 from sam3d_gs.sam3d_torch.layers import (
     OUTPUT_NORM,
@@ -32,6 +31,7 @@ from sam3d_gs.sam3d_torch.layers import (
     lengthened,
     modulations,
 )
+from sam3d_gs.sam3d_torch.side_stream import Beside
 
 SHAPE = "shape"
 

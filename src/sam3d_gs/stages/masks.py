@@ -11,7 +11,7 @@ from sam3d_gs.engines.api import MaskEngine
 from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.files import atomic_path, sha256_of
 from sam3d_gs.manifest import StageRecord, fingerprint
-from sam3d_gs.mask_files import read_masks, write_masks
+from sam3d_gs.masks.files import read_masks, write_masks
 from sam3d_gs.options import MaskOptions
 from sam3d_gs.phrase_files import read_phrases
 from sam3d_gs.stages.bookkeeping import Context, StageResult, finished, intact, plain_options, recorded, recording
@@ -50,7 +50,7 @@ def run(context: Context, options: MaskOptions, engine: Callable[[], MaskEngine]
         if not kept:
             raise Sam3dGsError(_nothing(found, phrases, photo.path, options))
         recorder.add_output(*write_masks(workspace, found, options.engine))
-        from sam3d_gs.overlay import mask_overlay
+        from sam3d_gs.report.overlay import mask_overlay
 
         with atomic_path(workspace.overlay_png) as temporary:
             mask_overlay(photo, kept).save(temporary)

@@ -13,7 +13,7 @@ from sam3d_gs.engines.api import FailedObject, ObjectEngine
 from sam3d_gs.errors import BadInputError, ObjectError, Sam3dGsError
 from sam3d_gs.files import sha256_of
 from sam3d_gs.manifest import Item, fingerprint
-from sam3d_gs.mask_files import mask_path, read_masks
+from sam3d_gs.masks.files import mask_path, read_masks
 from sam3d_gs.options import ObjectOptions
 from sam3d_gs.stages.bookkeeping import (
     Context,

@@ -19,7 +19,7 @@ from sam3d_gs.gaussians.pose import pose_matrix, quat_to_matrix, transform
 from sam3d_gs.gaussians.pt import read_pt
 from sam3d_gs.gaussians.reprojection import reprojection_iou
 from sam3d_gs.manifest import Item, StageRecord, fingerprint
-from sam3d_gs.mask_files import read_masks
+from sam3d_gs.masks.files import read_masks
 from sam3d_gs.options import STAGES, SceneOptions
 from sam3d_gs.phrase_files import read_phrases
 from sam3d_gs.scene_files import write_scene
@@ -132,7 +132,7 @@ def _iou(placed: Gaussians, one: MergedObject, masks: Mapping[str, InstanceMask]
 def _object_pictures(
     recorder: Recorder, workspace: Workspace, one: MergedObject, gaussians: Gaussians, film: bool
 ) -> None:
-    from sam3d_gs import pictures
+    from sam3d_gs.report import pictures
 
     object_id = one.header.object_id
     to_camera = _direction_to_camera(one)
@@ -180,7 +180,7 @@ def _describe(recorder: Recorder, workspace: Workspace, one: MergedObject, iou: 
 
 
 def _turntable(workspace: Workspace, previews: Sequence[Gaussians], scene: Scene, suffix: str) -> Path:
-    from sam3d_gs import pictures
+    from sam3d_gs.report import pictures
 
     frames = pictures.turntable(concatenated(previews), scene.K, scene.image_size, up=scene.up)
     path = workspace.turntable(suffix)
@@ -202,7 +202,7 @@ def concatenated(parts: Sequence[Gaussians]) -> Gaussians:
 def _report(
     context: Context, recorder: Recorder, scene: Scene, masks: Sequence[InstanceMask], files: Mapping[str, str]
 ) -> None:
-    from sam3d_gs.report import ObjectReport, ReportData, StageReport, write_report
+    from sam3d_gs.report.page import ObjectReport, ReportData, StageReport, write_report
 
     workspace = context.workspace
     manifest = manifests.load(workspace.manifest)

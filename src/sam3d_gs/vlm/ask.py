@@ -19,7 +19,7 @@ from sam3d_gs.options import PhraseOptions
 from sam3d_gs.types import Photo, Phrase
 from sam3d_gs.vlm.answer import Named, read_answer
 from sam3d_gs.vlm.client import Client, Reply, ServerError, ServerTimeoutError
-from sam3d_gs.vlm.tidy import tidy
+from sam3d_gs.vlm.phrase_cleanup import tidy
 
 log = logging.getLogger("sam3d_gs")
 

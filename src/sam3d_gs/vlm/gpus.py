@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sam3d_gs.errors import UsageError
-from sam3d_gs.nvidia import Card, all_cards
+from sam3d_gs.system.nvidia import Card, all_cards
 
 _LARGEST_SHARE = 0.90  # of a card's memory, for the server
 _KEPT_FREE_MIB = 512  # for what starts on the card meanwhile

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from sam3d_gs.embedded.mask_net import Geometry, MaskNet, MaskNetConfig, affinity, load_mask_net, save_mask_net
+from sam3d_gs.embedded.proposals.mask_net import (
+    Geometry,
+    MaskNet,
+    MaskNetConfig,
+    affinity,
+    load_mask_net,
+    save_mask_net,
+)
 from sam3d_gs.errors import BadInputError
 from training import checkpoint
 from training.loop import Settings, train

@@ -1,0 +1,1 @@
+"""Words for regions, and regions for words."""

@@ -1,0 +1,1 @@
+"""Where objects stand: camera, gravity, depth."""

@@ -1,0 +1,1 @@
+"""Which regions of a photo may be objects."""

@@ -1,0 +1,1 @@
+"""The shape and colour of one object from its crop."""

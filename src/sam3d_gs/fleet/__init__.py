@@ -1,0 +1,1 @@
+"""Many photos, and stages that work at the same time."""

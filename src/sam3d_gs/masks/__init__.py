@@ -1,0 +1,1 @@
+"""Masks of any engine: files, rules, one choice among them."""

@@ -1,0 +1,1 @@
+"""What a user looks at: the report, pictures, overlays and the live viewer."""

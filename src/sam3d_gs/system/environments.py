@@ -1,0 +1,122 @@
+"""Which Python environment a stage runs in, and what it holds: found by the rules of envs/activate.sh itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+_TIMEOUT_S = 30.0
+EMBEDDED = ".venv"
+
+# Stage -> the variable that names its environment in the full profile, and the usual name.
+STAGE_ENVIRONMENTS = {
+    "phrases": ("SAM3D_GS_ENV_VLLM", "vllm"),
+    "masks": ("SAM3D_GS_ENV_SAM3", "sam3"),
+    "objects": ("SAM3D_GS_ENV_SAM3D", "sam3d-objects"),
+}
+
+# Engine -> the modules it imports that must be there.
+ENGINE_MODULES: Mapping[str, tuple[str, ...]] = {
+    "vllm": ("vllm", "torch", "transformers"),
+    "openai": (),
+    "sam3": ("torch", "transformers"),
+    "sam3-official": ("torch", "torchvision"),
+    # With what stage scene needs, which follows in the same environment.
+    "sam3d-objects": ("torch", "hydra", "omegaconf", "spconv", "kaolin", "pytorch3d", "moge", "numba"),
+    "native": ("torch", "safetensors", "yaml", "numba"),
+    "embedded": ("torch", "safetensors", "numba", "scipy", "skimage"),
+    "given": (),
+}
+
+# Runs inside the environment: nothing is imported but the standard library, so that it takes no time.
+_PROBE = """
+import importlib.metadata as m, importlib.util as u, json, sys
+named = m.packages_distributions()
+def version(name):
+    if u.find_spec(name) is None: return None
+    try: return m.version(named.get(name, [name])[0])
+    except m.PackageNotFoundError: return ""
+print(json.dumps({"python": sys.version.split()[0], "prefix": sys.prefix,
+                  "packages": {name: version(name) for name in sys.argv[1:]}}))
+"""
+_CUDA_PROBE = """
+import torch
+built, usable = torch.version.cuda, torch.cuda.is_available()
+print(f"CUDA {built}, {'usable' if usable else 'not usable here'}" if built else "built without CUDA")
+"""
+_IN_ENVIRONMENT = """
+source "$1/envs/activate.sh"
+problem=$(env_problem "$2")
+if [[ -n $problem ]]; then printf '%s\\n' "$problem" >&2; exit 1; fi
+run_in_env "${@:2}"
+"""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One environment as its own Python describes it."""
+
+    name: str
+    prefix: str = ""
+    python: str = ""
+    packages: Mapping[str, str | None] = field(default_factory=dict)  # module -> version; None: not there
+    cuda: str = ""  # what torch says of it, when it was asked, e.g. "CUDA 13.0, usable"
+    problem: str = ""  # why it cannot be used
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return tuple(name for name, version in self.packages.items() if version is None)
+
+
+def repository_root() -> Path | None:
+    """The clone that this package runs from, with its scripts; None when it was installed without."""
+    root = Path(__file__).resolve().parents[3]
+    return root if (root / "envs" / "activate.sh").is_file() else None
+
+
+def environment_of(stage: str, engine: str) -> str:
+    """The name of the environment in which the scripts run a stage with an engine."""
+    if engine == "embedded":
+        return EMBEDDED
+    variable, usual = STAGE_ENVIRONMENTS[stage]
+    return os.environ.get(variable) or usual
+
+
+def probe(name: str, modules: Sequence[str], root: Path | None, cuda_too: bool = False) -> Environment:
+    """Ask the environment `name` (this one, when there is no clone or no .venv in it) what it holds."""
+    here = root is None or (name == EMBEDDED and not (root / EMBEDDED).exists())
+    name = "this Python" if here else name
+    start = [sys.executable] if here else ["bash", "-c", _IN_ENVIRONMENT, "doctor", str(root), name, "python"]
+    wanted = sorted({"sam3d_gs", *modules})
+    code, text = _run([*start, "-c", _PROBE, *wanted])
+    if code != 0:
+        return Environment(name, problem=text.rstrip(".") or f"its Python failed with exit code {code}")
+    try:
+        found = json.loads(text.splitlines()[-1])
+        environment = Environment(name, found["prefix"], found["python"], found["packages"])
+    except (ValueError, LookupError, TypeError):
+        return Environment(name, problem=f"its Python answered {text[:80]!r}")
+    if cuda_too and environment.packages.get("torch") is not None:
+        _, text = _run([*start, "-c", _CUDA_PROBE])
+        return replace(environment, cuda=(text.splitlines() or ["did not answer"])[-1])
+    return environment
+
+
+def _run(command: Sequence[str]) -> tuple[int, str]:
+    """Exit code and output; for a failure, the last line it wrote to stderr."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return 124, f"no answer within {_TIMEOUT_S:.0f} s"
+    except OSError as error:
+        return 127, f"{command[0]}: {error.strerror}"
+    said = done.stdout if done.returncode == 0 else done.stderr
+    lines = said.strip().splitlines() or [""]
+    return done.returncode, said if done.returncode == 0 else lines[-1]
