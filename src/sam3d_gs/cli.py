@@ -5,7 +5,6 @@ Only typer may be imported at the top: `--help` must start fast in every environ
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -17,45 +16,34 @@ import typer
 
 from sam3d_gs import __version__
 from sam3d_gs.commands.checkpoints import app as checkpoints_app
-from sam3d_gs.commands.choices import chosen_stages, engine_name, masks_asked, phrases_asked, scene_asked
+from sam3d_gs.commands.clean import clean
 from sam3d_gs.commands.doctor import check as check_run
 from sam3d_gs.commands.doctor import doctor
-from sam3d_gs.commands.masks import MaskWish, clicked, takes_mask_options
-from sam3d_gs.commands.objects import object_options, takes_object_options
+from sam3d_gs.commands.engine_options import EngineArgs, takes_engine_options
 from sam3d_gs.commands.options import (
     Check,
     Done,
     Engine,
     Follow,
     Force,
-    MasksDir,
     MasksEngine,
-    MaxPhrases,
     MaxSide,
     ObjectsEngine,
     PassOn,
     Photos,
-    Phrases,
     PhrasesEngine,
-    PhrasesFile,
     ProfileOption,
     Report,
     Root,
     Stages,
     Turntable,
 )
-from sam3d_gs.commands.phrases import takes_phrase_options
-from sam3d_gs.errors import EXIT_STOPPED, Sam3dGsError
-from sam3d_gs.options import (
-    STAGES,
-    MaskOptions,
-    ObjectOptions,
-    PhotoOptions,
-    PhraseOptions,
-    SceneOptions,
-)
+from sam3d_gs.commands.status import status
+from sam3d_gs.errors import EXIT_STOPPED, Sam3dGsError, UsageError
+from sam3d_gs.options import STAGES, TURNTABLES, PhotoOptions, SceneOptions
 
 if TYPE_CHECKING:
+    from sam3d_gs.engines.registry import EngineChoice
     from sam3d_gs.fleet.stage_stream import Relay
     from sam3d_gs.pipeline import Settings
 
@@ -69,6 +57,8 @@ app = typer.Typer(
 )
 
 app.command()(doctor)
+app.command()(status)
+app.command()(clean)
 app.add_typer(checkpoints_app, name="checkpoints", help="Weights of the full profile: hub -> this disk, verified.")
 
 
@@ -103,17 +93,12 @@ def _global(
 
 
 @app.command()
-@takes_mask_options
-@takes_object_options
-@takes_phrase_options
+@takes_engine_options("phrases", "masks", "objects")
 def run(
     photos: Photos,
-    wish: ObjectOptions,
-    asking: PhraseOptions,
-    mask_wish: MaskWish,
-    phrases: Phrases = [],  # noqa: B006  Typer copies it
-    phrases_file: PhrasesFile = None,
-    masks: MasksDir = None,
+    phrases_args: EngineArgs,
+    masks_args: EngineArgs,
+    objects_args: EngineArgs,
     stages: Stages = ",".join(STAGES),
     phrases_engine: PhrasesEngine = "",
     masks_engine: MasksEngine = "",
@@ -121,7 +106,6 @@ def run(
     workspace: Root = Path(),
     profile: ProfileOption = "embedded",
     force: Force = False,
-    max_phrases: MaxPhrases = PhraseOptions.max_phrases,
     turntable: Turntable = SceneOptions.turntable,
     report: Report = SceneOptions.report,
     max_side_px: MaxSide = PhotoOptions.max_side_px,
@@ -132,19 +116,19 @@ def run(
     """All four stages: photo -> phrases -> masks -> objects -> scene and report."""
     from sam3d_gs.pipeline import Settings
 
-    own_phrases = bool(phrases or phrases_file)
-    chosen, all_stages = (
-        chosen_stages(names, own_phrases, bool(masks), clicked(mask_wish)) for names in (stages, ",".join(STAGES))
-    )
-    # All options are checked, also those of stages that another environment will run: a slip shows before any work.
+    root = workspace.absolute()
+    # All options are checked, also those of stages that run in another environment: a slip shows before any work.
+    masks = masks_args.choose(masks_engine, profile, root, photos)
+    phrases = _phrases_for(masks, phrases_args, phrases_engine, profile, root)
+    chosen, all_stages = (_stages_to_run(names, phrases, masks) for names in (stages, ",".join(STAGES)))
     settings = Settings(
-        root=workspace.absolute(),
+        root=root,
         force=force,
         photo=PhotoOptions(max_side_px),
-        phrases=phrases_asked(phrases_engine, profile, asking, max_phrases, phrases, phrases_file, workspace),
-        masks=masks_asked(masks_engine, profile, mask_wish, photos, masks, own_phrases),
-        objects=object_options(engine_name("objects", objects_engine, profile), wish, photos, workspace),
-        scene=scene_asked(turntable, report),
+        phrases=phrases,
+        masks=masks,
+        objects=objects_args.choose(objects_engine, profile, root, photos),
+        scene=_scene_options(turntable, report),
     )
     if check:
         check_run(profile, chosen, settings)
@@ -157,35 +141,30 @@ def run(
 
 
 @app.command()
-@takes_phrase_options
+@takes_engine_options("phrases")
 def phrases(
     photos: Photos,
-    asking: PhraseOptions,
-    phrases: Phrases = [],  # noqa: B006
-    phrases_file: PhrasesFile = None,
+    phrases_args: EngineArgs,
     engine: Engine = "",
     workspace: Root = Path(),
     profile: ProfileOption = "embedded",
     force: Force = False,
-    max_phrases: MaxPhrases = PhraseOptions.max_phrases,
     max_side_px: MaxSide = PhotoOptions.max_side_px,
 ) -> None:
     """Name the objects: photo -> phrases.json."""
     from sam3d_gs.pipeline import Settings
 
-    options = phrases_asked(engine, profile, asking, max_phrases, phrases, phrases_file, workspace)
-    settings = Settings(workspace.absolute(), force, PhotoOptions(max_side_px), phrases=options)
-    _run(photos, ["phrases"], settings)
+    root = workspace.absolute()
+    choice = phrases_args.choose(engine, profile, root, photos)
+    _run(photos, ["phrases"], Settings(root, force, PhotoOptions(max_side_px), phrases=choice))
 
 
 @app.command()
-@takes_mask_options
+@takes_engine_options("phrases", "masks", only={"phrases": ("phrases", "phrases_file")})
 def masks(
     photos: Photos,
-    mask_wish: MaskWish,
-    phrases: Phrases = [],  # noqa: B006
-    phrases_file: PhrasesFile = None,
-    masks: MasksDir = None,
+    phrases_args: EngineArgs,
+    masks_args: EngineArgs,
     engine: Engine = "",
     workspace: Root = Path(),
     profile: ProfileOption = "embedded",
@@ -195,24 +174,18 @@ def masks(
     """Mask each named object: photo + phrases -> PNG masks and masks.json."""
     from sam3d_gs.pipeline import Settings
 
-    own_phrases = bool(phrases or phrases_file)
-    settings = Settings(
-        workspace.absolute(),
-        force,
-        PhotoOptions(max_side_px),
-        phrases=phrases_asked(
-            "", profile, PhraseOptions(), PhraseOptions.max_phrases, phrases, phrases_file, workspace
-        ),
-        masks=masks_asked(engine, profile, mask_wish, photos, masks, own_phrases),
-    )
-    _run(photos, ["phrases", "masks"] if own_phrases else ["masks"], settings)
+    root = workspace.absolute()
+    choice = masks_args.choose(engine, profile, root, photos)
+    phrases = _phrases_for(choice, phrases_args, "", profile, root)
+    settings = Settings(root, force, PhotoOptions(max_side_px), phrases=phrases, masks=choice)
+    _run(photos, ["phrases", "masks"] if phrases_args else ["masks"], settings)
 
 
 @app.command()
-@takes_object_options
+@takes_engine_options("objects")
 def objects(
     photos: Photos,
-    wish: ObjectOptions,
+    objects_args: EngineArgs,
     engine: Engine = "",
     workspace: Root = Path(),
     profile: ProfileOption = "embedded",
@@ -222,9 +195,9 @@ def objects(
     """Lift every mask to 3D Gaussians: photo + masks -> one .pt per object."""
     from sam3d_gs.pipeline import Settings
 
-    options = object_options(engine_name("objects", engine, profile), wish, photos, workspace)
-    settings = Settings(workspace.absolute(), force, PhotoOptions(max_side_px), objects=options)
-    _run(photos, ["objects"], settings)
+    root = workspace.absolute()
+    choice = objects_args.choose(engine, profile, root, photos)
+    _run(photos, ["objects"], Settings(root, force, PhotoOptions(max_side_px), objects=choice))
 
 
 @app.command()
@@ -239,16 +212,16 @@ def scene(
     """Merge the objects: .pt files -> .ply of each and of all, scene JSON, pictures, report."""
     from sam3d_gs.pipeline import Settings
 
-    options = scene_asked(turntable, report)
+    options = _scene_options(turntable, report)
     _run(photos, ["scene"], Settings(workspace.absolute(), force, PhotoOptions(max_side_px), scene=options))
 
 
 @app.command()
-@takes_object_options
+@takes_engine_options("masks", "objects", only={"masks": ("masks_dir",)})
 def reconstruct(
     photos: Photos,
-    wish: ObjectOptions,
-    masks: MasksDir = None,
+    masks_args: EngineArgs,
+    objects_args: EngineArgs,
     engine: Engine = "",
     workspace: Root = Path(),
     profile: ProfileOption = "embedded",
@@ -260,38 +233,54 @@ def reconstruct(
     """Objects and scene in one process: photo + masks -> .pt files -> scene and report."""
     from sam3d_gs.pipeline import Settings
 
+    root = workspace.absolute()
     settings = Settings(
-        workspace.absolute(),
+        root,
         force,
         PhotoOptions(max_side_px),
-        masks=MaskOptions("given", masks_dir=masks.absolute()) if masks else MaskOptions(),
-        objects=object_options(engine_name("objects", engine, profile), wish, photos, workspace),
-        scene=scene_asked(turntable, report),
+        masks=masks_args.choose("", profile, root, photos),
+        objects=objects_args.choose(engine, profile, root, photos),
+        scene=_scene_options(turntable, report),
     )
-    _run(photos, [*(["masks"] if masks else []), "objects", "scene"], settings)
+    _run(photos, [*(["masks"] if masks_args else []), "objects", "scene"], settings)
 
 
-@app.command()
-def status(
-    photos: Annotated[
-        list[Path] | None,
-        typer.Argument(help="Photos, or their names in the workspace; all when none is given.", metavar="PHOTO"),
-    ] = None,
-    workspace: Root = Path(),
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
-) -> None:
-    """What is done: a table of stages and objects of each photo."""
-    from sam3d_gs.commands import status as module
-    from sam3d_gs.pipeline import all_workspaces, find_workspace
+def _phrases_for(masks: EngineChoice, phrases_args: EngineArgs, engine: str, profile: str, root: Path) -> EngineChoice:
+    """The engine of phrases. Raises UsageError for options of phrases where the masks need none."""
+    if not masks.needs_phrases and phrases_args:
+        flag = phrases_args.flag()
+        if masks.spec.chosen_by:
+            raise UsageError(
+                f"{flag} names objects to look for, and --masks gives masks already. Leave one of them out."
+            )
+        raise UsageError(f"--box and --point mask what lies there, without phrases. Leave {flag} out.")
+    return phrases_args.choose(engine, profile, root)
 
-    root = workspace.absolute()
-    found = [find_workspace(root, path) for path in photos] if photos else list(all_workspaces(root))
-    if as_json:
-        print(json.dumps([module.as_data(w) for w in found], indent=2, ensure_ascii=False))
-    elif not found:
-        print(f"No photo has been worked on in {root}.")
-    else:
-        print("\n\n".join(module.as_table(w) for w in found))
+
+def _stages_to_run(names: str, phrases: EngineChoice, masks: EngineChoice) -> list[str]:
+    """The stages, in order. Masks that need no phrases leave that stage out.
+
+    The user's own phrases and masks are read whenever a stage that needs them is asked for; up to date, that takes no
+    time.
+    """
+    wanted = [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in STAGES:
+            raise UsageError(f"Unknown stage {name!r} in --stages. Expected some of {','.join(STAGES)}.")
+    chosen = set(wanted)
+    if not masks.needs_phrases:
+        chosen -= {"phrases"}
+    elif phrases.spec.chosen_by and "masks" in chosen:
+        chosen |= {"phrases"}
+    if masks.spec.chosen_by and "objects" in chosen:
+        chosen |= {"masks"}
+    return [stage for stage in STAGES if stage in chosen]
+
+
+def _scene_options(turntable: str, report: bool) -> SceneOptions:
+    if turntable not in TURNTABLES:
+        raise UsageError(f"Unknown --turntable {turntable!r}. Expected {' or '.join(TURNTABLES)}.")
+    return SceneOptions(turntable, report)
 
 
 @app.command()
@@ -337,21 +326,6 @@ def export(
         print(path)
 
 
-@app.command()
-def clean(
-    photos: Annotated[list[Path], typer.Argument(help="Photos, or their names in the workspace.", metavar="PHOTO")],
-    workspace: Root = Path(),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
-) -> None:
-    """Remove the outputs of a photo, and nothing else."""
-    from sam3d_gs.commands.clean import clean as remove
-    from sam3d_gs.pipeline import find_workspace
-
-    for found in [find_workspace(workspace.absolute(), path) for path in photos]:
-        for path in remove(found, dry_run):
-            print(path)
-
-
 def _run(
     photos: list[Path],
     stages: list[str],
@@ -372,14 +346,14 @@ def _run(
                 code = pipeline.run(relay.photos(photos), stages, settings, console, relay.pass_on)
         except KeyboardInterrupt:
             if relay is None or relay.leads:  # one of them says it for all
-                print("Stopped. Finished work is kept; the same command goes on from there.", file=sys.stderr)
+                print("Stopped. Finished work is kept; the same command resumes it.", file=sys.stderr)
             code = EXIT_STOPPED
     if code:
         raise typer.Exit(code)
 
 
 def main() -> None:
-    """Entry point: errors a user can mend are one line and an exit code, bugs keep their traceback."""
+    """Entry point: errors a user can fix are one line and an exit code, bugs keep their traceback."""
     try:
         app()
     except Sam3dGsError as error:

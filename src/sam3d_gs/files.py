@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        prefix = f"{TEMPORARY_PREFIX}{path.name[:40]}-"
-        handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_temporary_prefix(path.name), suffix=path.suffix, dir=path.parent)
         os.close(handle)
         os.chmod(name, 0o666 & ~_umask())
     except OSError as error:
@@ -87,9 +86,15 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def clear_temporary(folder: Path, target: str = "") -> None:
-    """Remove what a killed run left behind; only our own temporary names, for targets that start with `target`."""
+def clear_temporary(folder: Path, targets: Collection[Path] | None = None) -> None:
+    """Remove the temporary files that a killed run left in `folder`; with `targets`, those of these files alone."""
+    prefixes = (TEMPORARY_PREFIX,) if targets is None else tuple(_temporary_prefix(path.name) for path in targets)
     if folder.is_dir():
         for leftover in folder.iterdir():
-            if leftover.name.startswith(TEMPORARY_PREFIX + target[:40]) and leftover.is_file():
+            if leftover.name.startswith(prefixes) and leftover.is_file():
                 leftover.unlink(missing_ok=True)
+
+
+def _temporary_prefix(name: str) -> str:
+    """Of the temporary files of a target: part of its name, to be read, and a hash, which tells it from all others."""
+    return f"{TEMPORARY_PREFIX}{name[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}-"

@@ -1,24 +1,103 @@
-"""Every default of every option, written once. The CLI's signatures refer to these and Typer prints them."""
+"""Every option of every stage and engine: its default, its help and its limits, written once.
+
+An engine's options are a frozen dataclass whose fields are made by `option`. The command line builds its flags from
+them, the manifest records them, and an engine is never given an option that its class does not have. Engines of other
+packages bring a dataclass of the same kind.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
+
+from sam3d_gs.errors import UsageError
 
 STAGES = ("phrases", "masks", "objects", "scene")
+PROFILES = ("embedded", "full")  # which engine each uses is in engines/registry.py
 
 EXPORT_FORMATS = ("spz", "compressed.ply", "ply")
 EXPORT_FRAMES = ("opencv", "opengl", "y-up", "z-up", "ros")  # what they are is in gaussians/frames.py
+TURNTABLES = ("webp", "gif", "none")
 
-# On fields that say how the work is done, not what comes out: a run goes on where it stopped when they change.
-SAME_RESULT = {"same_result": True}
+RUNS_DIR = Path("outputs", "master_with_vllm")  # below the workspace: one folder per photo
 
-# What each profile uses for the stages that have engines. `full` lifts with `native` rather than the official package:
-# the same checkpoints, nothing to compile, less memory; --objects-engine sam3d-objects chooses the package.
-PROFILES = {
-    "full": {"phrases": "vllm", "masks": "sam3", "objects": "native"},
-    "embedded": {"phrases": "embedded", "masks": "embedded", "objects": "embedded"},
-}
+PRESETS = ("normal", "draft", "quality")  # what they mean is in sam3d_torch/presets.py
+DTYPES = ("auto", "fp16", "bf16", "fp32")
+DEVICES = ("auto", "cuda", "cpu", "mps")
+GAUSSIANS_PER_VOXEL = (4, 32)
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")  # auto: bf16 on CUDA, else fp32
+ACCELERATIONS = ("auto", "graph", "compile", "plain")  # auto: a CUDA graph on CUDA, else plain
+
+INPUTS_PANEL, RESULTS_PANEL = "Your own input", "Results"
+
+_Options = TypeVar("_Options", bound="EngineOptions")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How a field is typed on the command line, and how its value is treated."""
+
+    help: str
+    names: tuple[str, ...] = ()  # e.g. ("--fov",); empty: made from the field's name
+    metavar: str = ""
+    panel: str = ""  # heading in --help; empty: made from the engines that take the option
+    envvar: str = ""
+    min: float | None = None
+    max: float | None = None
+    choices: tuple[Any, ...] = ()
+    parse: Callable[[str], Any] | None = None  # of one value typed; UsageError when it is wrong
+    one_photo: bool = False  # its value belongs to one photo
+    same_result: bool = False  # how the work is done, not what comes out: changing it repeats nothing
+    content: str = ""  # what counts is what lies there: "file", "folder" or "weights"; hashed into the fingerprint
+    below_workspace: bool = False  # a relative path that does not exist here is looked for below the workspace
+
+
+def option(default: Any, help: str, *names: str, **more: Any) -> Any:
+    """A dataclass field with its `Flag`, e.g. ``seed: int = option(0, "Random seed.", min=0)``."""
+    return dataclasses.field(default=default, metadata={"flag": Flag(help, names, **more)})
+
+
+def flags_of(options: type) -> dict[str, Flag]:
+    """Field name -> flag, for the fields of an options class that can be typed."""
+    return {f.name: f.metadata["flag"] for f in dataclasses.fields(options) if "flag" in f.metadata}
+
+
+def flag_names(name: str, flag: Flag) -> tuple[str, ...]:
+    """What a user types for a field, the usual spelling first. A unit at the end of the name is not typed."""
+    if flag.names:
+        return flag.names
+    for unit in ("_px", "_deg", "_gib", "_s"):
+        name = name.removesuffix(unit)
+    return (f"--{name.replace('_', '-')}",)
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Base of all engines' options."""
+
+    def check(self) -> None:
+        """Raises UsageError when a value is not one of its choices, or options contradict each other."""
+        for name, flag in flags_of(type(self)).items():
+            value = getattr(self, name)
+            if flag.choices and value is not None and value not in flag.choices:
+                known = " or ".join(map(str, flag.choices))
+                raise UsageError(f"Unknown {flag_names(name, flag)[0]} {value!r}. Expected {known}.")
+
+    def resolved(self: _Options, workspace: Path) -> _Options:
+        """With absolute paths, so that the options mean the same in every folder."""
+        changed: dict[str, Path] = {}
+        for name, flag in flags_of(type(self)).items():
+            value = getattr(self, name)
+            if isinstance(value, Path):
+                below = flag.below_workspace and not value.exists()
+                changed[name] = (workspace / value if below else value).absolute()
+        return dataclasses.replace(self, **changed)
+
+
+# ---- photo and scene -----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -29,95 +108,327 @@ class PhotoOptions:
 
 
 @dataclass(frozen=True)
-class PhraseOptions:
-    """The phrases stage."""
-
-    engine: str = "embedded"
-    max_phrases: int = 12
-    phrases: tuple[str, ...] = ()  # engine "given": the user's own list
-    phrases_file: Path | None = None  # engine "given": .txt with one phrase a line, or .json
-    # Engines "vllm" and "openai": a vision-language model.
-    model: str = "Qwen/Qwen3-VL-8B-Thinking"  # hub id or folder
-    system_prompt: Path | None = None  # a file instead of vlm/prompt.md
-    include_surfaces: bool = False  # walls, floors and the scene count as objects
-    sent_side_px: int = 1280  # longer side of the photo as the model sees it
-    thinking_tokens: int = 2048  # budget; 0 asks for no thinking
-    max_tokens: int = 4096  # of a whole answer, thinking included
-    request_timeout_s: float = field(default=180.0, metadata=SAME_RESULT)  # each of the two tries
-    # Engine "openai" alone.
-    base_url: str = ""
-    api_key_env: str = field(default="OPENAI_API_KEY", metadata=SAME_RESULT)  # variable that holds the key
-    # Engine "vllm" alone.
-    gpus: str = field(default="", metadata=SAME_RESULT)  # ids, separated by commas; "": what is there
-    tensor_parallel: int | None = field(default=None, metadata=SAME_RESULT)  # None: as few cards as hold the model
-    leave_free_gib: float = field(default=0.0, metadata=SAME_RESULT)  # of each card, for others
-    port: int = field(default=0, metadata=SAME_RESULT)  # 0: a free one
-    start_timeout_s: float = field(default=1800.0, metadata=SAME_RESULT)  # a first start also downloads the model
-    keep_server: bool = field(default=False, metadata=SAME_RESULT)
-    vllm_command: str = field(default="vllm", metadata=SAME_RESULT)  # on PATH, or a path
-    vllm_args: str = ""  # for `vllm serve`, quoted as in a shell; they win over ours
-    server_log: Path = field(default=Path("vllm.log"), metadata=SAME_RESULT)
-
-
-@dataclass(frozen=True)
-class MaskOptions:
-    """The masks stage."""
-
-    engine: str = "embedded"
-    score_threshold: float = 0.0  # masks scored below are dropped, with the reason kept
-    min_area_percent: float = 0.15  # of the photo; smaller masks are dropped
-    duplicate_iou: float = 0.6  # two kept masks never overlap more than this
-    max_objects: int = 12
-    border_filter: bool = True  # drop background and what lies mostly outside the photo
-    masks_dir: Path | None = None  # engine "given": a folder of masks or RGBA cut-outs
-    # Engines "sam3" and "sam3-official" alone.
-    phrase_thresholds: tuple[tuple[str, float], ...] = ()  # (phrase, score threshold) instead of score_threshold
-    boxes: tuple[tuple[float, ...], ...] = ()  # x0, y0, x1, y1 px of the photo's file: one object each, no phrases
-    points: tuple[tuple[float, ...], ...] = ()  # x, y px of the photo's file: one object each, no phrases
-    sam3: str = "facebook/sam3"  # folder or hub repository of the checkpoint
-    device: str = "auto"
-    precision: str = "auto"
-    acceleration: str = "auto"
-
-
-SAM3_ENGINES = ("sam3", "sam3-official")
-SAM3_SCORE_THRESHOLD = 0.5  # Meta's own
-PRECISIONS = ("auto", "fp32", "tf32", "bf16")  # auto: bf16 on CUDA, else fp32
-ACCELERATIONS = ("auto", "graph", "compile", "plain")  # auto: a CUDA graph on CUDA, else plain
-
-# What each preset of engine "native" means is in engines/objects_native.py.
-PRESETS = ("normal", "draft", "quality")
-DTYPES = ("auto", "fp16", "bf16", "fp32")
-DEVICES = ("auto", "cuda", "cpu", "mps")
-GAUSSIANS_PER_VOXEL = (4, 32)
-
-
-@dataclass(frozen=True)
-class ObjectOptions:
-    """The objects stage."""
-
-    engine: str = "embedded"
-    seed: int = 0
-    fov_deg: float | None = None  # along the longer side, when EXIF tells no focal length; None: a usual one (photo.py)
-    pitch_deg: float | None = None  # engine "embedded": how far the camera looks below the horizon; None: estimated
-    # Engine "native" alone; None is the preset's or the checkpoint's own.
-    # What lies there counts, not where: where the official package keeps them; MoGe's model.pt when it is elsewhere.
-    checkpoints: Path = field(default=Path("sam-3d-objects/checkpoints/hf"), metadata=SAME_RESULT)
-    moge: Path | None = field(default=None, metadata=SAME_RESULT)
-    preset: str = "normal"
-    steps: int | None = None  # of the first stage (shape and pose)
-    slat_steps: int | None = None  # of the second (one latent per voxel)
-    gaussians_per_voxel: int | None = None
-    depth: Path | None = None  # metric depth of the photo, instead of MoGe
-    intrinsics: str | None = None  # "fx,fy,cx,cy" in pixels or a file; goes with depth
-    dtype: str = "auto"
-    device: str = field(default="auto", metadata=SAME_RESULT)
-    vram_gib: float | None = field(default=None, metadata=SAME_RESULT)
-
-
-@dataclass(frozen=True)
 class SceneOptions:
     """The scene stage: geometry, pictures, report."""
 
-    turntable: str = "webp"  # webp, gif or none
+    turntable: str = "webp"  # one of TURNTABLES
     report: bool = True
+
+
+# ---- phrases -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PhraseOptions(EngineOptions):
+    """Engines that find phrases by themselves."""
+
+    max_phrases: int = option(12, "Find at most this many phrases.", min=1)
+
+
+@dataclass(frozen=True)
+class GivenPhraseOptions(EngineOptions):
+    """Engine `given`: the user's own list."""
+
+    phrases: tuple[str, ...] = option(
+        (), "Your own phrase, once for each kind of object.", "--phrases", panel=INPUTS_PANEL
+    )
+    phrases_file: Path | None = option(
+        None,
+        "Your own phrases: .txt with one per line, or .json.",
+        panel=INPUTS_PANEL,
+        content="file",
+        same_result=True,
+    )
+
+    def check(self) -> None:
+        super().check()
+        if not self.phrases and self.phrases_file is None:
+            raise UsageError("Engine 'given' of phrases needs --phrases or --phrases-file.")
+
+
+@dataclass(frozen=True)
+class VlmOptions(PhraseOptions):
+    """Phrases by a vision-language model, wherever it is served."""
+
+    model: str = option("Qwen/Qwen3-VL-8B-Thinking", "Hub id or folder of the model.", envvar="SAM3D_GS_VLM_MODEL")
+    system_prompt: Path | None = option(
+        None,
+        "Your own system prompt: a text file; {max_phrases} in it is replaced.",
+        content="file",
+        same_result=True,
+    )
+    include_surfaces: bool = option(False, "Keep phrases for walls, floors and the scene.")
+    sent_side_px: int = option(1280, "Longer side of the photo as it is sent, in pixels.", "--sent-side-px", min=64)
+    thinking_tokens: int = option(2048, "Thinking budget in tokens; 0 turns thinking off.", min=0)
+    max_tokens: int = option(4096, "Longest answer, thinking included, in tokens.", min=64)
+    request_timeout_s: float = option(
+        180.0, "Wait this long for each of two answers, in seconds.", min=1, same_result=True
+    )
+
+
+@dataclass(frozen=True)
+class OpenAIOptions(VlmOptions):
+    """Engine `openai`: a server that runs already."""
+
+    base_url: str = option("", "Address of the server; it usually ends in /v1.", envvar="SAM3D_GS_VLM_BASE_URL")
+    api_key_env: str = option(
+        "OPENAI_API_KEY", "Environment variable that holds the server's key, if any.", same_result=True
+    )
+
+    def check(self) -> None:
+        super().check()
+        if not self.base_url:
+            raise UsageError("Engine 'openai' of phrases needs --base-url, e.g. http://127.0.0.1:8000/v1.")
+
+
+@dataclass(frozen=True)
+class VllmOptions(VlmOptions):
+    """Engine `vllm`: a server of our own, which lives as long as the stage."""
+
+    gpus: str = option(
+        "", "Ids of the GPUs it may use, e.g. 0,1; else CUDA_VISIBLE_DEVICES, else all.", same_result=True
+    )
+    tensor_parallel: int | None = option(
+        None, "Spread the model over this many GPUs; else over as few as hold it.", min=1, same_result=True
+    )
+    leave_free_gib: float = option(
+        0.0, "Leave this much memory of each GPU to other programs, in GiB.", min=0, same_result=True
+    )
+    port: int = option(
+        0, "Port on this machine; 0 takes a free one.", min=0, max=65535, envvar="SAM3D_GS_VLM_PORT", same_result=True
+    )
+    start_timeout_s: float = option(  # a first start also downloads the model
+        1800.0, "Wait this long for the server to be ready, in seconds.", min=1, same_result=True
+    )
+    keep_server: bool = option(False, "Leave the server running and say how to use and stop it.", same_result=True)
+    vllm_command: str = option(
+        "vllm", "vLLM's program, on PATH or as a path.", envvar="SAM3D_GS_VLLM_COMMAND", same_result=True
+    )
+    vllm_args: str = option(  # they win over ours
+        "", "More arguments for `vllm serve`, quoted as in a shell.", envvar="SAM3D_GS_VLLM_ARGS"
+    )
+    server_log: Path = dataclasses.field(default=RUNS_DIR / "logs" / "vllm.log", metadata={"same_result": True})
+
+    def resolved(self, workspace: Path) -> VllmOptions:
+        return dataclasses.replace(super().resolved(workspace), server_log=(workspace / self.server_log).absolute())
+
+
+# ---- masks ---------------------------------------------------------------------------------------------------------
+
+
+def parse_numbers(flag: str, text: str, expected: str, example: str) -> tuple[float, ...]:
+    """Numbers separated by commas, as many as `expected` names. Raises UsageError."""
+    count = expected.count(",") + 1
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count or not all(abs(value) < 1e6 for value in values):
+        raise UsageError(f"{flag} {text!r} is not {expected} in pixels, e.g. {flag} {example}.")
+    return values
+
+
+def _parse_box(text: str) -> tuple[float, ...]:
+    box = parse_numbers("--box", text, "x0,y0,x1,y1", "10,20,300,400")
+    if not (box[0] < box[2] and box[1] < box[3]):
+        raise UsageError(f"--box {text}: the second corner must lie right of and below the first.")
+    return box
+
+
+def _parse_point(text: str) -> tuple[float, ...]:
+    return parse_numbers("--point", text, "x,y", "150,200")
+
+
+def _parse_phrase_threshold(text: str) -> tuple[str, float]:
+    phrase, equals, score = text.rpartition("=")
+    try:
+        value = float(score)
+    except ValueError:
+        value = -1.0
+    if not (equals and phrase.strip() and 0 <= value <= 1):
+        raise UsageError(
+            f'--phrase-threshold {text!r} is not PHRASE=SCORE with a score from 0 to 1, e.g. "red cup=0.3".'
+        )
+    return phrase.strip(), value
+
+
+_SCORE_THRESHOLD_HELP = "Drop masks that score less."
+
+
+@dataclass(frozen=True)
+class MaskOptions(EngineOptions):
+    """Engines that find masks: which of them are kept."""
+
+    max_objects: int = option(12, "Keep at most this many masks.", min=1)
+    score_threshold: float = option(0.0, _SCORE_THRESHOLD_HELP, min=0, max=1)
+    min_area_percent: float = option(
+        0.15, "Drop masks smaller than this part of the photo, in %.", "--min-area-percent", min=0, max=100
+    )
+    border_filter: bool = option(True, "Drop background, and what lies mostly outside the photo.")
+    duplicate_iou: float = 0.6  # two kept masks never overlap more than this
+
+    @property
+    def needs_phrases(self) -> bool:
+        """Whether the phrases stage has to run first."""
+        return True
+
+
+@dataclass(frozen=True)
+class GivenMaskOptions(EngineOptions):
+    """Engine `given`: a folder of masks or RGBA cut-outs."""
+
+    masks_dir: Path | None = option(
+        None,
+        "Your own masks: a folder of PNG/JPG masks or RGBA cut-outs.",
+        "--masks",
+        panel=INPUTS_PANEL,
+        content="folder",
+        same_result=True,
+    )
+
+    @property
+    def needs_phrases(self) -> bool:
+        """No: file names say what the masks show."""
+        return False
+
+    def check(self) -> None:
+        super().check()
+        if self.masks_dir is None:
+            raise UsageError("Engine 'given' of masks needs --masks DIR.")
+
+
+@dataclass(frozen=True)
+class Sam3Options(MaskOptions):
+    """Engines `sam3` and `sam3-official`."""
+
+    score_threshold: float = option(0.5, _SCORE_THRESHOLD_HELP, min=0, max=1)  # Meta's own
+    boxes: tuple[tuple[float, ...], ...] = option(
+        (),
+        "x0,y0,x1,y1 in pixels of the photo: mask this one object, without phrases.",
+        "--box",
+        parse=_parse_box,
+        one_photo=True,
+    )
+    points: tuple[tuple[float, ...], ...] = option(
+        (),
+        "x,y in pixels of the photo: mask the one object there, without phrases.",
+        "--point",
+        parse=_parse_point,
+        one_photo=True,
+    )
+    phrase_thresholds: tuple[tuple[str, float], ...] = option(
+        (),
+        'PHRASE=SCORE: a threshold for one phrase, e.g. "red cup=0.3".',
+        "--phrase-threshold",
+        parse=_parse_phrase_threshold,
+    )
+    sam3: str = option("facebook/sam3", "Checkpoint: a folder or a hub repository.", "--sam3")
+    device: str = option("auto", f"{', '.join(DEVICES)}.", "--sam3-device", "--device", choices=DEVICES)
+    precision: str = option(
+        "auto", f"{', '.join(PRECISIONS)}; auto is bf16 on CUDA, else fp32.", "--sam3-precision", choices=PRECISIONS
+    )
+    acceleration: str = option(
+        "auto",
+        f"{', '.join(ACCELERATIONS)}; auto is a CUDA graph on CUDA, else plain.",
+        "--sam3-acceleration",
+        choices=ACCELERATIONS,
+    )
+
+    @property
+    def needs_phrases(self) -> bool:
+        """Boxes and points mask what lies there, whatever it is called."""
+        return not self.boxes and not self.points
+
+    def resolved(self, workspace: Path) -> Sam3Options:
+        here = Path(self.sam3)
+        sam3 = str(here.absolute()) if here.exists() else self.sam3
+        return dataclasses.replace(super().resolved(workspace), sam3=sam3)
+
+
+# ---- objects -------------------------------------------------------------------------------------------------------
+
+
+def _fov_option() -> Any:
+    return option(
+        None,
+        "Field of view along the longer side, in degrees, for photos without a focal length in EXIF; otherwise 55, and "
+        "with engine embedded 30 for objects on a plain ground.",
+        min=5,
+        max=150,
+    )
+
+
+@dataclass(frozen=True)
+class EmbeddedObjectOptions(EngineOptions):
+    """Engine `embedded`."""
+
+    seed: int = option(0, "Random seed.", min=0)
+    fov_deg: float | None = _fov_option()
+    pitch_deg: float | None = option(
+        None, "How far the camera looks below the horizon, in degrees; estimated when not given.", min=-45, max=85
+    )
+
+
+@dataclass(frozen=True)
+class Sam3dOptions(EngineOptions):
+    """Engine `sam3d-objects`, and what `native` has in common with it. None: the preset's or the checkpoint's own."""
+
+    seed: int = option(0, "Random seed.", min=0)
+    checkpoints: Path = option(
+        Path("sam-3d-objects/checkpoints/hf"),  # where the official package keeps them
+        "Folder of the checkpoints, with pipeline.yaml; below the workspace if not found from here.",
+        content="weights",
+        same_result=True,
+        below_workspace=True,
+    )
+    preset: str = option(
+        "normal", "draft (few steps), normal (the checkpoint's own) or quality (twice as many).", choices=PRESETS
+    )
+    steps: int | None = option(None, "Steps for shape and pose; the preset's when not given.", min=1)
+    slat_steps: int | None = option(None, "Steps for the appearance; the preset's when not given.", min=1)
+    gaussians_per_voxel: int | None = option(None, "4 or 32; the preset's when not given.", choices=GAUSSIANS_PER_VOXEL)
+
+
+@dataclass(frozen=True)
+class NativeOptions(Sam3dOptions):
+    """Engine `native`."""
+
+    moge: Path | None = option(
+        None, "MoGe's model.pt, when it is not beside the checkpoints.", content="weights", same_result=True
+    )
+    depth: Path | None = option(
+        None,
+        "Your own depth instead of MoGe: .npy or .exr in metres, .png in millimetres.",
+        content="file",
+        one_photo=True,
+        same_result=True,
+    )
+    intrinsics: str | None = option(
+        None, "Camera for --depth: fx,fy,cx,cy in pixels, or a file with a 3 x 3 matrix.", content="file"
+    )
+    fov_deg: float | None = _fov_option()
+    dtype: str = option("auto", "auto, fp16, bf16 or fp32.", choices=DTYPES)
+    device: str = option("auto", "auto, cuda, cpu or mps.", choices=DEVICES, same_result=True)
+    vram_gib: float | None = option(
+        None, "Stay within this much memory, in GiB, by loading the networks in turn.", min=0.5, same_result=True
+    )
+
+    def check(self) -> None:
+        super().check()
+        if self.intrinsics and not self.depth:
+            raise UsageError("--intrinsics goes with --depth; MoGe estimates the camera. Leave it out or add --depth.")
+        if self.moge and self.depth:
+            raise UsageError("--depth takes the place of MoGe. Leave --moge or --depth out.")
+        if self.fov_deg is not None and not self.depth:
+            raise UsageError("--fov goes with --depth; MoGe estimates the camera. Leave it out or add --depth.")
+        if self.fov_deg is not None and self.intrinsics:
+            raise UsageError("--intrinsics gives the camera, and --fov would too. Leave one of them out.")
+
+
+def one_photo_only(options: EngineOptions, photos: Sequence[Any]) -> None:
+    """Raises UsageError when several photos are given an option that describes one."""
+    for name, flag in flags_of(type(options)).items():
+        if flag.one_photo and getattr(options, name) and len(photos) > 1:
+            raise UsageError(
+                f"{flag_names(name, flag)[0]} belongs to one photo, but {len(photos)} are given. Run them one by one."
+            )

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sam3d_gs.manifest import photo_hash
-from sam3d_gs.options import EXPORT_FORMATS, EXPORT_FRAMES
+from sam3d_gs.options import EXPORT_FORMATS, EXPORT_FRAMES, RUNS_DIR
 
 SLUG_MAX = 40
-_RUNS = Path("outputs", "master_with_vllm")
 _SAM3D = Path("sam-3d-objects")
-_RESERVED = {"masks", "logs"}  # folders of _RUNS that are not of one photo, so no photo may be called that
+_RESERVED = {"masks", "logs"}  # folders of RUNS_DIR that are not of one photo, so no photo may be called that
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Workspace:
 
     @property
     def run_dir(self) -> Path:
-        return self.root / _RUNS / self.photo
+        return self.root / RUNS_DIR / self.photo
 
     @property
     def manifest(self) -> Path:
@@ -55,7 +54,7 @@ class Workspace:
 
     @property
     def masks_dir(self) -> Path:
-        return self.root / _RUNS / "masks" / self.photo
+        return self.root / RUNS_DIR / "masks" / self.photo
 
     @property
     def masks_json(self) -> Path:
@@ -111,14 +110,13 @@ class Workspace:
         moved = [self.export(form, frame) for frame in EXPORT_FRAMES for form in (*EXPORT_FORMATS, "json")]
         return [self.export(form) for form in EXPORT_FORMATS if form != "ply"] + moved
 
+    def in_multi_dir(self) -> list[Path]:
+        """All that a photo may have in the folder that it shares with the others."""
+        return [self.scene_ply, self.scene_json, self.turntable("webp"), self.turntable("gif"), *self.exports()]
+
     def relative(self, path: Path) -> str:
         """`path` below the root, with forward slashes, as the manifest and the scene JSON write it."""
         return path.relative_to(self.root).as_posix()
-
-
-def server_log(root: Path) -> Path:
-    """Where the vision-language model's server writes."""
-    return root / _RUNS / "logs" / "vllm.log"
 
 
 def folder_name(root: Path, stem: str, sha256: str) -> str:
@@ -129,12 +127,13 @@ def folder_name(root: Path, stem: str, sha256: str) -> str:
     stem = stem.encode("utf-8", "replace").decode()  # file names may hold bytes that are no text
     clean = re.sub(r"[\x00-\x1f\x7f/\\:*?\"<>|]", "_", unicodedata.normalize("NFC", stem)).strip(". ")
     clean = _shorten(clean.lstrip("-")) or "photo"  # a leading dash would read as an option
-    hashed = f"{clean}-{sha256[:8]}"
     ends = tuple(f".{part}" for part in ("compressed", *EXPORT_FRAMES))  # <photo>.compressed.ply is an export
-    if clean.casefold() in _RESERVED or clean.casefold().endswith(ends):
-        return hashed
-    owner = photo_hash(Workspace(root, clean).manifest)
-    return clean if owner in (None, sha256) else hashed
+    reserved = clean.casefold() in _RESERVED or clean.casefold().endswith(ends)
+    names = [f"{clean}-{sha256[:length]}" for length in (8, 16, 64)]
+    for name in names if reserved else [clean, *names]:
+        if photo_hash(Workspace(root, name).manifest) in (None, sha256):
+            return name
+    return names[-1]
 
 
 def _shorten(name: str, limit_bytes: int = 180) -> str:

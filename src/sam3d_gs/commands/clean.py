@@ -1,25 +1,42 @@
-"""Remove one photo's outputs, and nothing else."""
+"""`sam3d-gs clean`: remove one photo's outputs, and nothing else."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from sam3d_gs.files import cannot_write
-from sam3d_gs.stages.bookkeeping import locked
-from sam3d_gs.workspace import Workspace
+import typer
+
+from sam3d_gs.commands.options import Root
+
+if TYPE_CHECKING:
+    from sam3d_gs.workspace import Workspace
 
 
-def clean(workspace: Workspace, dry_run: bool = False) -> list[Path]:
-    """Delete (or only list) everything below the workspace that belongs to this photo; the paths, files last.
+def clean(
+    photos: Annotated[list[Path], typer.Argument(help="Photos, or their names in the workspace.", metavar="PHOTO")],
+    workspace: Root = Path(),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove the outputs of a photo, and nothing else."""
+    from sam3d_gs.pipeline import find_workspace
+
+    for found in [find_workspace(workspace.absolute(), path) for path in photos]:
+        for path in remove(found, dry_run):
+            print(path)
+
+
+def remove(workspace: Workspace, dry_run: bool = False) -> list[Path]:
+    """Delete (or only list) everything below the workspace that belongs to this photo; the paths, files first.
 
     The photo itself is never touched. A symbolic link is removed, not followed.
     """
-    files = [workspace.scene_ply, workspace.scene_json, workspace.turntable("webp"), workspace.turntable("gif")]
-    files += workspace.exports()
+    from sam3d_gs.stages.claim import locked
+
     # The run folder goes last: it holds the manifest, which says whose the others are.
     folders = [workspace.masks_dir, workspace.objects_dir, workspace.single_dir, workspace.run_dir]
-    doomed = [path for path in [*files, *folders] if path.exists() or path.is_symlink()]
+    doomed = [path for path in [*workspace.in_multi_dir(), *folders] if path.exists() or path.is_symlink()]
     if not dry_run:
         with locked(workspace):
             for path in doomed:
@@ -28,6 +45,8 @@ def clean(workspace: Workspace, dry_run: bool = False) -> list[Path]:
 
 
 def _remove(path: Path) -> None:
+    from sam3d_gs.files import cannot_write
+
     try:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""`sam3d-gs doctor`: what is here, what is missing, and the one command that mends it."""
+"""`sam3d-gs doctor`: what is here, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import typer
 
 from sam3d_gs.commands.checkpoints import Folders, Root, as_data, placed, stores
 from sam3d_gs.errors import EXIT_FAILED, Sam3dGsError, UsageError
-from sam3d_gs.options import PROFILES, STAGES, ObjectOptions
+from sam3d_gs.options import STAGES, Sam3dOptions
 from sam3d_gs.weights.repositories import REPOSITORIES, find_repository
 
 if TYPE_CHECKING:
+    from sam3d_gs.engines.registry import EngineChoice
     from sam3d_gs.pipeline import Settings
     from sam3d_gs.system.doctor import Diagnosis
     from sam3d_gs.weights.checkpoints import Store
@@ -57,9 +58,8 @@ def check(profile: str, stages: list[str], settings: Settings) -> None:
     """The same for a run with its options: silent when it can start. Raises Sam3dGsError."""
     from sam3d_gs.system.doctor import examine, judge
 
-    engines = {stage: getattr(settings, stage).engine for stage in stages if stage != "scene"}
-    facts = examine(profile, engines, _stores_of(settings), settings.root, model=settings.phrases.model)
-    diagnosis = judge(facts)
+    engines = {stage: getattr(settings, stage) for stage in stages if stage != "scene"}
+    diagnosis = judge(examine(profile, engines, _stores_of(settings), settings.root))
     if not diagnosis.ready:
         _print_problems(diagnosis)
         raise Sam3dGsError(
@@ -72,17 +72,23 @@ def _stores_of(settings: Settings) -> dict[str, Store]:
     from sam3d_gs.weights.checkpoints import Store
     from sam3d_gs.weights.hub import Hub
 
-    objects = settings.objects
     hub = Hub.from_environment()
     found = {}
-    for name, wish in (("qwen3-vl", settings.phrases.model), ("sam3", settings.masks.sam3)):
-        if not Path(wish).exists():
+    for name, options, option in (
+        ("qwen3-vl", settings.phrases.options, "model"),
+        ("sam3", settings.masks.options, "sam3"),
+    ):
+        wanted = getattr(options, option, None)
+        if wanted is not None and not Path(wanted).exists():
             usual = find_repository(name)
-            found[name] = Store(usual if wish == usual.id else find_repository(wish), hub)
-    usual_folder = settings.root / ObjectOptions.checkpoints
+            found[name] = Store(usual if wanted == usual.id else find_repository(wanted), hub)
+    objects = settings.objects.options
+    if not isinstance(objects, Sam3dOptions):
+        return found
+    usual_folder = settings.root / Sam3dOptions.checkpoints
     if objects.checkpoints == usual_folder or not objects.checkpoints.exists():
         found["sam-3d-objects"] = Store(placed(find_repository("sam-3d-objects"), {}, settings.root), hub)
-    if objects.moge is None and objects.depth is None:
+    if not getattr(objects, "moge", None) and not getattr(objects, "depth", None):
         own = {find_repository("sam-3d-objects").id: objects.checkpoints}
         found["moge"] = Store(placed(find_repository("moge"), own, settings.root), hub)
     return found
@@ -94,20 +100,20 @@ def _print_problems(diagnosis: Diagnosis) -> None:
             print(f"{verdict.stage} ({verdict.engine}): {problem.what}. Next: {problem.fix}", file=sys.stderr)
 
 
-def _engines(profile: str, stages: str, own: dict[str, str]) -> dict[str, str]:
-    from sam3d_gs.engines import ENGINES
+def _engines(profile: str, stages: str, own: dict[str, str]) -> dict[str, EngineChoice]:
+    """The engines to examine, with their default options."""
+    from sam3d_gs.engines import registry
 
-    if profile not in PROFILES:
-        raise UsageError(f"Unknown profile {profile!r}. Expected {' or '.join(PROFILES)}.")
     wanted = [name.strip() for name in stages.split(",") if name.strip()]
     for name in wanted:
         if name not in STAGES:
             raise UsageError(f"Unknown stage {name!r} in --stages. Expected some of {', '.join(STAGES)}.")
-    chosen = {stage: own[stage] or PROFILES[profile][stage] for stage in STAGES if stage in wanted and stage in own}
-    for stage, engine in chosen.items():
-        if engine not in ENGINES[stage]:
-            raise UsageError(f"Unknown engine {engine!r} for {stage}. Expected {' or '.join(ENGINES[stage])}.")
-    return chosen
+    found = {}
+    for stage, name in own.items():
+        spec = registry.choose_spec(stage, name, profile, ())
+        if stage in wanted:
+            found[stage] = registry.EngineChoice(spec, spec.options())
+    return found
 
 
 def _data(diagnosis: Diagnosis) -> dict[str, Any]:
@@ -140,7 +146,7 @@ def _print(diagnosis: Diagnosis) -> None:
     if diagnosis.ready:
         rows.append((f"profile {diagnosis.facts.profile}", "can run here"))
     else:
-        rows.append(("to mend", "each -> from top to bottom; hf and sam3d-gs come with the environments of the stages"))
+        rows.append(("to fix", "each -> from top to bottom; hf and sam3d-gs come with the environments of the stages"))
         instead = "" if diagnosis.facts.profile == "embedded" else "; --profile embedded needs none of this"
         rows.append((f"profile {diagnosis.facts.profile}", f"cannot run here{instead}"))
     _table(rows)
@@ -177,7 +183,7 @@ def _environment_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
 
 
 def _weights_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
-    from sam3d_gs.system.doctor import SUBMODULES
+    from sam3d_gs.engines.registry import all_specs
 
     facts = diagnosis.facts
     token = "token found" if facts.token else "no token"
@@ -188,7 +194,7 @@ def _weights_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
         compared = f" by {state.compared_with}" if state.complete else ""
         rows.append((f"weights {state.repository.name}", f"{state.summary}{compared}; {said}; {state.where}"))
     for folder, filled in facts.submodules.items():
-        user = next(engine for engine, its_folder in SUBMODULES.items() if its_folder == folder)
+        user = next(spec.name for spec in all_specs().values() if spec.submodule == folder)
         rows.append((f"submodule {folder}", "filled" if filled else f"empty (engine {user} alone needs it)"))
     return rows
 

@@ -1,4 +1,4 @@
-"""Options that several commands take, declared once; those of one stage are in phrases.py, masks.py and objects.py."""
+"""Options that belong to no engine, declared once for the commands that take them; engine_options.py has the others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-# Help panels.
-_INPUT, _RESULT, _PIPE = "Enter from outside", "Results", "Stages at the same time, in processes of their own"
+from sam3d_gs.options import RESULTS_PANEL
+
+_PIPE_PANEL = "Stages at the same time, in processes of their own"
 
 Photos = Annotated[
     list[Path],
@@ -31,26 +32,28 @@ ProfileOption = Annotated[
 ]
 Check = Annotated[
     bool,
-    typer.Option("--check", help="Do nothing but look whether all stages, environments and weights are ready."),
+    typer.Option("--check", help="Only check that all stages, environments and weights are ready."),
 ]
 Follow = Annotated[
     bool,
     typer.Option(
         "--follow",
-        help="Take each photo when `sam3d-gs run --pass-on` before it in a pipe has finished it.",
-        rich_help_panel=_PIPE,
+        help="Take each photo once `sam3d-gs run --pass-on`, before it in a pipe, has finished it.",
+        rich_help_panel=_PIPE_PANEL,
     ),
 ]
 PassOn = Annotated[
     bool,
     typer.Option(
         "--pass-on",
-        help="Tell `sam3d-gs run --follow` after it in a pipe of each finished photo; results are shown on stderr.",
-        rich_help_panel=_PIPE,
+        help="Tell `sam3d-gs run --follow`, after it in a pipe, of each finished photo; results go to stderr.",
+        rich_help_panel=_PIPE_PANEL,
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Do the work again even if it is up to date.")]
-MaxSide = Annotated[int, typer.Option(min=16, help="Work on larger photos at this size, in pixels.")]
+MaxSide = Annotated[
+    int, typer.Option("--max-side-px", min=16, help="Scale larger photos down to this longer side, in pixels.")
+]
 Engine = Annotated[str, typer.Option("--engine", help="Engine; the profile's when not given.", show_default=False)]
 PhrasesEngine = Annotated[
     str, typer.Option(help="Engine of phrases; the profile's when not given.", show_default=False)
@@ -61,21 +64,9 @@ ObjectsEngine = Annotated[
 ]
 Stages = Annotated[
     str,
-    typer.Option("--stages", help="Only these, e.g. objects,scene; what you enter from outside is read before them."),
+    typer.Option("--stages", help="Only these, e.g. objects,scene; your own phrases and masks are read before them."),
 ]
-
-Phrases = Annotated[
-    list[str],
-    typer.Option("--phrases", help="Your own phrase, once for each kind of object.", rich_help_panel=_INPUT),
+Turntable = Annotated[
+    str, typer.Option(help="Turntables: webp, gif (of the scene) or none.", rich_help_panel=RESULTS_PANEL)
 ]
-PhrasesFile = Annotated[
-    Path | None,
-    typer.Option(help="Your own phrases: .txt with one a line, or .json.", rich_help_panel=_INPUT, dir_okay=False),
-]
-MasksDir = Annotated[
-    Path | None,
-    typer.Option("--masks", help="Your own masks: a folder of PNG/JPG masks or RGBA cut-outs.", rich_help_panel=_INPUT),
-]
-MaxPhrases = Annotated[int, typer.Option(min=1, help="At most this many phrases.")]
-Turntable = Annotated[str, typer.Option(help="Turntables: webp, gif (of the scene) or none.", rich_help_panel=_RESULT)]
-Report = Annotated[bool, typer.Option(help="Write report.html.", rich_help_panel=_RESULT)]
+Report = Annotated[bool, typer.Option(help="Write report.html.", rich_help_panel=RESULTS_PANEL)]

@@ -1,14 +1,41 @@
-"""What has been done for a photo, read from its manifest alone."""
+"""`sam3d-gs status`: what has been done for a photo, read from its manifest alone."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
-from sam3d_gs import manifest as manifests
+import typer
+
+from sam3d_gs.commands.options import Root
 from sam3d_gs.errors import BadInputError
-from sam3d_gs.manifest import Manifest, StageRecord
 from sam3d_gs.options import STAGES
-from sam3d_gs.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sam3d_gs.manifest import Manifest, StageRecord
+    from sam3d_gs.workspace import Workspace
+
+
+def status(
+    photos: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Photos, or their names in the workspace; all when none is given.", metavar="PHOTO"),
+    ] = None,
+    workspace: Root = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """What is done: a table of stages and objects of each photo."""
+    from sam3d_gs.pipeline import all_workspaces, find_workspace
+
+    root = workspace.absolute()
+    found = [find_workspace(root, path) for path in photos] if photos else list(all_workspaces(root))
+    if as_json:
+        print(json.dumps([as_data(w) for w in found], indent=2, ensure_ascii=False))
+    elif not found:
+        print(f"No photo has been worked on in {root}.")
+    else:
+        print("\n\n".join(as_table(w) for w in found))
 
 
 def as_data(workspace: Workspace) -> dict[str, Any]:
@@ -35,6 +62,8 @@ def as_table(workspace: Workspace) -> str:
 
 
 def _manifest(workspace: Workspace) -> Manifest:
+    from sam3d_gs import manifest as manifests
+
     manifest = manifests.load(workspace.manifest)
     if manifest is None:
         raise BadInputError(f"No manifest at {workspace.manifest}.")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sam3d_gs.errors import BadInputError, UsageError
 from sam3d_gs.files import sha256_of
-from sam3d_gs.options import MaskOptions
+from sam3d_gs.options import GivenMaskOptions
 from sam3d_gs.photo import open_image
 from sam3d_gs.types import InstanceMask, Photo, Phrase
 from sam3d_gs.workspace import object_id
@@ -25,7 +25,7 @@ class GivenMasks:
 
     licences: Mapping[str, str] = {}
 
-    def __init__(self, options: MaskOptions) -> None:
+    def __init__(self, options: GivenMaskOptions) -> None:
         if options.masks_dir is None:
             raise UsageError("Engine 'given' of masks needs --masks DIR.")
         self._folder = options.masks_dir

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sam3d_gs.options import MaskOptions
+from sam3d_gs.options import Sam3Options
 from sam3d_gs.sam3_networks.device import KINDS, choose_precision, give_back, warn_of_the_cpu
 from sam3d_gs.sam3_networks.finding import Clicks, Concepts, masks_of_clicks, masks_of_phrases
 from sam3d_gs.sam3_networks.network import ConceptNetwork
@@ -18,7 +18,7 @@ class Sam3Masks:
 
     licences: Mapping[str, str] = {"SAM 3 weights": "SAM License"}
 
-    def __init__(self, options: MaskOptions) -> None:
+    def __init__(self, options: Sam3Options) -> None:
         """Loads the network that the options need. Raises Sam3dGsError."""
         self._options = options
         device = choose_device(options.device, KINDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sam3d_gs.options import MaskOptions
+from sam3d_gs.options import Sam3Options
 from sam3d_gs.sam3_networks.device import KINDS, choose_precision, give_back, warn_of_the_cpu
 from sam3d_gs.sam3_networks.finding import masks_of_clicks, masks_of_phrases
 from sam3d_gs.sam3_networks.official import OfficialClicks, OfficialNetwork
@@ -17,7 +17,7 @@ class OfficialSam3Masks:
 
     licences: Mapping[str, str] = {"SAM 3 code and weights": "SAM License"}
 
-    def __init__(self, options: MaskOptions) -> None:
+    def __init__(self, options: Sam3Options) -> None:
         """Loads the network. Raises Sam3dGsError."""
         self._options = options
         device = choose_device(options.device, KINDS)

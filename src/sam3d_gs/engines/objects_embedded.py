@@ -32,7 +32,7 @@ from sam3d_gs.embedded.shape.surfel_builder import build_surfels, relative_depth
 from sam3d_gs.embedded.shape.surfels import to_gaussians
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.gaussians.pose import matrix_to_quat
-from sam3d_gs.options import ObjectOptions
+from sam3d_gs.options import EmbeddedObjectOptions
 from sam3d_gs.photo import intrinsics
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject, Pose
 
@@ -55,7 +55,7 @@ class EmbeddedObjects:
     """Lifts masks on a CPU; see `embedded/weights/OBJECTS_CARD.md` for what to expect."""
 
     def __init__(
-        self, options: ObjectOptions, weights: Path | str | None = SHIPPED, mask_weights: Path = WEIGHTS
+        self, options: EmbeddedObjectOptions, weights: Path | str | None = SHIPPED, mask_weights: Path = WEIGHTS
     ) -> None:
         """`weights`: a .safetensors file, "shipped" for the package's own, or None for inflation without any.
 

@@ -11,7 +11,7 @@ import torch
 from sam3d_gs import __version__
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.errors import BadInputError
-from sam3d_gs.options import ObjectOptions
+from sam3d_gs.options import NativeOptions
 from sam3d_gs.photo import USUAL_FOV_DEG, intrinsics
 from sam3d_gs.sam3d_torch.checkpoints.checkpoint import Checkpoint
 from sam3d_gs.sam3d_torch.contract import Failure, PhotoGeometry, Request, Result, RuntimeOptions
@@ -26,7 +26,7 @@ log = logging.getLogger("sam3d_gs")
 class NativeObjects:
     """Lifts masks with the checkpoints of SAM 3D Objects and, unless depth is given, MoGe."""
 
-    def __init__(self, options: ObjectOptions) -> None:
+    def __init__(self, options: NativeOptions) -> None:
         """Checks checkpoint and device; nothing is loaded onto the device yet. Raises Sam3dGsError."""
         self.options = options
         checkpoint = Checkpoint(options.checkpoints, moge=options.moge)

@@ -19,7 +19,7 @@ from sam3d_gs import __version__
 from sam3d_gs.engines import sam3d_official as official
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.errors import BadInputError, Sam3dGsError
-from sam3d_gs.options import ObjectOptions
+from sam3d_gs.options import Sam3dOptions
 from sam3d_gs.sam3d_torch.presets import DRAFT_SLAT_STEPS, DRAFT_STEPS, FEW, QUALITY_FACTOR
 from sam3d_gs.sam3d_torch.runtime import object_seed
 from sam3d_gs.system.devices import choose_device
@@ -38,7 +38,7 @@ class OfficialObjects:
         "MoGe code and weights": "MIT",
     }
 
-    def __init__(self, options: ObjectOptions) -> None:
+    def __init__(self, options: Sam3dOptions) -> None:
         """Loads all networks onto the card, about 12 GiB. Raises Sam3dGsError."""
         self.options = options
         folder = options.checkpoints
@@ -108,7 +108,7 @@ class OfficialObjects:
         )
 
 
-def effort(options: ObjectOptions, pipeline: Any) -> dict[str, Any]:
+def effort(options: Sam3dOptions, pipeline: Any) -> dict[str, Any]:
     """The arguments of `run` that say how much work an object is worth; None is the checkpoint's own.
 
     The presets are those of engine `native`, but for `draft`: the package leaves the times of its few steps unequal.

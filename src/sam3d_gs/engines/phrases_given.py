@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sam3d_gs.errors import UsageError
-from sam3d_gs.options import PhraseOptions
+from sam3d_gs.options import GivenPhraseOptions
 from sam3d_gs.phrase_files import MAX_TEXT, phrases_from_file
 from sam3d_gs.types import Photo, Phrase
 
@@ -15,7 +15,7 @@ class GivenPhrases:
 
     licences: Mapping[str, str] = {}
 
-    def __init__(self, options: PhraseOptions) -> None:
+    def __init__(self, options: GivenPhraseOptions) -> None:
         texts = list(options.phrases)
         if options.phrases_file:
             texts += phrases_from_file(options.phrases_file)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 
 from sam3d_gs.errors import UsageError
-from sam3d_gs.options import PhraseOptions
+from sam3d_gs.options import OpenAIOptions
 from sam3d_gs.types import Photo, Phrase
 from sam3d_gs.vlm.ask import Asker, Transcript
 from sam3d_gs.vlm.client import Client
@@ -16,7 +16,7 @@ from sam3d_gs.vlm.model import licences
 class OpenAIPhrases:
     """Asks the server at `base_url`, with the key from the environment when there is one."""
 
-    def __init__(self, options: PhraseOptions) -> None:
+    def __init__(self, options: OpenAIOptions) -> None:
         """Raises UsageError without an address."""
         if not options.base_url:
             raise UsageError("Engine 'openai' of phrases needs --base-url, e.g. http://127.0.0.1:8000/v1.")

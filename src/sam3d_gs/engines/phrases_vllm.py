@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 
 from sam3d_gs.errors import UsageError
-from sam3d_gs.options import PhraseOptions
+from sam3d_gs.options import VllmOptions
 from sam3d_gs.system.nvidia import all_cards
 from sam3d_gs.types import Photo, Phrase
 from sam3d_gs.vlm.ask import Asker, Transcript, context_tokens, system_prompt
@@ -22,7 +22,7 @@ log = logging.getLogger("sam3d_gs")
 class VllmPhrases:
     """Starts `vllm serve` for the first photo, asks it about each, and stops it in `close`."""
 
-    def __init__(self, options: PhraseOptions) -> None:
+    def __init__(self, options: VllmOptions) -> None:
         """Checks what can be checked before anything is started. Raises Sam3dGsError."""
         self._options = options
         self.licences: Mapping[str, str] = licences(options.model)

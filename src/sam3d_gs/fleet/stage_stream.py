@@ -15,8 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sam3d_gs.engines.registry import EngineChoice, GpuRequest
 from sam3d_gs.errors import Sam3dGsError, UsageError
-from sam3d_gs.system.gpu_allocation import Places, Wish, for_server, place, wish_of
+from sam3d_gs.options import VllmOptions
+from sam3d_gs.system.gpu_allocation import Places, for_server, place
 from sam3d_gs.system.nvidia import cards, visible_cards
 
 if TYPE_CHECKING:
@@ -50,9 +52,9 @@ class Relay:
 
         Call it before anything touches CUDA. Raises Sam3dGsError when the stages do not fit at once.
         """
-        wishes = {stage: wish_of(getattr(settings, stage)) for stage in all_stages}
+        requests = {stage: getattr(settings, stage).gpu for stage in all_stages if stage != "scene"}
         if self._source is None:
-            places = plan(wishes)
+            places = plan(requests)
         else:
             places = {stage: tuple(taken) for stage, taken in (self._next() or {}).items()}
         self._say(places)
@@ -60,7 +62,9 @@ class Relay:
         if own:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(own))
             os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order of nvidia-smi
-        phrases = for_server(settings.phrases, places, wishes) if "phrases" in stages else settings.phrases
+        phrases: EngineChoice = settings.phrases
+        if "phrases" in stages and isinstance(phrases.options, VllmOptions):
+            phrases = dataclasses.replace(phrases, options=for_server(phrases.options, places, requests))
         return dataclasses.replace(settings, phrases=phrases, waits=True)
 
     def photos(self, given: Sequence[Path]) -> Iterator[Path]:
@@ -98,14 +102,14 @@ class Relay:
             raise Sam3dGsError("The next stage has ended, so this one stops. Finished work is kept.") from error
 
 
-def plan(wishes: Mapping[str, Wish]) -> Places:
+def plan(requests: Mapping[str, GpuRequest]) -> Places:
     """The cards of all stages on this machine, as it is now. Raises Sam3dGsError when they do not fit at once."""
     there = cards()
     if there and "CUDA_VISIBLE_DEVICES" in os.environ and visible_cards() is None:
         raise UsageError("--overlap (--pass-on) shares out cards by number: give CUDA_VISIBLE_DEVICES numbers too.")
-    places = place(wishes, there)
+    places = place(requests, there)
     if places is None:
-        wanted = ", ".join(f"{stage} {wish.gib:g}" for stage, wish in wishes.items() if wish.gib)
+        wanted = ", ".join(f"{stage} {request.gib:g}" for stage, request in requests.items() if request.gib)
         free = ", ".join(f"card {card.index} {card.free_gib:g}" for card in there)
         raise Sam3dGsError(
             f"The stages do not fit side by side: GiB wanted: {wanted}; free: {free}. "

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sam3d_gs.options import MaskOptions
+from sam3d_gs.options import Sam3Options
 from sam3d_gs.sam3_networks.prediction import Prediction, detections
 from sam3d_gs.sam3_networks.prompts import Prompt, phrases_of, prompts_of, taking_all
 from sam3d_gs.sam3_networks.selection import Detection, select, thresholds
@@ -34,7 +34,7 @@ class Clicks(Protocol):
 
 
 def masks_of_phrases(
-    network: Concepts, photo: Photo, phrases: Sequence[Phrase], options: MaskOptions
+    network: Concepts, photo: Photo, phrases: Sequence[Phrase], options: Sam3Options
 ) -> list[InstanceMask]:
     """Kept masks first, then the others with their reason."""
     needed, size = thresholds(phrases, options), (photo.height_px, photo.width_px)
@@ -45,7 +45,7 @@ def masks_of_phrases(
     return select(found, phrases, options)
 
 
-def masks_of_clicks(network: Clicks, photo: Photo, options: MaskOptions) -> list[InstanceMask]:
+def masks_of_clicks(network: Clicks, photo: Photo, options: Sam3Options) -> list[InstanceMask]:
     """A mask for every box and point of the options; two that mean the same object give one."""
     prompts = prompts_of(options, photo)
     answers = network.predict(photo.rgb, prompts)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sam3d_gs.errors import BadInputError
-from sam3d_gs.options import MaskOptions
+from sam3d_gs.options import Sam3Options
 from sam3d_gs.types import Photo, Phrase
 
 
@@ -22,7 +22,7 @@ class Prompt:
         return len(self.xy) == 4
 
 
-def prompts_of(options: MaskOptions, photo: Photo) -> list[Prompt]:
+def prompts_of(options: Sam3Options, photo: Photo) -> list[Prompt]:
     """The options' boxes and points, which are in pixels of the photo's file. Raises BadInputError for one outside."""
     width, height = photo.file_size or (photo.width_px, photo.height_px)
     made = []
@@ -46,7 +46,7 @@ def phrases_of(prompts: Sequence[Prompt]) -> list[Phrase]:
     return [Phrase(number, prompt.name) for number, prompt in enumerate(prompts)]
 
 
-def taking_all(options: MaskOptions) -> MaskOptions:
+def taking_all(options: Sam3Options) -> Sam3Options:
     """What the user pointed at is wanted, whatever its score, size and place."""
     return replace(
         options, score_threshold=0.0, phrase_thresholds=(), min_area_percent=0.0, border_filter=False, max_objects=10**6

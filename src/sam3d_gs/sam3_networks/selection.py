@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from sam3d_gs.masks.rules import Overlaps, unfit
-from sam3d_gs.options import MaskOptions
+from sam3d_gs.options import Sam3Options
 from sam3d_gs.types import InstanceMask, Phrase
 from sam3d_gs.workspace import object_id
 
@@ -48,13 +48,13 @@ class _Fate:
     aliases: tuple[str, ...] = ()
 
 
-def thresholds(phrases: Sequence[Phrase], options: MaskOptions) -> list[float]:
+def thresholds(phrases: Sequence[Phrase], options: Sam3Options) -> list[float]:
     """The score each phrase's masks need."""
     own = {text.casefold(): score for text, score in options.phrase_thresholds}
     return [own.get(phrase.text.casefold(), options.score_threshold) for phrase in phrases]
 
 
-def select(detections: Sequence[Detection], phrases: Sequence[Phrase], options: MaskOptions) -> list[InstanceMask]:
+def select(detections: Sequence[Detection], phrases: Sequence[Phrase], options: Sam3Options) -> list[InstanceMask]:
     """Kept objects in the order of the phrases, then all others with their reason. Kept masks share no pixel."""
     if not detections:
         return []
@@ -81,7 +81,7 @@ def _compare(
     kept: Sequence[int],
     overlaps: Overlaps,
     phrases: Sequence[Phrase],
-    options: MaskOptions,
+    options: Sam3Options,
 ) -> None:
     """Drop detection `new` if it is one of the kept ones again, or a part of one."""
     fate = fates[new]

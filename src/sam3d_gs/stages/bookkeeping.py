@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 import sys
 import time
@@ -12,16 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
-
 from sam3d_gs import manifest as manifests
-from sam3d_gs.errors import Sam3dGsError
-from sam3d_gs.files import atomic_path, clear_temporary
-from sam3d_gs.manifest import Item, Manifest, StageRecord
+from sam3d_gs.engines.registry import EngineChoice
+from sam3d_gs.errors import BadInputError, Sam3dGsError
+from sam3d_gs.files import sha256_of
+from sam3d_gs.manifest import Item, StageRecord, fingerprint
+from sam3d_gs.options import EngineOptions, SceneOptions, flag_names, flags_of
 from sam3d_gs.types import Photo
 from sam3d_gs.workspace import Workspace
 
 log = logging.getLogger("sam3d_gs")
+
+_END_BYTES = 1 << 20  # of a weight file; the directories of the official ones are smaller
 
 Progress = Callable[[int, int, str], None]  # done, total, what is being worked on
 
@@ -49,53 +52,6 @@ class StageResult:
     summary: str  # one short line, e.g. "5 masks kept, 3 dropped"
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
-
-
-def prepare(workspace: Workspace, photo: Photo) -> None:
-    """Make the photo's folder: the manifest that owns it and the picture all stages refer to."""
-    if manifests.load(workspace.manifest) is None:
-        manifests.save(
-            workspace.manifest,
-            Manifest(
-                photo={
-                    "name": workspace.photo,
-                    "file": str(photo.path),
-                    "sha256": photo.sha256,
-                    "width_px": photo.width_px,
-                    "height_px": photo.height_px,
-                }
-            ),
-        )
-    if not _same_size(workspace.image_png, photo):
-        with atomic_path(workspace.image_png) as temporary:
-            Image.fromarray(photo.rgb).save(temporary, compress_level=3)
-
-
-def _same_size(image_png: Path, photo: Photo) -> bool:
-    try:
-        with Image.open(image_png) as image:
-            return image.size == (photo.width_px, photo.height_px)
-    except OSError:
-        return False
-
-
-@contextmanager
-def locked(workspace: Workspace, waits: bool = False) -> Iterator[None]:
-    """One process per photo at a time. When another one is at work: waits for its end, or raises Sam3dGsError."""
-    workspace.run_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:  # Windows: no lock
-        yield
-        return
-    with (workspace.run_dir / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-        except OSError as error:
-            raise Sam3dGsError(
-                f"Another sam3d-gs is working on {workspace.photo!r} in {workspace.root}. Wait for it to end."
-            ) from error
-        yield
 
 
 def recorded(workspace: Workspace, stage: str) -> StageRecord | None:
@@ -173,10 +129,8 @@ class Recorder:
 def recording(
     context: Context,
     stage: str,
-    engine: str,
-    options: Mapping[str, Any],
+    choice: EngineChoice | SceneOptions,
     inputs: Mapping[str, str],
-    licences: Mapping[str, str] | None = None,
     items: Mapping[str, Item] | None = None,
 ) -> Iterator[Recorder]:
     """Record a stage from its start ("running") to its end; a failure is recorded with its reason and raised on.
@@ -188,11 +142,11 @@ def recording(
     former = recorded(workspace, stage)
     record = StageRecord(
         status="running",
-        engine=engine,
-        options=dict(options),
+        engine=choice.name if isinstance(choice, EngineChoice) else "-",
+        options=plain_options(choice.options if isinstance(choice, EngineChoice) else choice),
         inputs=dict(inputs),
         items=dict(items or {}),
-        licences=dict(licences or {}),
+        licences=dict(choice.licences) if isinstance(choice, EngineChoice) else {},
     )
     recorder = Recorder(context, stage, record)
     recorder.save()
@@ -215,18 +169,6 @@ def _remove_stale(workspace: Workspace, former: StageRecord, current: StageRecor
         (workspace.root / path).unlink(missing_ok=True)
 
 
-def clear_leftovers(workspace: Workspace) -> None:
-    """Remove temporary files of killed runs from the photo's own folders."""
-    for folder in _own_folders(workspace):
-        clear_temporary(folder)
-    clear_temporary(workspace.multi_dir, f"{workspace.photo}.")  # shared with other photos, which may be at work
-
-
-def _own_folders(workspace: Workspace) -> tuple[Path, ...]:
-    masks = workspace.masks_dir
-    return workspace.run_dir, masks, masks / "dropped", workspace.objects_dir, workspace.single_dir
-
-
 def peak_memory_mb() -> float:
     """Highest resident memory of this process so far, in MB; 0 where the system does not tell."""
     try:
@@ -238,11 +180,61 @@ def peak_memory_mb() -> float:
 
 
 def plain_options(options: Any) -> dict[str, Any]:
-    """A stage's options for the manifest: everything but the engine, as plain JSON values."""
-    return dict(manifests.plain({k: v for k, v in dataclasses.asdict(options).items() if k != "engine"}))
+    """A stage's options for the manifest, as plain JSON values."""
+    return dict(manifests.plain(dataclasses.asdict(options)))
 
 
-def asked(options: Any) -> dict[str, Any]:
-    """`plain_options` less those that say how the work is done and not what comes out (see `options.SAME_RESULT`)."""
-    how = {f.name for f in dataclasses.fields(options) if f.metadata.get("same_result")}
+def result_options(options: Any) -> dict[str, Any]:
+    """`plain_options` less those that say how the work is done and not what comes out (see `options.Flag`)."""
+    how = {f.name for f in dataclasses.fields(options) if _same_result(f)}
     return {name: value for name, value in plain_options(options).items() if name not in how}
+
+
+def _same_result(field: dataclasses.Field[Any]) -> bool:
+    flag = field.metadata.get("flag")
+    return bool(field.metadata.get("same_result") or (flag and flag.same_result))
+
+
+def input_hashes(options: EngineOptions) -> dict[str, str]:
+    """Hashes of the files and folders that options name and the result depends on, by the options' names.
+
+    Raises BadInputError when one is not there.
+    """
+    found = {}
+    for name, flag in flags_of(type(options)).items():
+        value = getattr(options, name)
+        if flag.content and value:
+            hashed = _content_hash(flag_names(name, flag)[0], flag.content, value)
+            found.update({name: hashed} if hashed else {})
+    return found
+
+
+def _content_hash(flag: str, content: str, value: Path | str) -> str:
+    path = Path(value)
+    if content == "weights":
+        return fingerprint(_weights_outline(path))
+    if content == "folder":
+        if not path.is_dir():
+            raise BadInputError(f"No such folder for {flag}: {path}.")
+        return fingerprint([[file.name, sha256_of(file)] for file in sorted(path.iterdir()) if file.is_file()])
+    if path.is_file():
+        return sha256_of(path)
+    if isinstance(value, str):  # text that may also be a file's name
+        return ""
+    raise BadInputError(f"No such file for {flag}: {path}.")
+
+
+def _weights_outline(path: Path) -> list[list[Any]]:
+    """Tells checkpoints apart without reading gigabytes: of every file its size and end.
+
+    A file of torch.save ends with a directory that holds a checksum of every tensor.
+    """
+    files = [path] if path.is_file() else [*path.glob("*"), *path.glob("checkpoints/*")]
+    return [[file.name, *_size_and_end(file)] for file in sorted(files, key=lambda f: f.name) if file.is_file()]
+
+
+def _size_and_end(path: Path) -> tuple[int, str]:
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        stream.seek(max(0, size - _END_BYTES))
+        return size, hashlib.sha256(stream.read()).hexdigest()

@@ -8,48 +8,54 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sam3d_gs.engines.api import MaskEngine
+from sam3d_gs.engines.registry import EngineChoice
 from sam3d_gs.errors import BadInputError, Sam3dGsError
-from sam3d_gs.files import atomic_path, sha256_of
+from sam3d_gs.files import atomic_path
 from sam3d_gs.manifest import StageRecord, fingerprint
 from sam3d_gs.masks.files import read_masks, write_masks
-from sam3d_gs.options import MaskOptions
 from sam3d_gs.phrase_files import read_phrases
-from sam3d_gs.stages.bookkeeping import Context, StageResult, finished, intact, plain_options, recorded, recording
+from sam3d_gs.stages.bookkeeping import (
+    Context,
+    StageResult,
+    finished,
+    input_hashes,
+    intact,
+    recorded,
+    recording,
+    result_options,
+)
 from sam3d_gs.types import InstanceMask, Phrase
 
 log = logging.getLogger("sam3d_gs")
 
 
-def needs_phrases(options: MaskOptions) -> bool:
-    """The user's own masks, and what the user points at, need no phrases."""
-    return options.engine != "given" and not options.boxes and not options.points
-
-
-def run(context: Context, options: MaskOptions, engine: Callable[[], MaskEngine]) -> StageResult:
+def run(context: Context, choice: EngineChoice, engine: Callable[[], MaskEngine]) -> StageResult:
     """Mask every phrase and write the masks. Raises Sam3dGsError when nothing is kept."""
     workspace, photo = context.workspace, context.photo
-    inputs = {"photo": photo.sha256, "size": f"{photo.width_px}x{photo.height_px}"}
+    inputs = {
+        "photo": photo.sha256,
+        "size": f"{photo.width_px}x{photo.height_px}",
+        **input_hashes(choice.options),
+    }
     phrases: list[Phrase] = []
-    if needs_phrases(options):
+    if choice.needs_phrases:
         finished(workspace, "phrases", photo.path)
         phrases = read_phrases(workspace.phrases_json)
         inputs["phrases"] = fingerprint([[p.text, p.box_xyxy] for p in phrases])
-    elif options.masks_dir is not None:
-        inputs["masks_dir"] = fingerprint([[path.name, sha256_of(path)] for path in _files(options.masks_dir)])
-    plain = plain_options(options)
     former = recorded(workspace, "masks")
-    if not context.force and former and former.status == "done" and former.same_work(options.engine, plain, inputs):
+    same = former is not None and former.same_work(choice.name, result_options(choice.options), inputs)
+    if not context.force and former is not None and former.status == "done" and same:
         note = _still_there(context, former)
         if note is not None:
             return StageResult("masks", "up to date", note)
     context.progress(0, 1, "masks")
     loaded = engine()
-    with recording(context, "masks", options.engine, plain, inputs, loaded.licences) as recorder:
+    with recording(context, "masks", choice, inputs) as recorder:
         found = _checked(loaded.masks(photo, phrases), (photo.height_px, photo.width_px))
         kept = [mask for mask in found if mask.dropped is None]
         if not kept:
-            raise Sam3dGsError(_nothing(found, phrases, photo.path, options))
-        recorder.add_output(*write_masks(workspace, found, options.engine))
+            raise Sam3dGsError(_nothing(found, phrases, photo.path, choice.name))
+        recorder.add_output(*write_masks(workspace, found, choice.name))
         from sam3d_gs.report.overlay import mask_overlay
 
         with atomic_path(workspace.overlay_png) as temporary:
@@ -78,12 +84,6 @@ def _still_there(context: Context, former: StageRecord) -> str | None:
     return "edited by hand"
 
 
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise BadInputError(f"No such folder of masks: {folder}.")
-    return sorted(path for path in folder.iterdir() if path.is_file())
-
-
 def _checked(found: Sequence[InstanceMask], shape: tuple[int, int]) -> list[InstanceMask]:
     """What an engine promised: masks of the photo's size, ids unique, nothing empty among the kept."""
     ids = [mask.object_id for mask in found]
@@ -110,12 +110,12 @@ def _why(phrase: Phrase, found: Sequence[InstanceMask]) -> str:
     return f" ({max(own, key=lambda mask: mask.score).dropped})" if own else ""
 
 
-def _nothing(found: Sequence[InstanceMask], phrases: Sequence[Phrase], photo: Path, options: MaskOptions) -> str:
+def _nothing(found: Sequence[InstanceMask], phrases: Sequence[Phrase], photo: Path, engine: str) -> str:
     names = ", ".join(f'"{phrase.text}"' for phrase in phrases) or "any object"
     best = max((mask.score for mask in found), default=None)
     if best is None:
         hint = "Edit phrases.json or give masks with --masks DIR"
-        if options.engine == "embedded":
+        if engine == "embedded":
             hint = 'The embedded engine knows colours, sizes and places, no nouns: say e.g. "large red object, left"'
         return f"No masks for {names} in {photo.name}. {hint}, then run `sam3d-gs masks {photo}`."
     reason = max(found, key=lambda mask: mask.score).dropped

@@ -60,7 +60,7 @@ def run(context: Context, options: SceneOptions) -> StageResult:
         return StageResult("scene", "up to date", f"{len(items)} objects")
     steps = len(items) + 2
     context.progress(0, steps, "merging")
-    with recording(context, "scene", "-", plain, inputs) as recorder:
+    with recording(context, "scene", options, inputs) as recorder:
         sources = [workspace.root / item.output for item in items.values()]
         merged = merge_objects(sources, workspace.scene_ply, workspace.single_ply)
         recorder.add_output(workspace.scene_ply, *(workspace.single_ply(object_id) for object_id in items))

@@ -1,4 +1,4 @@
-"""Whether a profile can run here: per stage a verdict and the one command that mends it, and a plan over the cards.
+"""Whether a profile can run here: per stage a verdict and how to fix each problem, and a plan over the cards.
 
 `examine` collects the facts (machine, environments, weights, access), `judge` draws the conclusions from facts alone.
 """
@@ -13,29 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sam3d_gs.options import PhraseOptions
+from sam3d_gs.engines.registry import EngineChoice, EngineSpec, GpuRequest
 from sam3d_gs.system.environments import (
-    ENGINE_MODULES,
     STAGE_ENVIRONMENTS,
     Environment,
     environment_of,
     probe,
     repository_root,
 )
-from sam3d_gs.system.gpu_allocation import Wish, needed_gib, place
+from sam3d_gs.system.gpu_allocation import place
 from sam3d_gs.system.machine import Machine, look
 from sam3d_gs.system.nvidia import Card
 from sam3d_gs.weights.checkpoints import Checkpoints, Store, inspect
 from sam3d_gs.weights.hub import Access, Hub
-from sam3d_gs.weights.repositories import ENGINE_FILES
 
-# Engine -> what else to do.
-_ONLY_ON_CARDS = {"vllm": "--phrases-engine openai --base-url URL", "sam3d-objects": "--objects-engine native"}
-_FETCHES_ITSELF = ("vllm",)  # its server downloads an open model on its first start
-SUBMODULES = {"sam3-official": "sam3", "sam3d-objects": "sam-3d-objects"}  # engine -> the folder of its source
-# Names that envs/setup.sh knows: the engine's own environment, or the usual one of the stage.
-_RECIPES = {"sam3d-objects": "sam3d-objects"}
-_STAGE_RECIPES = {"phrases": "vllm", "masks": "sam3", "objects": "native"}
+_STAGE_RECIPES = {"phrases": "vllm", "masks": "sam3", "objects": "native"}  # for an engine that any environment holds
 
 
 @dataclass(frozen=True)
@@ -43,7 +35,7 @@ class Facts:
     """Everything that was found out; nothing here is an opinion."""
 
     profile: str
-    engines: Mapping[str, str]  # stage -> engine, in the order of the stages
+    engines: Mapping[str, EngineChoice]  # by stage, in the order of the stages
     machine: Machine
     environments: Mapping[str, Environment]  # stage -> where it runs
     checkpoints: Mapping[str, Checkpoints]  # short name -> what is here
@@ -52,12 +44,11 @@ class Facts:
     token: bool
     offline: bool
     access: Mapping[str, Access] = field(default_factory=dict)  # repository id -> answer; empty: not asked
-    model: str = PhraseOptions.model  # of engine vllm
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What keeps a stage from running, and the one command (or step) that mends it."""
+    """What keeps a stage from running, and the one command (or step) that fixes it."""
 
     what: str
     fix: str
@@ -93,24 +84,23 @@ class Diagnosis:
 
 def examine(
     profile: str,
-    engines: Mapping[str, str],
+    engines: Mapping[str, EngineChoice],
     stores: Mapping[str, Store],
     workspace: Path,
     online: bool = False,
     deep: bool = False,
-    model: str = PhraseOptions.model,
 ) -> Facts:
     """Look at this machine. The hub is asked only when `online`; `deep` hashes the weights.
 
     `stores` are by short name; weights that are not in it are left to the engines.
     """
     root, hub = repository_root(), Hub.from_environment()
-    needed = {name: files for key in engines.items() for name, files in ENGINE_FILES.get(key, {}).items()}
+    needed = {name: files for choice in engines.values() for name, files in choice.spec.weights.items()}
     read = {name: stores[name] for name in needed if name in stores}
     with ThreadPoolExecutor() as pool:
         probes = {
-            stage: pool.submit(probe, environment_of(stage, engine), ENGINE_MODULES[engine], root, deep)
-            for stage, engine in engines.items()
+            stage: pool.submit(probe, environment_of(choice.spec), choice.spec.modules, root, deep)
+            for stage, choice in engines.items()
         }
         asked = {
             store.repository.id: pool.submit(hub.access, store.repository.id, store.repository.essential[0])
@@ -127,42 +117,46 @@ def examine(
             hub.token is not None,
             hub.offline,
             {name: future.result() for name, future in asked.items()},
-            model,
         )
 
 
 def judge(facts: Facts) -> Diagnosis:
-    verdicts = tuple(_verdict(facts, stage, engine) for stage, engine in facts.engines.items())
+    verdicts = tuple(_verdict(facts, choice) for choice in facts.engines.values())
     return Diagnosis(facts, verdicts, _plan(facts))
 
 
-def _verdict(facts: Facts, stage: str, engine: str) -> Verdict:
-    environment = facts.environments[stage]
-    problems, notes = _environment_problems(stage, engine, environment), []
-    if (folder := SUBMODULES.get(engine)) and not facts.submodules.get(folder):
-        problems.append(Problem(f"{folder}/ is empty", _script("fetch_upstream.sh", folder)))
-    for name, needed in ENGINE_FILES.get((stage, engine), {}).items():
+def _verdict(facts: Facts, choice: EngineChoice) -> Verdict:
+    spec = choice.spec
+    environment = facts.environments[spec.stage]
+    problems, notes = _environment_problems(spec, environment), []
+    if spec.submodule and not facts.submodules.get(spec.submodule):
+        problems.append(Problem(f"{spec.submodule}/ is empty", _script("fetch_upstream.sh", spec.submodule)))
+    for name, needed in spec.weights.items():
         if name not in facts.checkpoints:
             continue  # the user's own files: the engine judges them before it loads any
         state = facts.checkpoints[name]
         bad = [file for file in state.bad if file.name in needed or file.name not in state.repository.essential]
         if bad:
-            if engine in _FETCHES_ITSELF and not facts.offline and state.summary == "not here":
+            if spec.downloads_weights and not facts.offline and state.summary == "not here":
                 notes.append(f"{state.repository.id} (about {state.repository.gib} GiB) comes on the first start")
             else:
                 problems.append(_weights_problem(facts, state, [file.name for file in bad]))
-    need_gib = _need_gib(facts, stage)
-    card_problem, card_notes = _card(engine, need_gib, facts.machine.cards)
-    if facts.machine.cards and need_gib and environment.cuda and not environment.cuda.endswith(", usable"):
-        problems.append(Problem(f"torch cannot use the card ({environment.cuda})", "NVIDIA driver 580 or newer"))
-    return Verdict(stage, engine, environment.name, (*problems, *card_problem), (*notes, *card_notes))
+    request = _gpu_request(facts, choice)
+    card_problem, card_notes = _card(choice, request, facts.machine.cards)
+    if facts.machine.cards and request.gib and environment.cuda and not environment.cuda.endswith(", usable"):
+        problems.append(Problem(f"torch cannot use the GPU ({environment.cuda})", "NVIDIA driver 580 or newer"))
+    return Verdict(spec.stage, spec.name, environment.name, (*problems, *card_problem), (*notes, *card_notes))
 
 
-def _environment_problems(stage: str, engine: str, environment: Environment) -> list[Problem]:
-    recipe = _RECIPES.get(engine, _STAGE_RECIPES[stage])
-    fix = _script("setup_embedded.sh") if engine == "embedded" else _script("setup.sh", "--env", recipe)
-    if not ENGINE_MODULES[engine]:  # nothing of its own to install
-        fix = f"export {STAGE_ENVIRONMENTS[stage][0]}=NAME of any environment with sam3d-gs, or {fix}"
+def _environment_problems(spec: EngineSpec, environment: Environment) -> list[Problem]:
+    if spec.environment == "embedded":
+        fix = _script("setup_embedded.sh")
+    elif spec.install:
+        fix = f"{spec.install} (in the environment {environment.name})"
+    else:
+        fix = _script("setup.sh", "--env", spec.environment or _STAGE_RECIPES[spec.stage])
+    if not spec.modules and not spec.install:  # nothing of its own to install
+        fix = f"export {STAGE_ENVIRONMENTS[spec.stage][0]}=NAME of any environment with sam3d-gs, or {fix}"
     if environment.problem:
         return [Problem(f"environment {environment.name}: {environment.problem}", fix)]
     if environment.missing:
@@ -195,84 +189,83 @@ def _weights_problem(facts: Facts, state: Checkpoints, names: Sequence[str]) -> 
     return Problem(what, f"sam3d-gs checkpoints download {extra}{repository.name}")
 
 
-def _need_gib(facts: Facts, stage: str) -> float:
-    """GPU memory a stage wants; 0 on the CPU, also where its environment has the CPU build of torch."""
-    torch = facts.environments[stage].packages.get("torch") or ""
-    return 0.0 if torch.endswith("+cpu") else needed_gib(facts.engines[stage], facts.model)
+def _gpu_request(facts: Facts, choice: EngineChoice) -> GpuRequest:
+    """What the engine wants of the GPUs; nothing where its environment has the CPU build of torch."""
+    torch = facts.environments[choice.spec.stage].packages.get("torch") or ""
+    return GpuRequest() if torch.endswith("+cpu") else choice.gpu
 
 
-def _card(engine: str, need: float, cards: Sequence[Card]) -> tuple[list[Problem], list[str]]:
-    """`need` is in GiB; infinite for a model of unknown size."""
-    if not need:
-        return [], ["the CPU build of torch: runs on the CPU, slowly"] if needed_gib(engine) else []
-    otherwise = _ONLY_ON_CARDS.get(engine, "")
+def _card(choice: EngineChoice, request: GpuRequest, cards: Sequence[Card]) -> tuple[list[Problem], list[str]]:
+    spec = choice.spec
+    if not request.gib:
+        return [], ["the CPU build of torch: runs on the CPU, slowly"] if choice.gpu.gib else []
+    otherwise = f", or {spec.without_gpu}" if spec.without_gpu else ""
     if not cards:
-        if otherwise:
-            return [Problem("no CUDA card (nvidia-smi shows none)", f"a machine with a card, or {otherwise}")], []
-        return [], ["no CUDA card: runs on the CPU, slowly"]
-    if math.isinf(need):
+        if spec.needs_gpu:
+            return [Problem("no NVIDIA GPU (nvidia-smi shows none)", f"a machine with a GPU{otherwise}")], []
+        return [], ["no NVIDIA GPU: runs on the CPU, slowly"]
+    if math.isinf(request.gib):
         return [], []
-    have, free = _memory(engine, cards)
-    if have < need and otherwise:
-        smaller = "a larger card, a smaller --model" if engine == "vllm" else "a larger card"
-        what = f"wants about {need:g} GiB, {'the cards have' if engine == 'vllm' else 'the largest card has'} {have:g}"
-        return [Problem(what, f"{smaller}, or {otherwise}")], []
-    if have < need:
-        return [], [f"wants about {need:g} GiB, the largest card has {have:g}: see its memory options"]
-    return [], [f"wants about {need:g} GiB, now only {free:g} are free"] if free < need else []
+    spreads = request.gpus is None
+    have, free = _memory(request, cards)
+    if have < request.gib and spec.needs_gpu:
+        smaller = "a larger GPU, a smaller --model" if spreads else "a larger GPU"
+        what = f"needs about {request.gib:g} GiB, {'the GPUs have' if spreads else 'the largest GPU has'} {have:g}"
+        return [Problem(what, f"{smaller}{otherwise}")], []
+    if have < request.gib:
+        return [], [f"needs about {request.gib:g} GiB, the largest GPU has {have:g}: see its memory options"]
+    return [], [f"needs about {request.gib:g} GiB, now only {free:g} are free"] if free < request.gib else []
 
 
-def _memory(engine: str, cards: Sequence[Card]) -> tuple[float, float]:
-    """GiB in all and free now: of the largest card, or of all that a model server may spread over."""
-    if engine == "vllm":
+def _memory(request: GpuRequest, cards: Sequence[Card]) -> tuple[float, float]:
+    """GiB in all and free now: of the largest GPU, or of all that a model server may spread over."""
+    if request.gpus is None:
         return sum(card.total_gib for card in cards), sum(card.free_gib for card in cards)
     return max(card.total_gib for card in cards), max(card.free_gib for card in cards)
 
 
 def _plan(facts: Facts) -> tuple[str, ...]:
-    cards, lines = facts.machine.cards, []
-    for number, (stage, engine) in enumerate(facts.engines.items(), 1):
-        where = _where(engine, _need_gib(facts, stage), cards)
-        lines.append(f"{number}. {stage} ({engine}) in {facts.environments[stage].name} on {where}")
+    lines = []
+    for number, (stage, choice) in enumerate(facts.engines.items(), 1):
+        where = _where(choice, _gpu_request(facts, choice), facts.machine.cards)
+        lines.append(f"{number}. {stage} ({choice.name}) in {facts.environments[stage].name} on {where}")
     if "objects" in facts.engines:
         lines.append(f"{len(lines) + 1}. scene in {facts.environments['objects'].name} on the CPU")
     lines.append("One after another: each gives its memory back before the next starts.")
     return (*lines, *_side_by_side(facts))
 
 
-def _where(engine: str, need: float, cards: Sequence[Card]) -> str:
-    """`need` is in GiB."""
-    if not cards or not need:
-        return "a CUDA card, which is not here" if need and engine in _ONLY_ON_CARDS else "the CPU"
-    holding = [card for card in cards if math.isinf(need) or card.total_gib >= need]
+def _where(choice: EngineChoice, request: GpuRequest, cards: Sequence[Card]) -> str:
+    if not cards or not request.gib:
+        return "an NVIDIA GPU, which is not here" if request.gib and choice.spec.needs_gpu else "the CPU"
+    unknown = math.isinf(request.gib)
+    holding = [card for card in cards if unknown or card.total_gib >= request.gib]
     emptiest = max(holding or cards, key=lambda card: card.free_gib)
-    if engine == "vllm":  # it chooses by itself
+    if request.gpus is None:  # it chooses by itself
         spread = not holding and len(cards) > 1
-        where = "cards " + "+".join(card.index for card in cards) if spread else f"card {emptiest.index}"
-        fits = _memory(engine, cards)[0] >= need
+        where = "GPUs " + "+".join(card.index for card in cards) if spread else f"GPU {emptiest.index}"
+        fits = _memory(request, cards)[0] >= request.gib
     else:
-        where, fits = f"card {emptiest.index}", bool(holding)
+        where, fits = f"GPU {emptiest.index}", bool(holding)
         if len(cards) > 1:
-            where = f"CUDA's first card (CUDA_VISIBLE_DEVICES={emptiest.index} for that with the most free memory)"
-    if math.isinf(need):
-        return f"{where}: how much memory it wants, its name does not tell"
-    return f"{where}, about {need:g} GiB: {'fits' if fits else 'does not fit'}"
+            where = f"CUDA's first GPU (CUDA_VISIBLE_DEVICES={emptiest.index} for the one with the most free memory)"
+    if unknown:
+        return f"{where}: how much memory it needs, its name does not tell"
+    return f"{where}, about {request.gib:g} GiB: {'fits' if fits else 'does not fit'}"
 
 
 def _side_by_side(facts: Facts) -> list[str]:
     """What becomes of `run_pipeline.sh --overlap` here."""
     cards, engines = facts.machine.cards, facts.engines
-    wishes = {
-        stage: Wish(_need_gib(facts, stage), cards=None if name == "vllm" else 1) for stage, name in engines.items()
-    }
-    stuck = not cards and any(wishes[stage].gib and name in _ONLY_ON_CARDS for stage, name in engines.items())
+    requests = {stage: _gpu_request(facts, choice) for stage, choice in engines.items()}
+    stuck = not cards and any(requests[stage].gib and choice.spec.needs_gpu for stage, choice in engines.items())
     if stuck or len(engines) < len(STAGE_ENVIRONMENTS):
         return []
-    places = place(wishes, cards)
+    places = place(requests, cards)
     if places is None:
-        wanted = sum(wish.gib for wish in wishes.values())
-        return [f"Not at the same time (--overlap): side by side they want about {wanted:g} GiB, and a tenth to spare."]
-    seats = ", ".join(f"{stage} on card {'+'.join(places[stage])}" for stage in engines if stage in places)
+        needed = sum(request.gib for request in requests.values())
+        return [f"Not at the same time (--overlap): side by side they need about {needed:g} GiB, and a tenth to spare."]
+    seats = ", ".join(f"{stage} on GPU {'+'.join(places[stage])}" for stage in engines if stage in places)
     return [f"Or several photos at the same time, with run_pipeline.sh --overlap: {seats or 'all on the CPU'}."]
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sam3d_gs.engines.registry import EngineSpec
+
 _TIMEOUT_S = 30.0
 EMBEDDED = ".venv"
 
@@ -18,19 +20,6 @@ STAGE_ENVIRONMENTS = {
     "phrases": ("SAM3D_GS_ENV_VLLM", "vllm"),
     "masks": ("SAM3D_GS_ENV_SAM3", "sam3"),
     "objects": ("SAM3D_GS_ENV_SAM3D", "sam3d-objects"),
-}
-
-# Engine -> the modules it imports that must be there.
-ENGINE_MODULES: Mapping[str, tuple[str, ...]] = {
-    "vllm": ("vllm", "torch", "transformers"),
-    "openai": (),
-    "sam3": ("torch", "transformers"),
-    "sam3-official": ("torch", "torchvision"),
-    # With what stage scene needs, which follows in the same environment.
-    "sam3d-objects": ("torch", "hydra", "omegaconf", "spconv", "kaolin", "pytorch3d", "moge", "numba"),
-    "native": ("torch", "safetensors", "yaml", "numba"),
-    "embedded": ("torch", "safetensors", "numba", "scipy", "skimage"),
-    "given": (),
 }
 
 # Runs inside the environment: nothing is imported but the standard library, so that it takes no time.
@@ -79,11 +68,11 @@ def repository_root() -> Path | None:
     return root if (root / "envs" / "activate.sh").is_file() else None
 
 
-def environment_of(stage: str, engine: str) -> str:
-    """The name of the environment in which the scripts run a stage with an engine."""
-    if engine == "embedded":
+def environment_of(spec: EngineSpec) -> str:
+    """The name of the environment in which the scripts run an engine."""
+    if spec.environment == "embedded":
         return EMBEDDED
-    variable, usual = STAGE_ENVIRONMENTS[stage]
+    variable, usual = STAGE_ENVIRONMENTS[spec.stage]
     return os.environ.get(variable) or usual
 
 

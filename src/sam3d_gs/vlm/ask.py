@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from sam3d_gs.errors import BadInputError, Sam3dGsError
-from sam3d_gs.options import PhraseOptions
+from sam3d_gs.options import VlmOptions
 from sam3d_gs.types import Photo, Phrase
 from sam3d_gs.vlm.answer import Named, read_answer
 from sam3d_gs.vlm.client import Client, Reply, ServerError, ServerTimeoutError
@@ -47,13 +47,13 @@ class Transcript:
     dropped: list[dict[str, str]] = field(default_factory=list)
 
 
-def context_tokens(options: PhraseOptions) -> int:
+def context_tokens(options: VlmOptions) -> int:
     """How many tokens the server must keep in mind for one photo, rounded up to whole thousands (of 1024)."""
     image = math.ceil(options.sent_side_px / _IMAGE_TOKEN_PX) ** 2
     return math.ceil((image + _PROMPT_TOKENS + options.max_tokens) / 1024) * 1024
 
 
-def system_prompt(options: PhraseOptions) -> str:
+def system_prompt(options: VlmOptions) -> str:
     """Ours, or the user's file. Raises BadInputError."""
     path = options.system_prompt
     try:
@@ -72,7 +72,7 @@ def _own_prompt() -> str:
 class Asker:
     """Asks one server about photos."""
 
-    def __init__(self, client: Client, options: PhraseOptions, thinking: bool = True) -> None:
+    def __init__(self, client: Client, options: VlmOptions, thinking: bool = True) -> None:
         """`thinking`: the model may think, so that its thinking is to be bounded. Raises BadInputError."""
         self._client, self._options = client, options
         self._prompt = system_prompt(options)

@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from sam3d_gs.errors import UsageError
-from sam3d_gs.options import ObjectOptions
+from sam3d_gs.options import Sam3dOptions
 
 # No engine reads these.
 _NEVER = (".git*", "*.md", "*.png", "*.jpg", "*.jpeg", "*.gif", "*.mp4", "*.pdf")
@@ -59,7 +59,9 @@ def _below(sizes: Mapping[str, int]) -> dict[str, int]:
     return {f"checkpoints/{name}": size for name, size in sizes.items()}
 
 
-_SAM3_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+SAM3_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+SAM3D_FILES = tuple(_below(_SAM3D_SIZES))
+MESH_DECODER_FILES = tuple(_below(_MESH_SIZES))  # the official package does not start without them
 
 REPOSITORIES = (
     Repository(
@@ -79,7 +81,7 @@ REPOSITORIES = (
         licence="SAM License",
         gated=True,
         gib=3.2,
-        essential=_SAM3_FILES,
+        essential=SAM3_FILES,
         extra=("sam3.pt",),  # engine `sam3-official` reads this one instead of model.safetensors
     ),
     Repository(
@@ -89,11 +91,11 @@ REPOSITORIES = (
         licence="SAM License",
         gated=True,
         gib=11.3,
-        essential=tuple(_below(_SAM3D_SIZES)),
+        essential=SAM3D_FILES,
         # The mesh decoder is never run, but engine `sam3d-objects` does not start without it.
         extra=("checkpoints/*encoder*", "checkpoints/*mesh*"),
         prefix="checkpoints/",
-        folder=ObjectOptions.checkpoints,
+        folder=Sam3dOptions.checkpoints,
         sizes=_below(_SAM3D_SIZES | _MESH_SIZES),
     ),
     Repository(
@@ -106,15 +108,6 @@ REPOSITORIES = (
         sizes={"model.pt": 1_256_823_446},
     ),
 )
-
-# Engine -> the repositories it reads, each with the files it does not start without. Others need none.
-ENGINE_FILES: Mapping[tuple[str, str], Mapping[str, tuple[str, ...]]] = {
-    ("phrases", "vllm"): {"qwen3-vl": ("config.json",)},
-    ("masks", "sam3"): {"sam3": _SAM3_FILES},
-    ("masks", "sam3-official"): {"sam3": ("sam3.pt",)},
-    ("objects", "sam3d-objects"): {"sam-3d-objects": tuple(_below(_SAM3D_SIZES | _MESH_SIZES)), "moge": ("model.pt",)},
-    ("objects", "native"): {"sam-3d-objects": tuple(_below(_SAM3D_SIZES)), "moge": ("model.pt",)},
-}
 
 
 def find_repository(name: str) -> Repository:

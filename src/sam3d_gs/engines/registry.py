@@ -1,0 +1,397 @@
+"""Which engines there are, and everything the rest of the program knows about each: one `EngineSpec` per engine.
+
+The command line, `--check`, doctor, checkpoints, the manifest and the documentation read this and nothing else. An
+engine of another package is an `EngineSpec` that the package names in the entry-point group `sam3d_gs.engines`; see
+examples/example_engine. Only `load` imports an engine's module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from sam3d_gs.errors import MissingPackageError, UsageError
+from sam3d_gs.options import (
+    PROFILES,
+    STAGES,
+    EmbeddedObjectOptions,
+    EngineOptions,
+    GivenMaskOptions,
+    GivenPhraseOptions,
+    MaskOptions,
+    NativeOptions,
+    OpenAIOptions,
+    PhraseOptions,
+    Sam3dOptions,
+    Sam3Options,
+    VllmOptions,
+    flag_names,
+    flags_of,
+)
+from sam3d_gs.vlm.model import licences as model_licences
+from sam3d_gs.vlm.model import needed_mib
+from sam3d_gs.weights.repositories import MESH_DECODER_FILES, SAM3_FILES, SAM3D_FILES
+
+log = logging.getLogger("sam3d_gs")
+
+GROUP = "sam3d_gs.engines"  # entry points of other packages
+STAGES_WITH_ENGINES = STAGES[:-1]  # the scene stage is plain geometry
+
+
+@dataclass(frozen=True)
+class GpuRequest:
+    """The GPU memory that an engine wants."""
+
+    gib: float = 0.0  # 0: it runs on the CPU; infinite: unknown
+    on: tuple[str, ...] = ()  # only on GPUs with these ids; empty: on any
+    gpus: int | None = 1  # spread over this many; None: over as few as hold it
+
+
+def cpu_only(options: Any) -> GpuRequest:
+    """For engines that never use a GPU."""
+    return GpuRequest()
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """One engine. All but the first four fields may be left out."""
+
+    stage: str  # phrases, masks or objects
+    name: str  # what --engine accepts
+    target: str  # "module:Class"; the class takes `options` and fulfils the stage's Protocol in engines/api.py
+    options: type[EngineOptions]
+    summary: str = ""  # one line for --help and the documentation
+    profile: str = ""  # the profile that uses it by default
+    # Where it lives.
+    environment: str = ""  # recipe of envs/setup.sh; "embedded": .venv; empty: any environment will do
+    install: str = ""  # how to install what it imports, e.g. "pip install acme-masks"; empty: the extra `environment`
+    modules: tuple[str, ...] = ()  # must import in that environment
+    submodule: str = ""  # folder of the upstream code that it needs
+    # Weights: repository in weights/repositories.py -> files it does not start without.
+    weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    downloads_weights: bool = False  # by itself, on the first start
+    # GPU. `gpu` takes the engine's options.
+    gpu: Callable[[Any], GpuRequest] = cpu_only
+    needs_gpu: bool = False  # refuses to run without one
+    without_gpu: str = ""  # what to choose instead on a machine without
+    # What it does.
+    chosen_by: tuple[str, ...] = ()  # options that mean this engine, whatever the profile says
+    own_mask_only: bool = False  # an object depends on its own mask alone and stays when others change
+    licences: Callable[[Any], Mapping[str, str]] = lambda options: {}  # model or data -> licence, by its options
+
+    @property
+    def install_command(self) -> str:
+        return self.install or f"pip install 'sam3d_gs[{self.extra}]'"
+
+    @property
+    def extra(self) -> str:
+        """The extra of this package that brings its modules."""
+        return {"sam3d-objects": "native"}.get(self.environment, self.environment)
+
+    def takes(self, name: str) -> bool:
+        """Whether it has an option of this name."""
+        return name in flags_of(self.options)
+
+    def flag(self, name: str) -> str:
+        """The usual spelling of an option, e.g. --fov."""
+        return flag_names(name, flags_of(self.options)[name])[0]
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """An engine with its options: what a stage is to run."""
+
+    spec: EngineSpec
+    options: Any
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    @property
+    def needs_phrases(self) -> bool:
+        """Of masks: whether the phrases stage has to run first; the user's own masks, boxes and points need none."""
+        return bool(getattr(self.options, "needs_phrases", True))
+
+    @property
+    def licences(self) -> Mapping[str, str]:
+        return self.spec.licences(self.options)
+
+    @property
+    def gpu(self) -> GpuRequest:
+        return self.spec.gpu(self.options)
+
+
+def _vllm_gpu(options: VllmOptions) -> GpuRequest:
+    mib = needed_mib(options.model)
+    on = tuple(part.strip() for part in options.gpus.split(",") if part.strip())
+    return GpuRequest(round(mib / 1024, 1) if mib else math.inf, on, options.tensor_parallel)
+
+
+def _sam3_gpu(options: Sam3Options) -> GpuRequest:
+    return GpuRequest(7.5 if options.device in ("auto", "cuda") else 0.0)
+
+
+def _native_gpu(options: NativeOptions) -> GpuRequest:
+    return GpuRequest((options.vram_gib or 8.0) if options.device in ("auto", "cuda") else 0.0)
+
+
+_EMBEDDED_MODULES = ("torch", "safetensors", "numba", "scipy", "skimage")
+_MASK_NET = {"sam3d_gs embedded mask net, trained on procedural scenes": "Apache-2.0"}
+_OBJECT_NET = {"embedded object network (sam3d_gs)": "Apache-2.0"}
+
+# What was measured of the GPU memory, and what was not, is in docs/engines.md.
+BUILT_IN = (
+    EngineSpec(
+        "phrases",
+        "embedded",
+        "sam3d_gs.engines.phrases_embedded:EmbeddedPhrases",
+        PhraseOptions,
+        summary="describes what the embedded masks find: colour, shape, size and place, no nouns",
+        profile="embedded",
+        environment="embedded",
+        modules=_EMBEDDED_MODULES,
+        licences=lambda options: _MASK_NET,
+    ),
+    EngineSpec(
+        "phrases",
+        "given",
+        "sam3d_gs.engines.phrases_given:GivenPhrases",
+        GivenPhraseOptions,
+        summary="your own list",
+        chosen_by=("phrases", "phrases_file"),
+    ),
+    EngineSpec(
+        "phrases",
+        "vllm",
+        "sam3d_gs.engines.phrases_vllm:VllmPhrases",
+        VllmOptions,
+        summary="a vision-language model; starts and stops `vllm serve`",
+        profile="full",
+        environment="vllm",
+        modules=("vllm", "torch", "transformers"),
+        weights={"qwen3-vl": ("config.json",)},
+        downloads_weights=True,
+        gpu=_vllm_gpu,
+        needs_gpu=True,
+        without_gpu="--phrases-engine openai --base-url URL",
+        licences=lambda options: model_licences(options.model),
+    ),
+    EngineSpec(
+        "phrases",
+        "openai",
+        "sam3d_gs.engines.phrases_openai:OpenAIPhrases",
+        OpenAIOptions,
+        summary="a vision-language model on any server that speaks OpenAI's chat API",
+        licences=lambda options: model_licences(options.model),
+    ),
+    EngineSpec(
+        "masks",
+        "embedded",
+        "sam3d_gs.engines.masks_embedded:EmbeddedMasks",
+        MaskOptions,
+        summary="a small network proposes regions; phrases choose among them by colour, size and place",
+        profile="embedded",
+        environment="embedded",
+        modules=_EMBEDDED_MODULES,
+        licences=lambda options: _MASK_NET,
+    ),
+    EngineSpec(
+        "masks",
+        "given",
+        "sam3d_gs.engines.masks_given:GivenMasks",
+        GivenMaskOptions,
+        summary="your own masks or RGBA cut-outs",
+        chosen_by=("masks_dir",),
+    ),
+    EngineSpec(
+        "masks",
+        "sam3",
+        "sam3d_gs.engines.masks_sam3:Sam3Masks",
+        Sam3Options,
+        summary="SAM 3 in transformers: phrases, boxes or points",
+        profile="full",
+        environment="sam3",
+        modules=("torch", "transformers"),
+        weights={"sam3": SAM3_FILES},
+        gpu=_sam3_gpu,
+        licences=lambda options: {"SAM 3 weights": "SAM License"},
+    ),
+    EngineSpec(
+        "masks",
+        "sam3-official",
+        "sam3d_gs.engines.masks_sam3_official:OfficialSam3Masks",
+        Sam3Options,
+        summary="SAM 3 in Meta's own package",
+        environment="sam3",
+        modules=("torch", "torchvision"),
+        submodule="sam3",
+        weights={"sam3": ("sam3.pt",)},
+        gpu=_sam3_gpu,
+        licences=lambda options: {"SAM 3 code and weights": "SAM License"},
+    ),
+    EngineSpec(
+        "objects",
+        "embedded",
+        "sam3d_gs.engines.objects_embedded:EmbeddedObjects",
+        EmbeddedObjectOptions,
+        summary="a small network predicts surfaces and gravity on the CPU",
+        profile="embedded",
+        environment="embedded",
+        modules=_EMBEDDED_MODULES,
+        licences=lambda options: _OBJECT_NET,
+    ),
+    EngineSpec(
+        "objects",
+        "native",
+        "sam3d_gs.engines.objects_native:NativeObjects",
+        NativeOptions,
+        summary="SAM 3D Objects in plain PyTorch, from the official checkpoints; nothing to compile",
+        profile="full",  # rather than the official package: the same checkpoints, nothing to compile, less memory
+        environment="native",
+        modules=("torch", "safetensors", "yaml", "numba"),  # numba: the scene stage follows in the same environment
+        weights={"sam-3d-objects": SAM3D_FILES, "moge": ("model.pt",)},
+        gpu=_native_gpu,
+        own_mask_only=True,
+        licences=lambda options: {
+            "SAM 3D Objects weights": "SAM License",
+            **({} if options.depth else {"MoGe weights": "MIT"}),
+        },
+    ),
+    EngineSpec(
+        "objects",
+        "sam3d-objects",
+        "sam3d_gs.engines.objects_sam3d:OfficialObjects",
+        Sam3dOptions,
+        summary="SAM 3D Objects in Meta's own package",
+        environment="sam3d-objects",
+        modules=("torch", "hydra", "omegaconf", "spconv", "kaolin", "pytorch3d", "moge", "numba"),
+        submodule="sam-3d-objects",
+        weights={"sam-3d-objects": (*SAM3D_FILES, *MESH_DECODER_FILES), "moge": ("model.pt",)},
+        gpu=lambda options: GpuRequest(16.0),
+        needs_gpu=True,
+        without_gpu="--objects-engine native",
+        own_mask_only=True,
+        licences=lambda options: {"SAM 3D Objects code and weights": "SAM License", "MoGe code and weights": "MIT"},
+    ),
+)
+
+
+@cache
+def all_specs() -> Mapping[tuple[str, str], EngineSpec]:
+    """(stage, name) -> engine: those of this package, then those of installed plugins.
+
+    A plugin that cannot be loaded, or takes a name that is in use, is left out with a warning.
+    """
+    found = {(spec.stage, spec.name): spec for spec in BUILT_IN}
+    for point in entry_points(group=GROUP):
+        try:
+            loaded = point.load()
+            specs = [loaded] if isinstance(loaded, EngineSpec) else list(loaded)
+            for spec in specs:
+                _check_plugin(spec, found)
+                found[spec.stage, spec.name] = spec
+        except Exception as error:  # whatever another package raises must not stop the program
+            log.warning("Engine plugin %r (%s) is left out: %s.", point.name, point.value, error)
+    return found
+
+
+def _check_plugin(spec: Any, found: Mapping[tuple[str, str], EngineSpec]) -> None:
+    if not isinstance(spec, EngineSpec):
+        raise TypeError(f"it gives a {type(spec).__name__}, not an EngineSpec")
+    if spec.stage not in STAGES_WITH_ENGINES:
+        raise ValueError(f"its stage is {spec.stage!r}, expected {', '.join(STAGES_WITH_ENGINES)}")
+    if (spec.stage, spec.name) in found:
+        raise ValueError(f"there is an engine {spec.name!r} of {spec.stage} already")
+
+
+def specs_of(stage: str) -> list[EngineSpec]:
+    """All engines of a stage."""
+    return [spec for (its_stage, _), spec in all_specs().items() if its_stage == stage]
+
+
+def find(stage: str, name: str) -> EngineSpec:
+    """Raises UsageError, with the names there are, for an unknown one."""
+    spec = all_specs().get((stage, name))
+    if spec is None:
+        raise UsageError(f"Unknown engine {name!r} for {stage}. Expected {_names(specs_of(stage))}.")
+    return spec
+
+
+def default_of(stage: str, profile: str) -> EngineSpec:
+    """The engine that a profile uses. Raises UsageError for an unknown profile."""
+    if profile not in PROFILES:
+        raise UsageError(f"Unknown profile {profile!r}. Expected {' or '.join(PROFILES)}.")
+    return next(spec for spec in specs_of(stage) if spec.profile == profile)
+
+
+def choose(stage: str, name: str = "", profile: str = "embedded", **options: Any) -> EngineChoice:
+    """An engine with options, by name or else by profile; an option such as `masks_dir` chooses its engine itself.
+
+    Raises UsageError for an unknown engine, an option that the engine does not take, and values that do not fit.
+    """
+    return with_options(choose_spec(stage, name, profile, options), **options)
+
+
+def choose_spec(stage: str, name: str, profile: str, options: Collection[str]) -> EngineSpec:
+    """The engine that was named, that the options (their names) mean, or that the profile uses. Raises UsageError."""
+    spec = find(stage, name) if name else default_of(stage, profile)
+    for other in specs_of(stage):
+        meant = [option for option in other.chosen_by if option in options]
+        if meant and name not in ("", other.name):
+            raise UsageError(
+                f"{other.flag(meant[0])} is for engine {other.name!r} of {stage}, not {name!r}. Leave one of them out."
+            )
+        spec = other if meant else spec
+    return spec
+
+
+def with_options(spec: EngineSpec, **options: Any) -> EngineChoice:
+    """Raises UsageError for options that the engine does not take, and values that do not fit."""
+    refuse_foreign(spec, options)
+    made = spec.options(**options)
+    made.check()
+    return EngineChoice(spec, made)
+
+
+def refuse_foreign(spec: EngineSpec, names: Iterable[str]) -> None:
+    """Raises UsageError for the first option that the engine does not take, naming those that do."""
+    known = flags_of(spec.options).keys() | {f.name for f in dataclasses.fields(spec.options)}
+    for name in names:
+        if name in known:
+            continue
+        takers = [other for other in specs_of(spec.stage) if other.takes(name)]
+        if not takers:
+            raise UsageError(f"Engine {spec.name!r} of {spec.stage} has no option {name!r}.")
+        raise UsageError(
+            f"{takers[0].flag(name)} is for engine {_names(takers, quote=True)} of {spec.stage}, not {spec.name!r}. "
+            "Leave it out."
+        )
+
+
+def _names(specs: Iterable[EngineSpec], quote: bool = False) -> str:
+    return " or ".join(repr(spec.name) if quote else spec.name for spec in specs)
+
+
+def load(choice: EngineChoice) -> Any:
+    """Build the engine. Raises MissingPackageError when a package that it imports is not installed here."""
+    spec = choice.spec
+    module, _, attribute = spec.target.partition(":")
+    try:
+        engine = getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("sam3d_gs"):
+            raise
+        script = ", or use run_pipeline.sh" if spec.environment == "embedded" else ""
+        raise MissingPackageError(
+            f"Engine {spec.name!r} of {spec.stage} needs the package {error.name!r}, which is not installed in this "
+            f"environment. Run `{spec.install_command}`{script}."
+        ) from error
+    return engine(choice.options)
