@@ -22,7 +22,7 @@ from sam3d_gs.embedded.placement.pitch import PITCH_RANGE_DEG
 from sam3d_gs.embedded.proposals.objects import objects_of
 from sam3d_gs.engines.objects_embedded import EmbeddedObjects
 from sam3d_gs.gaussians.pose import quat_to_matrix
-from sam3d_gs.options import ObjectOptions
+from sam3d_gs.options import EmbeddedObjectOptions
 from sam3d_gs.photo import load_photo
 from sam3d_gs.types import InstanceMask, PlacedObject
 
@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, default=LABELS, help="CSV: set, picture, pitch_deg")
     options = parser.parse_args()
     torch.set_num_threads(2)
-    engine = EmbeddedObjects(ObjectOptions())
+    engine = EmbeddedObjects(EmbeddedObjectOptions())
     found: dict[str, list[tuple[float, float]]] = {}
     with options.labels.open(newline="") as stream:
         for row in csv.DictReader(stream):

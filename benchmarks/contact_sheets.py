@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from sam3d_gs.engines.objects_embedded import SHIPPED, EmbeddedObjects
 from sam3d_gs.gaussians.packed import thin
 from sam3d_gs.gaussians.pose import quat_to_matrix
-from sam3d_gs.options import ObjectOptions
+from sam3d_gs.options import EmbeddedObjectOptions
 from sam3d_gs.photo import load_photo
 from sam3d_gs.report.overlay import font
 from sam3d_gs.report.pictures import object_views
@@ -99,7 +99,7 @@ def main() -> None:
     chosen = cases(arguments.photos, arguments.cutouts, arguments.count)
     if not chosen:
         parser.error("no objects found: --photos or --cutouts")
-    engines = {w: EmbeddedObjects(ObjectOptions(), None if w == "inflation" else w) for w in arguments.weights}
+    engines = {w: EmbeddedObjects(EmbeddedObjectOptions(), None if w == "inflation" else w) for w in arguments.weights}
 
     columns = 1 + len(engines) * len(YAWS_DEG)
     sheet = Image.new("RGB", (columns * SIDE_PX, len(chosen) * SIDE_PX + HEAD_PX), (255, 255, 255))

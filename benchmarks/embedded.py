@@ -36,7 +36,7 @@ from sam3d_gs.engines.objects_embedded import SHIPPED, EmbeddedObjects
 from sam3d_gs.engines.phrases_embedded import EmbeddedPhrases
 from sam3d_gs.gaussians.pose import transform
 from sam3d_gs.gaussians.reprojection import reprojection_iou
-from sam3d_gs.options import MaskOptions, ObjectOptions, PhraseOptions
+from sam3d_gs.options import EmbeddedObjectOptions, MaskOptions, PhraseOptions
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject
 from sam3d_gs.workspace import object_id
 
@@ -235,8 +235,8 @@ def print_scenes(arguments: argparse.Namespace) -> None:
     masks = measure_masks(scenes)
     print_masks(masks, count)
     rows = {
-        "network": measure_objects(scenes, EmbeddedObjects(ObjectOptions(), arguments.weights or SHIPPED)),
-        "inflation": measure_objects(scenes, EmbeddedObjects(ObjectOptions(), weights=None)),
+        "network": measure_objects(scenes, EmbeddedObjects(EmbeddedObjectOptions(), arguments.weights or SHIPPED)),
+        "inflation": measure_objects(scenes, EmbeddedObjects(EmbeddedObjectOptions(), weights=None)),
     }
     print_objects(rows, chamfer_floor_percent(scenes))
     if arguments.each and not rows["network"].failed:

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from sam3d_gs.engines.objects_embedded import EmbeddedObjects
-from sam3d_gs.options import ObjectOptions
+from sam3d_gs.options import EmbeddedObjectOptions
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject
 
 REPEATS = 3
@@ -53,7 +53,7 @@ def main() -> None:
     print("| engine | seconds a photo | seconds an object | CPU seconds an object | Gaussians an object |")
     print("|---|---|---|---|---|")
     for name, weights in (("network", "shipped"), ("inflation", None)):
-        engine = EmbeddedObjects(ObjectOptions(), weights)
+        engine = EmbeddedObjects(EmbeddedObjectOptions(), weights)
         seconds, cpu_seconds, counts = [], [], []
         for _ in range(REPEATS):
             start, cpu_start = time.perf_counter(), time.process_time()

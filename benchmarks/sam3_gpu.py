@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers import BatchEncoding, Sam3Config, Sam3Model
 
 from sam3d_gs.masks.files import write_masks
-from sam3d_gs.options import MaskOptions
+from sam3d_gs.options import Sam3Options
 from sam3d_gs.sam3_networks.device import choose_precision, computing
 from sam3d_gs.sam3_networks.network import SLOTS, ConceptNetwork
 from sam3d_gs.sam3_networks.prediction import Prediction, detections, network_pixels
@@ -157,7 +157,7 @@ def usual_output(answers: Prediction, folder: Path) -> None:
 
 def our_output(answers: Prediction, workspace: Workspace) -> None:
     phrases = [Phrase(n, text) for n, text in enumerate(PHRASES)]
-    options = MaskOptions("sam3", score_threshold=0.5, max_objects=MASKS)
+    options = Sam3Options(score_threshold=0.5, max_objects=MASKS)
     found = detections(answers, [0.5] * len(phrases), PHOTO_PX)
     write_masks(workspace, select(found, phrases, options), "sam3")
 

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from sam3d_gs.photo import load_photo
-from sam3d_gs.stages.bookkeeping import Context, prepare
-from sam3d_gs.workspace import Workspace
+from sam3d_gs.stages.bookkeeping import Context
+from sam3d_gs.stages.claim import claimed
 
 
 def pytest_configure() -> None:
@@ -58,6 +58,5 @@ def picture(tmp_path: Path) -> Path:
 @pytest.fixture
 def context(tmp_path: Path, picture: Path) -> Context:
     photo = load_photo(picture)
-    workspace = Workspace(tmp_path / "out", "kitchen")
-    prepare(workspace, photo)
-    return Context(workspace, photo)
+    with claimed(tmp_path / "out", photo) as workspace:
+        return Context(workspace, photo)

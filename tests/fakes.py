@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from sam3d_gs.engines.api import FailedObject
+from sam3d_gs.engines.registry import EngineChoice, EngineSpec
+from sam3d_gs.options import EmbeddedObjectOptions, EngineOptions, MaskOptions, PhraseOptions
 from sam3d_gs.types import Gaussians, InstanceMask, Photo, Phrase, PlacedObject, Pose
 from sam3d_gs.workspace import object_id
+
+OPTIONS: Mapping[str, type[EngineOptions]] = {
+    "phrases": PhraseOptions,
+    "masks": MaskOptions,
+    "objects": EmbeddedObjectOptions,
+}
+
+
+def fake_choice(stage: str, own_mask_only: bool = False, **options: Any) -> EngineChoice:
+    """An engine called "fake" with the options of the embedded one."""
+    spec = EngineSpec(
+        stage, "fake", "", OPTIONS[stage], own_mask_only=own_mask_only, licences=lambda options: {"fake words": "CC0"}
+    )
+    return EngineChoice(spec, OPTIONS[stage](**options))
 
 
 @dataclass
 class FakePhrases:
     texts: Sequence[str] = ("red cup", "spoon")
     calls: list[str] = field(default_factory=list)
-    licences: Mapping[str, str] = field(default_factory=lambda: {"fake words": "CC0"})
 
     def phrases(self, photo: Photo) -> list[Phrase]:
         self.calls.append(photo.name)
@@ -29,7 +45,6 @@ class FakeMasks:
 
     drop: str | None = None
     calls: list[tuple[str, ...]] = field(default_factory=list)
-    licences: Mapping[str, str] = field(default_factory=dict)
 
     def masks(self, photo: Photo, phrases: Sequence[Phrase]) -> list[InstanceMask]:
         self.calls.append(tuple(phrase.text for phrase in phrases))
@@ -64,7 +79,6 @@ class FakeObjects:
     fail: Sequence[str] = ()  # object ids that fail
     stop_after: int | None = None  # raise KeyboardInterrupt after this many objects
     asked: list[tuple[str, ...]] = field(default_factory=list)
-    licences: Mapping[str, str] = field(default_factory=dict)
 
     def objects(
         self, photo: Photo, masks: Sequence[InstanceMask], wanted: Sequence[str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sam3d_gs import engines
 from sam3d_gs.cli import app
+from sam3d_gs.engines import registry
 from sam3d_gs.errors import EXIT_FAILED, EXIT_PARTIAL, EXIT_STOPPED, EXIT_USAGE
-from sam3d_gs.options import PROFILES
 from sam3d_gs.workspace import Workspace
 from tests import fakes
 from tests.command_line import sam3d_gs
@@ -25,9 +25,10 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """Run `sam3d-gs ARGS` in this process; exit code, stdout, stderr. The embedded engines are fakes."""
-    monkeypatch.setitem(engines.ENGINES["phrases"], "embedded", "tests.test_cli:make_phrases")
-    monkeypatch.setitem(engines.ENGINES["masks"], "embedded", "tests.test_cli:make_masks")
-    monkeypatch.setitem(engines.ENGINES["objects"], "embedded", "tests.test_cli:make_objects")
+    specs = dict(registry.all_specs())
+    for stage in ("phrases", "masks", "objects"):
+        specs[stage, "embedded"] = replace(specs[stage, "embedded"], target=f"tests.test_cli:make_{stage}")
+    monkeypatch.setattr(registry, "all_specs", lambda: specs)
     monkeypatch.chdir(tmp_path)
     FAIL.clear()
 
@@ -95,7 +96,9 @@ def test_two_photos_of_one_name_never_mix(cli: Run, picture: Path, tmp_path: Pat
     other.parent.mkdir()
     Image.new("RGB", (64, 48), "blue").save(other)
     assert cli("run", picture, other)[0] == 0
-    names = sorted(p.name for p in (tmp_path / "outputs" / "master_with_vllm").iterdir() if p.name != "masks")
+    names = sorted(
+        p.name for p in (tmp_path / "outputs" / "master_with_vllm").iterdir() if p.name not in ("masks", ".lock")
+    )
     assert names[0] == "kitchen"
     assert names[1].startswith("kitchen-")
     code, out, _ = cli("clean", other)
@@ -187,13 +190,6 @@ def test_usage_errors_exit_with_2(cli: Run, picture: Path, arguments: list[str])
     code, _, err = cli(*[str(picture) if a == "x.png" else a for a in arguments])
     assert code == EXIT_USAGE
     assert "Traceback" not in err
-
-
-def test_a_profile_whose_engines_are_not_here_says_so(cli: Run, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PROFILES["full"], "masks", "crystal-ball")
-    code, _, err = cli("run", picture, "--profile", "full")
-    assert code == EXIT_USAGE
-    assert "--profile embedded" in err
 
 
 def test_status(cli: Run, picture: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sam3d_gs.errors import BadInputError, Sam3dGsError
-from sam3d_gs.files import TEMPORARY_PREFIX, atomic_path, clear_temporary, read_json, sha256_of, write_json, write_text
+from sam3d_gs.files import atomic_path, clear_temporary, read_json, sha256_of, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
@@ -64,11 +64,15 @@ def test_damaged_json_names_the_file(tmp_path: Path, content: bytes) -> None:
 
 
 def test_only_our_own_leftovers_are_cleared(tmp_path: Path) -> None:
-    (tmp_path / f"{TEMPORARY_PREFIX}x.pt").write_bytes(b"half")
+    with atomic_path(tmp_path / "x.ply") as mine, atomic_path(tmp_path / "x.b.ply") as other:
+        left = [path.name for path in (mine, other)]
+    for name in left:
+        (tmp_path / name).write_bytes(b"half")
+    for path in (tmp_path / "x.ply", tmp_path / "x.b.ply"):
+        path.unlink()
     (tmp_path / "tmp.txt").write_bytes(b"the user's")
-    (tmp_path / f"{TEMPORARY_PREFIX}other.ply-1").write_bytes(b"another photo's")
-    clear_temporary(tmp_path, "x.")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{TEMPORARY_PREFIX}other.ply-1", "tmp.txt"]
+    clear_temporary(tmp_path, [tmp_path / "x.ply", tmp_path / "x.json"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([left[1], "tmp.txt"])
     clear_temporary(tmp_path)
     clear_temporary(tmp_path / "not there")
     assert [p.name for p in tmp_path.iterdir()] == ["tmp.txt"]

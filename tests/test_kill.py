@@ -20,6 +20,7 @@ import os, signal, sys, time
 from pathlib import Path
 import torch, numba
 from sam3d_gs import pipeline
+from sam3d_gs.engines import registry
 from sam3d_gs.options import SceneOptions
 from sam3d_gs.stages import masks, objects, phrases, scene
 from tests import fakes
@@ -36,10 +37,10 @@ class Slow(fakes.FakeObjects):
 
 things = [f"thing {i}" for i in range(8)]
 made = {"phrases": lambda: fakes.FakePhrases(things), "masks": fakes.FakeMasks, "objects": Slow}
-pipeline.load_engine = lambda stage, name, options: made[stage]()
+registry.load = lambda choice: made[choice.spec.stage]()
 
 class Silent:
-    def stage(self, workspace, result): pass
+    def stage(self, photo, workspace, result): pass
     def failed(self, photo, stage, error): print(error, file=sys.stderr)
     def progress(self, photo, stage): return lambda *args: None
 

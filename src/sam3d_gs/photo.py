@@ -88,7 +88,11 @@ def load_photo(path: Path, options: PhotoOptions = PhotoOptions()) -> Photo:
     Photos with a longer side above `options.max_side_px` are worked on at that size; masks and K then refer to
     the smaller picture, which the workspace keeps as image.png. Raises BadInputError.
     """
-    image = open_image(path)
+    return photo_of_image(open_image(path), path, sha256_of(path), options)
+
+
+def photo_of_image(image: Image.Image, path: Path, sha256: str, options: PhotoOptions = PhotoOptions()) -> Photo:
+    """A photo from a decoded, upright picture; `path` is where it came from, and its stem the photo's name."""
     focal_px = focal_from_exif(image)
     longest, file_size = max(image.size), image.size
     if longest > options.max_side_px:
@@ -97,7 +101,7 @@ def load_photo(path: Path, options: PhotoOptions = PhotoOptions()) -> Photo:
         image = to_rgb(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
         focal_px = focal_px and focal_px * ratio
     rgb = np.asarray(to_rgb(image), dtype=np.uint8)
-    return Photo(path=path, name=path.stem, rgb=rgb, sha256=sha256_of(path), focal_px=focal_px, file_size=file_size)
+    return Photo(path=path, name=path.stem, rgb=rgb, sha256=sha256, focal_px=focal_px, file_size=file_size)
 
 
 def focal_from_exif(image: Image.Image) -> float | None:

@@ -44,7 +44,7 @@ class Settings:
 class Show(Protocol):
     """How the caller shows what happens."""
 
-    def stage(self, workspace: Workspace, result: StageResult) -> None: ...
+    def stage(self, photo: Path, workspace: Workspace, result: StageResult) -> None: ...
 
     def failed(self, photo: Path, stage: str, error: Sam3dGsError) -> None: ...
 
@@ -54,7 +54,7 @@ class Show(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def stage(self, workspace: Workspace, result: StageResult) -> None:
+    def stage(self, photo: Path, workspace: Workspace, result: StageResult) -> None:
         pass
 
     def failed(self, photo: Path, stage: str, error: Sam3dGsError) -> None:
@@ -162,7 +162,7 @@ def run(
                         show.failed(path, runner.stage, error)
                         break
                     partial = partial or result.status == "partial"
-                    show.stage(workspace, result)
+                    show.stage(path, workspace, result)
                 else:
                     well.append(path)
                     if not group or group[-1] == stages[-1]:

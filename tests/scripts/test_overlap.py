@@ -20,7 +20,8 @@ from tests.scripts.script_place import REPOSITORY, STAGE_ENVIRONMENTS, Place
 PROGRAM = """
 import os, select, signal, stat, sys, time, types
 from pathlib import Path
-from sam3d_gs import cli, pipeline
+from sam3d_gs import cli
+from sam3d_gs.engines import registry
 from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.stages import scene
 from sam3d_gs.stages.bookkeeping import StageResult
@@ -75,7 +76,7 @@ def whole_scene(context, options):
     return StageResult("scene", "done", "a scene")
 
 made = {"phrases": Phrases, "masks": Masks, "objects": Objects}
-pipeline.load_engine = lambda stage, name, options: made[stage]()
+registry.load = lambda choice: made[choice.spec.stage]()
 scene.run = whole_scene
 # No torch, which would take longer than all the rest.
 sys.modules["sam3d_gs.gaussians.pt"] = types.SimpleNamespace(write_pt=lambda path, obj: fakes_pt(path))

@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from sam3d_gs.errors import Sam3dGsError
-from sam3d_gs.stages.bookkeeping import Context, locked
+from sam3d_gs.stages.bookkeeping import Context
+from sam3d_gs.stages.claim import locked
 
 
 def test_a_photo_that_is_worked_on_is_left_alone(context: Context) -> None:

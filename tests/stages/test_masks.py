@@ -9,19 +9,18 @@ from PIL import Image
 
 from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.masks.files import read_masks
-from sam3d_gs.options import MaskOptions, PhraseOptions
 from sam3d_gs.stages import masks, phrases
 from sam3d_gs.stages.bookkeeping import Context, recorded
 from sam3d_gs.types import InstanceMask, Photo, Phrase
-from tests.fakes import FakeMasks, FakePhrases
+from tests.fakes import FakeMasks, FakePhrases, fake_choice
 
-OPTIONS = MaskOptions(engine="fake")
+OPTIONS = fake_choice("masks")
 SIZE = (64, 48)
 
 
 @pytest.fixture
 def named(context: Context) -> Context:
-    phrases.run(context, PhraseOptions(engine="fake"), FakePhrases)
+    phrases.run(context, fake_choice("phrases"), FakePhrases)
     return context
 
 
@@ -140,7 +139,7 @@ def test_a_mask_of_another_size_names_both_sizes(named: Context) -> None:
 def test_failure_is_recorded_and_the_former_masks_stay(named: Context) -> None:
     masks.run(named, OPTIONS, FakeMasks)
     with pytest.raises(Sam3dGsError):
-        masks.run(dataclasses.replace(named, force=True), dataclasses.replace(OPTIONS, max_objects=1), lambda: Broken())
+        masks.run(dataclasses.replace(named, force=True), fake_choice("masks", max_objects=1), lambda: Broken())
     record = recorded(named.workspace, "masks")
     assert record is not None
     assert record.errors == {"stage": "no power"}

@@ -9,19 +9,18 @@ from PIL import Image
 
 from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.gaussians.pt import read_pt
-from sam3d_gs.options import MaskOptions, ObjectOptions, PhraseOptions
 from sam3d_gs.stages import masks, objects, phrases
 from sam3d_gs.stages.bookkeeping import Context, recorded
-from tests.fakes import FakeMasks, FakeObjects, FakePhrases
+from tests.fakes import FakeMasks, FakeObjects, FakePhrases, fake_choice
 
-OPTIONS = ObjectOptions(engine="fake")
+OPTIONS = fake_choice("objects")
 IDS = ("00-red-cup-0", "01-spoon-0", "02-plate-0")
 
 
 @pytest.fixture
 def masked(context: Context) -> Context:
-    phrases.run(context, PhraseOptions(engine="fake"), lambda: FakePhrases(["red cup", "spoon", "plate"]))
-    masks.run(context, MaskOptions(engine="fake"), FakeMasks)
+    phrases.run(context, fake_choice("phrases"), lambda: FakePhrases(["red cup", "spoon", "plate"]))
+    masks.run(context, fake_choice("masks"), FakeMasks)
     return context
 
 
@@ -93,43 +92,39 @@ def test_a_lost_or_cut_file_is_made_again_alone(masked: Context) -> None:
 def test_other_options_or_masks_make_all_again(masked: Context) -> None:
     objects.run(masked, OPTIONS, FakeObjects)
     engine = FakeObjects()
-    objects.run(masked, dataclasses.replace(OPTIONS, fov_deg=40.0), lambda: engine)
+    objects.run(masked, fake_choice("objects", fov_deg=40.0), lambda: engine)
     mask = np.zeros((48, 64), bool)
     mask[5:20, 5:20] = True
     Image.fromarray(mask).save(masked.workspace.mask_png(IDS[0]))
-    objects.run(masked, dataclasses.replace(OPTIONS, fov_deg=40.0), lambda: engine)
+    objects.run(masked, fake_choice("objects", fov_deg=40.0), lambda: engine)
     assert engine.asked == [IDS, IDS]
 
 
 def test_objects_of_an_older_run_do_not_stay(masked: Context) -> None:
     objects.run(masked, OPTIONS, FakeObjects)
     masked.workspace.phrases_json.write_text('["bowl"]')
-    masks.run(masked, MaskOptions(engine="fake"), FakeMasks)
+    masks.run(masked, fake_choice("masks"), FakeMasks)
     objects.run(masked, OPTIONS, FakeObjects)
     assert [p.name for p in masked.workspace.objects_dir.iterdir()] == ["00-bowl-0.pt"]
 
 
-@pytest.fixture
-def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "ONE_BY_ONE", ("fake",))
+ALONE = fake_choice("objects", own_mask_only=True)
 
 
-@pytest.mark.usefixtures("one_by_one")
 def test_an_engine_that_sees_one_mask_makes_only_what_changed(masked: Context) -> None:
-    objects.run(masked, OPTIONS, FakeObjects)
+    objects.run(masked, ALONE, FakeObjects)
     made = masked.workspace.object_pt(IDS[0]).stat().st_mtime_ns
     mask = np.zeros((48, 64), bool)
     mask[5:20, 5:20] = True
     Image.fromarray(mask).save(masked.workspace.mask_png(IDS[1]))
     engine = FakeObjects()
-    objects.run(masked, OPTIONS, lambda: engine)
+    objects.run(masked, ALONE, lambda: engine)
     assert engine.asked == [(IDS[1],)]
     assert masked.workspace.object_pt(IDS[0]).stat().st_mtime_ns == made
 
 
-@pytest.mark.usefixtures("one_by_one")
 def test_a_mask_taken_away_takes_its_object_along_and_asks_no_engine(masked: Context) -> None:
-    objects.run(masked, OPTIONS, FakeObjects)
+    objects.run(masked, ALONE, FakeObjects)
     listed = json.loads(masked.workspace.masks_json.read_text())
     listed["masks"] = [m for m in listed["masks"] if m["object_id"] != IDS[1]]
     masked.workspace.masks_json.write_text(json.dumps(listed))
@@ -137,9 +132,9 @@ def test_a_mask_taken_away_takes_its_object_along_and_asks_no_engine(masked: Con
     def no_engine() -> FakeObjects:
         pytest.fail("nothing is left to make")
 
-    assert objects.run(masked, OPTIONS, no_engine).summary == "2 objects"
+    assert objects.run(masked, ALONE, no_engine).summary == "2 objects"
     record = recorded(masked.workspace, "objects")
     assert record is not None
     assert sorted(record.items) == [IDS[0], IDS[2]]
     assert not masked.workspace.object_pt(IDS[1]).exists()
-    assert objects.run(masked, OPTIONS, no_engine).status == "up to date"
+    assert objects.run(masked, ALONE, no_engine).status == "up to date"

@@ -6,13 +6,12 @@ import json
 import pytest
 
 from sam3d_gs.errors import BadInputError, Sam3dGsError
-from sam3d_gs.options import PhraseOptions
 from sam3d_gs.phrase_files import read_phrases
 from sam3d_gs.stages import phrases
 from sam3d_gs.stages.bookkeeping import Context, recorded
-from tests.fakes import FakePhrases
+from tests.fakes import FakePhrases, fake_choice
 
-OPTIONS = PhraseOptions(engine="fake")
+OPTIONS = fake_choice("phrases")
 
 
 def test_writes_phrases_and_record(context: Context) -> None:
@@ -32,7 +31,7 @@ def test_same_question_is_up_to_date_and_loads_no_engine(context: Context) -> No
         raise AssertionError("the engine was loaded for work that is done")
 
     assert phrases.run(context, OPTIONS, no_engine).status == "up to date"
-    other = dataclasses.replace(OPTIONS, max_phrases=1)
+    other = fake_choice("phrases", max_phrases=1)
     assert phrases.run(context, other, FakePhrases).summary == "1 phrases"
 
 

@@ -14,12 +14,12 @@ from sam3d_gs.gaussians.ply import read_ply
 from sam3d_gs.gaussians.pose import pose_from_matrix, transform
 from sam3d_gs.gaussians.pt import read_pt
 from sam3d_gs.masks.files import read_masks
-from sam3d_gs.options import MaskOptions, ObjectOptions, PhraseOptions, SceneOptions
+from sam3d_gs.options import SceneOptions
 from sam3d_gs.scene_files import read_scene
 from sam3d_gs.stages import masks, objects, phrases, scene
 from sam3d_gs.stages.bookkeeping import Context, recorded
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject, Pose
-from tests.fakes import FakeMasks, FakeObjects, FakePhrases
+from tests.fakes import FakeMasks, FakeObjects, FakePhrases, fake_choice
 
 QUICK = SceneOptions(turntable="none", report=False)
 
@@ -50,9 +50,9 @@ def _unit(quats: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def made(context: Context) -> Context:
-    phrases.run(context, PhraseOptions(engine="fake"), FakePhrases)
-    masks.run(context, MaskOptions(engine="fake"), FakeMasks)
-    objects.run(context, ObjectOptions(engine="fake"), Turned)
+    phrases.run(context, fake_choice("phrases"), FakePhrases)
+    masks.run(context, fake_choice("masks"), FakeMasks)
+    objects.run(context, fake_choice("objects"), Turned)
     return context
 
 
@@ -110,7 +110,7 @@ def test_an_object_beside_its_mask_is_a_warning(made: Context) -> None:
                     obj, pose=dataclasses.replace(obj.pose, translation=obj.pose.translation + shift)
                 )
 
-    objects.run(dataclasses.replace(made, force=True), ObjectOptions(engine="fake"), Aside)
+    objects.run(dataclasses.replace(made, force=True), fake_choice("objects"), Aside)
     result = scene.run(made, QUICK)
     assert len(result.warnings) == 2
     assert "covers its mask poorly" in result.warnings[0]
@@ -119,7 +119,7 @@ def test_an_object_beside_its_mask_is_a_warning(made: Context) -> None:
 def test_up_to_date_until_an_object_changes(made: Context) -> None:
     assert scene.run(made, QUICK).status == "done"
     assert scene.run(made, QUICK).status == "up to date"
-    objects.run(dataclasses.replace(made, force=True), ObjectOptions(engine="fake"), FakeObjects)
+    objects.run(dataclasses.replace(made, force=True), fake_choice("objects"), FakeObjects)
     assert scene.run(made, QUICK).status == "done"
     made.workspace.scene_ply.unlink()
     assert scene.run(made, QUICK).status == "done"

@@ -14,11 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from sam3d_gs.cli import app
+from sam3d_gs.engines.registry import BUILT_IN
 from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.system import environments, machine
 from sam3d_gs.weights.checkpoints import Store
 from sam3d_gs.weights.hub import Hub, RemoteFile
-from sam3d_gs.weights.repositories import ENGINE_FILES, REPOSITORIES
+from sam3d_gs.weights.repositories import REPOSITORIES
 from tests.hub import GOOD_TOKEN, FakeHub, serving
 
 NAMES = ("vllm", "sam3", "sam3d-objects")
@@ -87,7 +88,7 @@ def _weights(tmp_path: Path) -> None:
     for repository in REPOSITORIES:
         folder = tmp_path / repository.folder if repository.folder else None
         store = Store(repository if folder is None else _in(repository, folder), hub)
-        needed = {n for (_, _), r in ENGINE_FILES.items() for n in r.get(repository.name, ())} - {"sam3.pt"}
+        needed = {name for spec in BUILT_IN for name in spec.weights.get(repository.name, ())} - {"sam3.pt"}
         for name in needed:
             path = store.path(name, "c" * 40)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +150,7 @@ def test_the_full_set_up(full: Path) -> None:
     assert data["ready"] and [s["ready"] for s in data["stages"]] == [True] * 3
     assert data["machine"]["cards"][0]["free_mib"] == 24100
     assert data["environments"]["phrases"]["prefix"] and "vllm" in data["environments"]["phrases"]["packages"]
-    assert data["plan"][0].startswith("1. phrases (vllm) in vllm on card 0") and "fits" in data["plan"][0]
+    assert data["plan"][0].startswith("1. phrases (vllm) in vllm on GPU 0") and "fits" in data["plan"][0]
     assert "can run here" in _doctor(code=0)
     assert _doctor("--quiet", code=0) == ""
 
@@ -172,10 +173,10 @@ def test_damaged_and_extra_weights(full: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "ready", "words"),
     [
-        (["0, Small, 580, 8192, 8000"], False, "wants about"),
-        (["0, Half, 580, 16384, 16000", "1, Half, 580, 16384, 16000"], True, "cards 0+1"),
+        (["0, Small, 580, 8192, 8000"], False, "needs about"),
+        (["0, Half, 580, 16384, 16000", "1, Half, 580, 16384, 16000"], True, "GPUs 0+1"),
         (["0, Busy, 580, 49140, 900"], True, "now only 0.9 are free"),
-        (["0, [N/A], 580, [N/A], [N/A]"], False, "no CUDA card"),
+        (["0, [N/A], 580, [N/A], [N/A]"], False, "no NVIDIA GPU"),
     ],
 )
 def test_cards(full: Path, rows: list[str], ready: bool, words: str) -> None:
@@ -186,14 +187,14 @@ def test_cards(full: Path, rows: list[str], ready: bool, words: str) -> None:
 
 def test_a_smaller_model_fits_a_smaller_card(full: Path) -> None:
     _cards(full, "0, Small, 580, 12288, 12000")
-    assert "wants about 19.9" in (said := _check(full)) and "a smaller --model" in said
+    assert "needs about 19.9" in (said := _check(full)) and "a smaller --model" in said
     (full / "mine").mkdir()
     (full / "mine" / "model.safetensors").write_bytes(b"")
     assert _check(full, "--model", str(full / "mine")) == ""
-    assert "wants about 12.5" in _check(full, "--model", "Qwen/Qwen3-VL-4B-Thinking", "--stages", "phrases")
+    assert "needs about 12.5" in _check(full, "--model", "Qwen/Qwen3-VL-4B-Thinking", "--stages", "phrases")
     _cards(full)
     (full / "mine" / "model.safetensors").unlink()  # of unknown size
-    assert "no CUDA card" in _check(full, "--model", str(full / "mine"))
+    assert "no NVIDIA GPU" in _check(full, "--model", str(full / "mine"))
 
 
 def test_deep_finds_weights_of_the_right_size_that_are_damaged(full: Path) -> None:
@@ -224,17 +225,17 @@ def test_deep_asks_each_torch_for_its_card(full: Path) -> None:
     assert _data(code=0)["environments"]["masks"]["cuda"] == ""  # not asked
     data = _data("--deep", code=1)
     assert [stage["ready"] for stage in data["stages"]] == [True, False, True]
-    assert data["stages"][1]["problems"][0]["what"] == "torch cannot use the card (CUDA 13.0, not usable here)"
+    assert data["stages"][1]["problems"][0]["what"] == "torch cannot use the GPU (CUDA 13.0, not usable here)"
 
 
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (["0, Usual, 580, 24564, 24100"], "Not at the same time (--overlap): side by side they want about 35.4 GiB"),
-        (["0, Large, 580, 143771, 143000"], "--overlap: phrases on card 0, masks on card 0, objects on card 0."),
+        (["0, Usual, 580, 24564, 24100"], "Not at the same time (--overlap): side by side they need about 35.4 GiB"),
+        (["0, Large, 580, 143771, 143000"], "--overlap: phrases on GPU 0, masks on GPU 0, objects on GPU 0."),
         (
             ["0, Usual, 580, 24564, 24100", "1, Usual, 580, 24564, 24100"],
-            "--overlap: phrases on card 0, masks on card 1, objects on card 1.",
+            "--overlap: phrases on GPU 0, masks on GPU 1, objects on GPU 1.",
         ),
     ],
     ids=["one small", "one large", "two"],
@@ -249,7 +250,7 @@ def test_the_plan_says_what_can_work_at_the_same_time(full: Path, rows: list[str
 def test_only_visible_cards_count(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     text = _doctor("--stages", "phrases", code=1)
-    assert "CUDA_VISIBLE_DEVICES=1" in text and "on a CUDA card, which is not here" in text
+    assert "CUDA_VISIBLE_DEVICES=1" in text and "on an NVIDIA GPU, which is not here" in text
 
 
 def test_fixes_work_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,11 +6,17 @@ import math
 
 import pytest
 
-from sam3d_gs.options import MaskOptions, ObjectOptions, PhraseOptions, SceneOptions
-from sam3d_gs.system.gpu_allocation import Wish, for_server, needed_gib, others_gib, place, wish_of
+from sam3d_gs.engines.registry import GpuRequest, choose
+from sam3d_gs.options import VllmOptions
+from sam3d_gs.system.gpu_allocation import for_server, others_gib, place
 from sam3d_gs.system.nvidia import Card
 
-WISHES = {"phrases": Wish(21.3, cards=None), "masks": Wish(7.5), "objects": Wish(8.0), "scene": Wish(0.0)}
+REQUESTS = {
+    "phrases": GpuRequest(21.3, gpus=None),
+    "masks": GpuRequest(7.5),
+    "objects": GpuRequest(8.0),
+    "scene": GpuRequest(0.0),
+}
 
 
 def cards(*free_gib: float) -> list[Card]:
@@ -34,34 +40,36 @@ def cards(*free_gib: float) -> list[Card]:
     ],
 )
 def test_place(free_gib: tuple[float, ...], expected: dict[str, tuple[str, ...]] | None) -> None:
-    assert place(WISHES, cards(*free_gib)) == expected
+    assert place(REQUESTS, cards(*free_gib)) == expected
 
 
 def test_named_cards_and_their_number_are_kept() -> None:
-    named = {**WISHES, "phrases": Wish(21.3, on=("1",), cards=None)}
+    named = {**REQUESTS, "phrases": GpuRequest(21.3, on=("1",), gpus=None)}
     assert place(named, cards(139, 139)) == {"phrases": ("1",), "objects": ("0",), "masks": ("0",)}
-    assert place({"phrases": Wish(21.3, cards=2)}, cards(139, 139)) == {"phrases": ("0", "1")}
-    assert place({"phrases": Wish(math.inf, cards=None)}, cards(139)) is None
+    assert place({"phrases": GpuRequest(21.3, gpus=2)}, cards(139, 139)) == {"phrases": ("0", "1")}
+    assert place({"phrases": GpuRequest(math.inf, gpus=None)}, cards(139)) is None
 
 
 def test_a_server_leaves_room_for_the_stages_on_its_card() -> None:
-    options = PhraseOptions("vllm")
-    shared = place(WISHES, cards(139))
+    options = VllmOptions()
+    shared = place(REQUESTS, cards(139))
     assert shared is not None
-    assert others_gib("phrases", shared, WISHES) == pytest.approx(15.5)
-    assert for_server(options, shared, WISHES).leave_free_gib == pytest.approx(15.5)
-    apart = place(WISHES, cards(139, 139))
+    assert others_gib("phrases", shared, REQUESTS) == pytest.approx(15.5)
+    assert for_server(options, shared, REQUESTS).leave_free_gib == pytest.approx(15.5)
+    apart = place(REQUESTS, cards(139, 139))
     assert apart is not None
-    told = for_server(options, apart, WISHES)
+    told = for_server(options, apart, REQUESTS)
     assert (told.gpus, told.tensor_parallel, told.leave_free_gib) == ("0", 1, 0)
-    assert for_server(options, {}, WISHES) == options
+    assert for_server(options, {}, REQUESTS) == options
 
 
-def test_wishes_follow_the_options() -> None:
-    assert wish_of(PhraseOptions("vllm", gpus="2, 3", tensor_parallel=2)) == Wish(needed_gib("vllm"), ("2", "3"), 2)
-    assert wish_of(PhraseOptions("vllm", model="somebody/model")).gib == math.inf
-    assert wish_of(MaskOptions("sam3")).gib == 7.5
-    assert wish_of(MaskOptions("sam3", device="cpu")).gib == 0
-    assert wish_of(ObjectOptions("native", vram_gib=5)).gib == 5
-    for options in (PhraseOptions("openai"), MaskOptions("embedded"), ObjectOptions("embedded"), SceneOptions()):
-        assert wish_of(options).gib == 0
+def test_requests_follow_the_options() -> None:
+    assert choose("phrases", "vllm", gpus="2, 3", tensor_parallel=2).gpu == GpuRequest(19.9, ("2", "3"), 2)
+    assert choose("phrases", "vllm", model="somebody/model").gpu.gib == math.inf
+    assert choose("masks", "sam3").gpu.gib == 7.5
+    assert choose("masks", "sam3", device="cpu").gpu.gib == 0
+    assert choose("objects", "native").gpu.gib == 8
+    assert choose("objects", "native", vram_gib=5.0).gpu.gib == 5
+    assert choose("phrases", "openai", base_url="http://127.0.0.1:1/v1").gpu.gib == 0
+    for stage in ("phrases", "masks", "objects"):
+        assert choose(stage, "embedded").gpu.gib == 0

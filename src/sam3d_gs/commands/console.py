@@ -61,7 +61,7 @@ class Console:
 
         return update
 
-    def stage(self, workspace: Workspace, result: StageResult) -> None:
+    def stage(self, photo: Path, workspace: Workspace, result: StageResult) -> None:
         for warning in result.warnings:
             log.warning("%s: %s", workspace.photo, warning)
         self._print(f"{workspace.photo}: {result.stage}: {_describe(result)}")

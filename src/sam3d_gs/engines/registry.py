@@ -128,6 +128,10 @@ class EngineChoice:
     def gpu(self) -> GpuRequest:
         return self.spec.gpu(self.options)
 
+    def load(self) -> Any:
+        """Build the engine; see `load`."""
+        return load(self)
+
 
 def _vllm_gpu(options: VllmOptions) -> GpuRequest:
     mib = needed_mib(options.model)

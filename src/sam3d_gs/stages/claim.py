@@ -101,6 +101,7 @@ def _lock(path: Path, waits: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        fcntl.flock(handle, fcntl.LOCK_UN)  # also for a child process that was forked meanwhile and has a copy
         os.close(handle)
 
 
