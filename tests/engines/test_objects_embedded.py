@@ -125,7 +125,7 @@ def test_a_pitch_that_the_user_knows_is_taken(pitch_deg: float) -> None:
 
 def test_a_larger_photo_scales_K_and_leaves_the_scene(engine: EmbeddedObjects, monkeypatch: pytest.MonkeyPatch) -> None:
     # Discs of one colour have no up: what the network guesses may change with every pixel of their outline.
-    monkeypatch.setattr("sam3d_gs.engines.objects_embedded.estimate_pitch", lambda *_: Pitch(25.0, 3.0))
+    monkeypatch.setattr("sam3d_gs.embedded.reconstruct.estimate_pitch", lambda *_: Pitch(25.0, 3.0))
     for a, b in zip(placed(engine, *kitchen()), placed(engine, *kitchen(zoom=2)), strict=True):
         np.testing.assert_allclose(b.K[:2], 2 * a.K[:2])
         np.testing.assert_allclose(b.pose.translation, a.pose.translation, rtol=0.06, atol=0.02)
@@ -222,7 +222,7 @@ def telling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddedObjects:
         ]
 
     save_object_net(ObjectNet(ObjectNetConfig(64, (8, 8, 16, 16, 16), layers=4)), tmp_path / "objects.safetensors")
-    monkeypatch.setattr("sam3d_gs.engines.objects_embedded.predict", answers)
+    monkeypatch.setattr("sam3d_gs.embedded.reconstruct.predict", answers)
     return EmbeddedObjects(ObjectOptions(), tmp_path / "objects.safetensors")
 
 

@@ -24,6 +24,17 @@ def gravity_up(pitch_deg: float) -> np.ndarray:
     return np.array([0.0, -math.cos(pitch), -math.sin(pitch)])
 
 
+def upright_frame(up: np.ndarray, center: np.ndarray) -> np.ndarray:
+    """(3, 3) rotation, object to camera: z against gravity, -y level towards the camera, x to the right.
+
+    up: (3,) unit vector. center: (3,) the object's, in the camera frame.
+    """
+    level = center - (center @ up) * up
+    length = float(np.linalg.norm(level))
+    forward = level / length if length > 1e-9 * math.hypot(*center) else np.cross(up, [1.0, 0.0, 0.0])
+    return np.stack([np.cross(forward, up), forward, up], axis=1)
+
+
 def view_below_deg(crop: Crop, K: np.ndarray) -> float:
     """How far the ray of an object's middle points below the camera's axis: seen from that much higher up."""
     return math.degrees(math.atan2(crop.center_px[1] - K[1, 2], K[1, 1]))
