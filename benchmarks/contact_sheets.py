@@ -19,8 +19,8 @@ from mask_recall import labelled_photos
 from PIL import Image, ImageDraw
 
 from sam3d_gs.engines.objects_embedded import SHIPPED, EmbeddedObjects
-from sam3d_gs.gaussians.packed import thin
 from sam3d_gs.gaussians.pose import quat_to_matrix
+from sam3d_gs.gaussians.thinning import thin
 from sam3d_gs.options import EmbeddedObjectOptions
 from sam3d_gs.photo import load_photo
 from sam3d_gs.report.overlay import font

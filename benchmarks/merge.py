@@ -5,11 +5,11 @@
 
 Every measurement is a new process; plain and merge alternate, and the ratio is the median over the pairs. Peak
 memory is the resident set above that of the process after its imports. "plain" repeats one block of random bytes from
-memory to a file; "merge" is `merge_objects` with the scene .ply only, and "merge + singles" writes every object's own
-.ply too, twice the bytes, so its ratio is to the plain writing of twice the bytes. Each process is timed twice: when
-the system has taken the bytes, and when fsync says that they are on the disk. Where the first costs no more than a
-copy in memory (a quiet machine with fast storage, tmpfs), merging is bound by its own arithmetic and the ratio is
-higher: name the file system and the load beside the figures.
+memory to a file; "merge" opens the .pt files and merges them into the scene .ply only; "merge + singles" writes every
+object's own .ply too: twice the bytes, so its ratio is to plain writing of twice the bytes. Each process is timed
+twice: when the system has taken the bytes, and when fsync reports them on the disk. Where the first costs no more
+than a copy in memory (a quiet machine with fast storage, tmpfs), merging is bound by its own arithmetic and the ratio
+is higher: state the file system and the load beside the figures.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sam3d_gs.gaussians.merge import merge_objects
+from sam3d_gs.gaussians.merge import merge_objects, open_objects
 from sam3d_gs.gaussians.ply import PROPERTIES, header
-from sam3d_gs.gaussians.pt import read_pt_header, write_pt
+from sam3d_gs.gaussians.pt import open_pt, write_pt
 from sam3d_gs.types import Gaussians, PlacedObject, Pose
 
 MIB = 1 << 20
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def make_objects(folder: Path, objects: int, gaussians: int) -> None:
-    """Random .pt files of one photo; what is in the arrays does not change the time."""
+    """Random .pt files of one photo; the values do not affect the time."""
     rng = np.random.default_rng(0)
     K = np.array([[1000.0, 0.0, 512.0], [0.0, 1000.0, 384.0], [0.0, 0.0, 1.0]])
     for i in range(objects):
@@ -86,7 +86,7 @@ def report(folder: Path, total: int, pairs: int) -> None:
             cells += [f"{statistics.median(seconds):.3f}", f"{ratio:.2f}"]
         cells.append(f"{statistics.median(row['peak_mib'] for row in rows[kind]):.0f}")
         print(f"| {' | '.join(cells)} |")
-    one = read_pt_header(next(folder.glob("*.pt"))).count * 4 / MIB
+    one = open_pt(next(folder.glob("*.pt"))).header.count * 4 / MIB
     print(f"\nOne object is {one * 14:.0f} MiB as arrays and {one * len(PROPERTIES):.0f} MiB in a .ply.")
 
 
@@ -100,7 +100,7 @@ def measure(kind: str, folder: Path) -> dict[str, float]:
     target = folder / "out" / "scene.ply"
     target.parent.mkdir(exist_ok=True)
     written = [target]
-    counts = [read_pt_header(path).count for path in sources]  # also imports torch before the clock starts
+    counts = [open_pt(path).header.count for path in sources]  # also imports torch before the clock starts
     before = peak_mib()
     if kind == "plain":
         block = np.random.default_rng(0).standard_normal((max(counts), len(PROPERTIES)), np.float32).data
@@ -111,10 +111,10 @@ def measure(kind: str, folder: Path) -> dict[str, float]:
             for count in counts:
                 stream.write(block[:count])
     elif kind == "merge":
-        merge_objects(sources, target)
+        merge_objects(open_objects(sources), target)
     else:
         written += [target.with_name(f"{path.stem}.ply") for path in sources]
-        merge_objects(sources, target, lambda object_id: target.with_name(f"{object_id}.ply"))
+        merge_objects(open_objects(sources), target, lambda object_id: target.with_name(f"{object_id}.ply"))
     cache_s = time.perf_counter() - start
     for path in written:
         with path.open("rb") as stream:

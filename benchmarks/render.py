@@ -20,18 +20,18 @@ SIDE_PX = 512
 K = np.array([[520.0, 0.0, 256.0], [0.0, 520.0, 256.0], [0.0, 0.0, 1.0]])
 
 
-def spheres(n: int) -> Gaussians:
-    """N splats on the surfaces of twelve spheres in front of the camera, as dense as surfaces need them."""
+def spheres(n: int, count: int = 12) -> Gaussians:
+    """N splats on the surfaces of some spheres in front of the camera, as dense as surfaces need them."""
     rng = np.random.default_rng(0)
     normals = rng.normal(size=(n, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    sphere = rng.integers(0, 12, n)
-    centres = rng.uniform([-1.3, -1.1, 3.0], [1.3, 1.1, 5.0], (12, 3))
-    radii = rng.uniform(0.25, 0.5, 12)
-    spacing = radii * np.sqrt(4 * np.pi / (n / 12))
+    sphere = rng.integers(0, count, n)
+    centres = rng.uniform([-1.3, -1.1, 3.0], [1.3, 1.1, 5.0], (count, 3))
+    radii = rng.uniform(0.25, 0.5, count)
+    spacing = radii * np.sqrt(4 * np.pi / (n / count))
     log_scales = np.log(spacing[sphere])[:, None] + np.log([0.7, 0.7, 0.15])
     half_way = np.column_stack([1 + normals[:, 2], -normals[:, 1], normals[:, 0], np.zeros(n)])  # turns z to the normal
-    rgb = rng.uniform(0.2, 0.9, (12, 3))[sphere] * (0.6 + 0.4 * normals[:, 1:2])
+    rgb = rng.uniform(0.2, 0.9, (count, 3))[sphere] * (0.6 + 0.4 * normals[:, 1:2])
     return Gaussians(
         means=(centres[sphere] + radii[sphere, None] * normals).astype(np.float32),
         quats=(half_way / np.linalg.norm(half_way, axis=1, keepdims=True)).astype(np.float32),

@@ -11,7 +11,9 @@ from PIL import Image
 
 from sam3d_gs.gaussians.ply import write_ply
 from sam3d_gs.gaussians.pose import pose_matrix, transform
-from sam3d_gs.report.page import ObjectReport, ReportData, StageReport
+from sam3d_gs.gaussians.thinning import Thinning
+from sam3d_gs.report.data import ObjectReport, ReportData, StageReport
+from sam3d_gs.report.view3d import pack_object, splat_limits
 from sam3d_gs.scene_files import write_scene
 from sam3d_gs.types import SH_C0, Gaussians, InstanceMask, Photo, Phrase, Pose, Scene, SceneObject
 from sam3d_gs.workspace import Workspace, object_id
@@ -96,15 +98,19 @@ def write_workspace(root: Path, balls: Sequence[Ball] = BALLS) -> tuple[Workspac
 
 def report_data(root: Path, balls: Sequence[Ball] = BALLS) -> ReportData:
     """A report of the balls with everything a page can show except animations."""
-    workspace, scene, photo = write_workspace(root, balls)
+    _, scene, photo = write_workspace(root, balls)
     masks = [
         InstanceMask(obj.object_id, ball.phrase, _disc(ball), 0.8)
         for obj, ball in zip(scene.objects, balls, strict=True)
     ]
+    limits = splat_limits([obj.gaussians for obj in scene.objects])
     return ReportData(
         photo=photo,
         scene=scene,
-        objects=[ObjectReport(obj, workspace.root / obj.files["ply"], seconds=1.5) for obj in scene.objects],
+        objects=[
+            ObjectReport(obj, pack_object(Thinning(ball_gaussians(ball)[0]), obj.T_camera_object, limit), seconds=1.5)
+            for obj, ball, limit in zip(scene.objects, balls, limits, strict=True)
+        ],
         phrases=[Phrase(i, ball.phrase, 0.9) for i, ball in enumerate(balls)],
         masks=masks,
         stages=[StageReport("masks", "done", "embedded", 2.0, 300.0, {"max_objects": 12})],

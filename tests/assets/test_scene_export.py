@@ -104,11 +104,11 @@ def test_compressed_formats_in_a_frame(made: Workspace) -> None:
     [
         (("glb",), "Unknown format 'glb'"),
         (("ply", "unity"), "Unknown frame 'unity'. Expected one of opencv"),
-        (("spz", "ros"), "--format ply for ros"),
+        (("spz", "ros"), r"An \.spz has y up.*a \.ply for ros"),
         (("ply",), "in the frame opencv already"),
         (("ply", "opencv", ("no-such-0", 1.0)), "No object 'no-such-0'.*00-red-ball-0"),
-        (("ply", "opencv", (IDS[0], 0.0)), "no length"),
-        (("ply", "opencv", (IDS[0], float("nan"))), "no length"),
+        (("ply", "opencv", (IDS[0], 0.0)), "not a length"),
+        (("ply", "opencv", (IDS[0], float("nan"))), "not a length"),
     ],
 )
 def test_what_cannot_be_asked(made: Workspace, arguments: tuple[str], words: str) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam3d_gs.gaussians.ply import write_ply
 from sam3d_gs.gaussians.pose import pose_from_matrix, transform
+from sam3d_gs.gaussians.thinning import Thinning
 from sam3d_gs.report.page import write_report
+from sam3d_gs.report.view3d import pack_object
 from sam3d_gs.types import Gaussians, Phrase
 from tests.browser.conftest import Tab
 from tests.toy_scene import BALLS, SIZE, Ball, K, report_data
@@ -111,10 +112,10 @@ def test_the_page_draws_what_the_renderer_draws(open_tab: OpenTab, tmp_path: Pat
         opacity_logits=rng.uniform(-2, 3, 150).astype(np.float32),
         sh0=rng.uniform(-1.5, 1.5, (150, 3)).astype(np.float32),
     )
-    assert data.objects[0].ply is not None
-    write_ply(data.objects[0].ply, gaussians)
     described = replace(data.objects[0].object, gaussians=150)
-    write_report(tmp_path / "report.html", replace(data, objects=[replace(data.objects[0], object=described)]))
+    splats = pack_object(Thinning(gaussians), described.T_camera_object, limit=150)
+    objects = [replace(data.objects[0], object=described, splats=splats)]
+    write_report(tmp_path / "report.html", replace(data, objects=objects))
     tab = show(open_tab(), tmp_path / "report.html")
     tab.page.add_style_tag(content=".stage { background: #fff !important; } .viewer { border: 0 !important; }")
     drawn = tab.picture("canvas")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam3d_gs.gaussians.frames import AXES, OF_CAMERA, rotation_from_camera
@@ -40,6 +40,7 @@ def test_a_level_camera(frame: str, right: tuple[int], forward: tuple[int], up: 
         np.testing.assert_allclose(rotation @ seen, expected, atol=1e-12)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(list(AXES)), st.floats(-90, 90), st.floats(-180, 180))
 def test_every_camera(frame: str, pitch_deg: float, roll_deg: float) -> None:
     up = looking(pitch_deg, roll_deg)

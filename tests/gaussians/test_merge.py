@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import numpy as np
 import pytest
 
 from sam3d_gs.errors import BadInputError
-from sam3d_gs.gaussians import merge, ply
-from sam3d_gs.gaussians.pose import object_bounds, transform, transform_points
+from sam3d_gs.gaussians import merge, ply, pt
+from sam3d_gs.gaussians.pose import transform
 from sam3d_gs.gaussians.pt import write_pt
 from sam3d_gs.types import PlacedObject
 from tests.gaussians.helpers import FIELDS, assert_same, random_object
@@ -35,30 +36,73 @@ def sources(tmp_path: Path, objects: list[PlacedObject]) -> list[Path]:
 
 
 def test_every_gaussian_is_in_its_place(tmp_path: Path, objects: list[PlacedObject], sources: list[Path]) -> None:
-    merged = merge.merge_objects(sources, tmp_path / "scene.ply", lambda name: tmp_path / "single" / f"{name}.ply")
+    merge.merge_objects(
+        merge.open_objects(sources), tmp_path / "scene.ply", lambda name: tmp_path / "single" / f"{name}.ply"
+    )
     scene = ply.read_ply(tmp_path / "scene.ply")
     assert len(scene) == sum(COUNTS)
-    assert [one.start for one in merged] == [0, COUNTS[0], COUNTS[0] + COUNTS[1]]
-    for made, one in zip(objects, merged, strict=True):
-        assert (one.header.object_id, one.header.count) == (made.object_id, len(made.gaussians))
+    start = 0
+    for made, count in zip(objects, COUNTS, strict=True):
         placed = transform(made.gaussians, made.pose)
         for name in FIELDS:
-            ours = getattr(scene, name)[one.start : one.start + one.header.count]
+            ours = getattr(scene, name)[start : start + count]
             # quaternions are turned in float32, everything else rounds once from float64
             np.testing.assert_allclose(ours, getattr(placed, name), atol=3e-7 if name == "quats" else 0, err_msg=name)
         assert_same(ply.read_ply(tmp_path / "single" / f"{made.object_id}.ply"), made.gaussians)
+        start += count
 
 
-def test_bounds_hold_the_objects(tmp_path: Path, objects: list[PlacedObject], sources: list[Path]) -> None:
-    for made, one in zip(objects, merge.merge_objects(sources, tmp_path / "scene.ply"), strict=True):
-        np.testing.assert_allclose(one.aabb, object_bounds(transform(made.gaussians, made.pose)), atol=0.02)
-        low, high = object_bounds(made.gaussians)
-        np.testing.assert_allclose(one.obb[0], transform_points(made.pose, low[None])[0], atol=1e-9)
-        np.testing.assert_allclose(one.obb[7], transform_points(made.pose, high[None])[0], atol=1e-9)
+def test_objects_in_memory_give_the_same_file(tmp_path: Path, objects: list[PlacedObject], sources: list[Path]) -> None:
+    merge.merge_objects(merge.open_objects(sources), tmp_path / "from files.ply")
+    merge.write_scene(tmp_path / "from memory.ply", objects)
+    assert (tmp_path / "from memory.ply").read_bytes() == (tmp_path / "from files.ply").read_bytes()
+    merged = ply.read_ply(tmp_path / "from files.ply")
+    assert_same(merge.concatenated([merge.in_camera_frame(obj) for obj in objects]), merged)
+
+
+def test_each_object_is_handed_on_once_it_is_written(
+    tmp_path: Path, objects: list[PlacedObject], sources: list[Path]
+) -> None:
+    handed: list[str] = []
+
+    def then(obj: PlacedObject) -> None:
+        assert_same(ply.read_ply(tmp_path / f"{obj.object_id}.ply"), obj.gaussians)
+        handed.append(obj.object_id)
+
+    merge.merge_objects(
+        merge.open_objects(sources), tmp_path / "scene.ply", lambda name: tmp_path / f"{name}.ply", then
+    )
+    assert handed == [made.object_id for made in objects]
+
+
+def test_at_most_two_objects_are_in_memory(
+    tmp_path: Path, objects: list[PlacedObject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = [replace(objects[2], object_id=f"{i:02d}-thing-0") for i in range(8)]
+    for obj in many:
+        write_pt(tmp_path / f"{obj.object_id}.pt", obj)
+    alive: list[str] = []
+    most = 0
+    take = pt.PtFile.take
+
+    def counted(file: pt.PtFile) -> PlacedObject:
+        nonlocal most
+        obj = take(file)
+        alive.append(obj.object_id)
+        weakref.finalize(obj, alive.remove, obj.object_id)
+        most = max(most, len(alive))
+        return obj
+
+    monkeypatch.setattr(pt.PtFile, "take", counted)
+    files = merge.open_objects(sorted(tmp_path.glob("*.pt")))
+    merge.merge_objects(files, tmp_path / "scene.ply", then=lambda obj: None)
+    assert (most, alive) == (2, [])
+    maps = Path("/proc/self/maps")
+    assert not maps.exists() or str(tmp_path) not in maps.read_text(), "a file is still mapped"
 
 
 def test_headers_say_the_frame(tmp_path: Path, sources: list[Path]) -> None:
-    merge.merge_objects(sources, tmp_path / "scene.ply", lambda name: tmp_path / f"{name}.ply")
+    merge.merge_objects(merge.open_objects(sources), tmp_path / "scene.ply", lambda name: tmp_path / f"{name}.ply")
     assert b"comment camera frame: x right, y down, z forward\n" in (tmp_path / "scene.ply").read_bytes()[:200]
     assert b"comment object frame: z up" in (tmp_path / "00-thing-0.ply").read_bytes()[:200]
 
@@ -88,7 +132,7 @@ def test_what_does_not_belong_together_is_refused(
             data.replace(last.gaussians.sh0.tobytes(), np.full_like(last.gaussians.sh0, np.nan).tobytes())
         )
     with pytest.raises(BadInputError) as caught:
-        merge.merge_objects(sources, scene)
+        merge.merge_objects(merge.open_objects(sources), scene)
     assert not sources or str(sources[-1]) in str(caught.value)
     assert scene.read_bytes() == b"the scene of an earlier run"
     assert sorted(os.listdir(tmp_path)) == ["pt", "scene.ply"]
@@ -106,7 +150,7 @@ def test_ctrl_c_leaves_the_old_scene_and_no_thread(
     monkeypatch.setattr(ply.PlyWriter, "write", interrupt)
     threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
-        merge.merge_objects(sources, scene)
+        merge.merge_objects(merge.open_objects(sources), scene)
     assert scene.read_bytes() == b"the scene of an earlier run"
     assert sorted(os.listdir(tmp_path)) == ["pt", "scene.ply"]
     assert threading.active_count() == threads

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -23,6 +23,7 @@ def covariances(gaussians: Gaussians) -> np.ndarray:
     return axes @ axes.transpose(0, 2, 1)
 
 
+@settings(deadline=None)
 @given(poses())
 def test_quaternion_and_matrix_agree_with_scipy(one: Pose) -> None:
     matrix = pose.quat_to_matrix(one.quat_wxyz)
@@ -32,6 +33,7 @@ def test_quaternion_and_matrix_agree_with_scipy(one: Pose) -> None:
     np.testing.assert_allclose(np.abs(back @ one.quat_wxyz), 1.0, atol=1e-12)
 
 
+@settings(deadline=None)
 @given(poses())
 def test_matrix_and_pose_are_the_same_map(one: Pose) -> None:
     matrix = pose.pose_matrix(one)
@@ -42,6 +44,7 @@ def test_matrix_and_pose_are_the_same_map(one: Pose) -> None:
     np.testing.assert_allclose(pose.pose_matrix(pose.pose_from_matrix(matrix)), matrix, atol=1e-9)
 
 
+@settings(deadline=None)
 @given(poses())
 def test_inverse_undoes(one: Pose) -> None:
     np.testing.assert_allclose(
@@ -49,6 +52,7 @@ def test_inverse_undoes(one: Pose) -> None:
     )
 
 
+@settings(deadline=None)
 @given(poses(), poses())
 def test_composition_is_the_matrix_product(outer: Pose, inner: Pose) -> None:
     product = pose.pose_matrix(outer) @ pose.pose_matrix(inner)
@@ -60,6 +64,7 @@ def test_identity_leaves_gaussians_alone() -> None:
     assert_same(pose.transform(gaussians, IDENTITY), gaussians)
 
 
+@settings(deadline=None)
 @given(poses(), st.integers(0, 5))
 def test_covariances_turn_with_the_surface(one: Pose, seed: int) -> None:
     before = random_gaussians(10, seed)

@@ -88,7 +88,7 @@ def test_a_part_of_an_array_is_written_alone(tmp_path: Path) -> None:
 def test_the_header_alone(tmp_path: Path) -> None:
     made = random_object("03-spoon-1", n=12)
     pt.write_pt(tmp_path / "a.pt", made)
-    header = pt.read_pt_header(tmp_path / "a.pt")
+    header = pt.open_pt(tmp_path / "a.pt").header
     assert (header.count, header.object_id, header.image_size) == (12, "03-spoon-1", (641, 480))
     np.testing.assert_array_equal(header.pose.translation, made.pose.translation)
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()  # its file is let go

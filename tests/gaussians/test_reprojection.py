@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from sam3d_gs.gaussians.reprojection import reprojection_iou
-from sam3d_gs.types import Gaussians
+from sam3d_gs.gaussians.reprojection import MaskFit, coverage, reprojection_iou
+from sam3d_gs.types import Gaussians, InstanceMask, PlacedObject, Pose
 
 WIDTH, HEIGHT = 240, 180
 K = np.array([[200.0, 0.0, 130.0], [0.0, 210.0, 80.0], [0.0, 0.0, 1.0]])
@@ -78,3 +80,28 @@ def test_an_object_in_front_does_not_count_against_the_one_behind() -> None:
 def test_masks_are_checked() -> None:
     with pytest.raises(ValueError, match="expected bool"):
         reprojection_iou(disc_gaussians(), K, np.zeros((4, 4), np.uint8))
+
+
+def test_coverage_counts_the_masks_that_hold_a_pixel() -> None:
+    masks = np.random.default_rng(0).random((300, 4, 5)) < 0.9
+    np.testing.assert_array_equal(coverage(list(masks)), masks.sum(0))  # more than 255 in some pixels
+
+
+def placed(object_id: str) -> PlacedObject:
+    """`disc_gaussians` with a pose that leaves them in place."""
+    pose = Pose(np.array([1.0, 0, 0, 0]), np.zeros(3), 1.0)
+    return PlacedObject(object_id, "disc", disc_gaussians(), pose, K, (WIDTH, HEIGHT))
+
+
+def test_only_masks_of_other_kept_objects_are_ignored() -> None:
+    in_front = disc_mask((CENTRE[0] + 30, CENTRE[1]))
+    visible = disc_mask() & ~in_front
+    mine, other = InstanceMask("mine", "disc", visible, 1.0), InstanceMask("other", "disc", in_front, 1.0)
+    overlapping = replace(mine, mask=disc_mask())
+    alone, hidden = reprojection_iou(disc_gaussians(), K, visible), 0.95
+    assert MaskFit([mine]).iou(placed("mine")) == alone < 0.5
+    assert (MaskFit([mine, other]).iou(placed("mine")) or 0) > hidden
+    assert MaskFit([mine, replace(other, dropped="same as 1")]).iou(placed("mine")) == alone
+    assert (MaskFit([overlapping, other]).iou(placed("mine")) or 0) > hidden, "its own mask always counts"
+    assert MaskFit([other]).iou(placed("mine")) is None
+    assert MaskFit([]).iou(placed("mine")) is None

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
 
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.errors import BadInputError, Sam3dGsError
+from sam3d_gs.gaussians import ply
 from sam3d_gs.gaussians.ply import read_ply
 from sam3d_gs.gaussians.pose import pose_from_matrix, transform
 from sam3d_gs.gaussians.pt import read_pt
+from sam3d_gs.gaussians.reprojection import reprojection_iou
+from sam3d_gs.gaussians.scene import describe_scene
 from sam3d_gs.masks.files import read_masks
 from sam3d_gs.options import SceneOptions
 from sam3d_gs.scene_files import read_scene
@@ -96,6 +101,61 @@ def test_K_projects_every_object_onto_its_mask(made: Context) -> None:
         assert obj.reprojection_iou is not None
         assert obj.reprojection_iou > 0.3
         start += obj.gaussians
+
+
+def test_each_object_is_read_once_and_no_ply_is_read(made: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    opened: list[str] = []
+    load = torch.load
+
+    def counted(path: Path, **options: Any) -> Any:
+        opened.append(path.stem)
+        return load(path, **options)
+
+    def no_ply(stream: BinaryIO, path: Path) -> Any:
+        raise AssertionError(f"{path} was read")
+
+    monkeypatch.setattr(torch, "load", counted)
+    monkeypatch.setattr(ply, "find_vertices", no_ply)
+    scene.run(made, SceneOptions())
+    assert opened == ["00-red-cup-0", "01-spoon-0"]
+
+
+class Wide(FakeObjects):
+    """The first object reaches far into the mask of the second."""
+
+    def objects(
+        self, photo: Photo, masks: Sequence[InstanceMask], wanted: Sequence[str]
+    ) -> Iterator[PlacedObject | FailedObject]:
+        first, *others = super().objects(photo, masks, wanted)
+        assert isinstance(first, PlacedObject)
+        yield dataclasses.replace(first, pose=dataclasses.replace(first.pose, scale=1.6 * first.pose.scale))
+        yield from others
+
+
+def test_masks_of_other_objects_do_not_count_against_an_object(made: Context) -> None:
+    objects.run(dataclasses.replace(made, force=True), ObjectOptions(engine="fake"), Wide)
+    scene.run(made, QUICK)
+    own, other = read_masks(made.workspace, (64, 48))
+    wide = read_pt(made.workspace.object_pt(own.object_id))
+    placed = transform(wide.gaussians, wide.pose)
+    strict, fair = (reprojection_iou(placed, wide.K, own.mask, ignore) for ignore in (None, other.mask))
+    assert fair > strict + 0.05
+    assert read_scene(made.workspace.scene_json).objects[0].reprojection_iou == pytest.approx(fair, abs=1e-4)
+
+
+def test_objects_in_memory_are_described_as_those_of_files(made: Context) -> None:
+    scene.run(made, QUICK)
+    workspace = made.workspace
+    written = read_scene(workspace.scene_json)
+    in_memory = [read_pt(workspace.object_pt(obj.object_id)) for obj in written.objects]
+    described = describe_scene(written.photo, in_memory, read_masks(workspace, (64, 48)))
+    np.testing.assert_array_equal(described.up, written.up)
+    for ours, theirs in zip(described.objects, written.objects, strict=True):
+        assert (ours.object_id, ours.gaussians, ours.files) == (theirs.object_id, theirs.gaussians, {})
+        np.testing.assert_array_equal(ours.obb, theirs.obb)
+        np.testing.assert_array_equal(ours.aabb, theirs.aabb)
+        assert ours.reprojection_iou == pytest.approx(theirs.reprojection_iou, abs=1e-4)
 
 
 def test_an_object_beside_its_mask_is_a_warning(made: Context) -> None:

@@ -1,1 +1,1 @@
-"""A scene as other programs want it."""
+"""A scene as other programs want it: other frames, metres, compressed splats."""

@@ -1,4 +1,4 @@
-"""A finished scene in another frame, in metres, or in a compressed format: scene files -> files beside them."""
+"""`sam3d-gs export`: a finished scene in another frame, in metres, or compressed, beside the scene's own files."""
 
 from __future__ import annotations
 
@@ -8,54 +8,61 @@ from pathlib import Path
 
 import numpy as np
 
+from sam3d_gs.assets.moved import move_to_frame, moved_scene
+from sam3d_gs.assets.splat_files import check_form, write_splats
 from sam3d_gs.assets.splat_formats import export
 from sam3d_gs.errors import BadInputError, Sam3dGsError, UsageError
-from sam3d_gs.gaussians.frames import AXES, OF_CAMERA, SPZ_AXES, rotation_from_camera
-from sam3d_gs.gaussians.ply import read_ply, write_ply
-from sam3d_gs.gaussians.pose import matrix_to_quat, object_bounds, pose_matrix, transform, transform_points
+from sam3d_gs.gaussians.frames import AXES
+from sam3d_gs.gaussians.ply import read_ply
+from sam3d_gs.gaussians.pose import pose_matrix
 from sam3d_gs.options import EXPORT_FORMATS
 from sam3d_gs.scene_files import read_scene, write_moved_scene
-from sam3d_gs.types import Gaussians, Pose, Scene
+from sam3d_gs.types import Gaussians, Scene
 from sam3d_gs.workspace import Workspace
 
 
 def export_scene(
     workspace: Workspace, form: str, frame: str = "opencv", known_size: tuple[str, float] | None = None
 ) -> list[Path]:
-    """Write the scene as `<photo>[.<frame>].<form>`, and unless frame and scale stay, its JSON; the paths written.
+    """Write the scene as `<photo>[.<frame>].<form>` and, when frame or scale change, its JSON. Returns the paths.
 
     Args:
         workspace: of a photo with a scene.
         form: one of EXPORT_FORMATS.
         frame: a key of AXES.
-        known_size: an object's id and the length in metres of the longest edge of its box; all is scaled by it.
+        known_size: an object's id and the length in metres of the longest edge of its box; the whole scene is scaled
+            to it.
 
-    Raises UsageError for what cannot be asked, Sam3dGsError when there is no scene.
+    Raises UsageError for arguments that do not fit, Sam3dGsError when there is no scene, BadInputError when its files
+    do not belong together.
     """
     _check(form, frame, known_size)
     if not workspace.scene_ply.exists():
         raise Sam3dGsError(f"No scene of {workspace.photo} at {workspace.scene_ply}. Make it with `sam3d-gs scene`.")
-    moved = frame != "opencv" or known_size is not None
-    target = workspace.export(form, frame if moved else "")
+    stays = frame == "opencv" and known_size is None
+    target = workspace.export(form, "" if stays else frame)
     gaussians = read_ply(workspace.scene_ply)
-    if not moved:
+    if stays:
         export(gaussians, target)
         return [target]
     scene = read_scene(workspace.scene_json)
     if sum(item.gaussians for item in scene.objects) != len(gaussians):
         raise BadInputError(f"{workspace.scene_ply} and {workspace.scene_json.name} differ. Run the scene stage again.")
     scale = _metres_per_unit(scene, known_size) if known_size else 1.0
-    gaussians, scene, motion = _moved(scene, gaussians, frame, scale)
-    if form == "ply":
-        write_ply(target, gaussians, [f"frame: {AXES[frame]}"])
-    else:
-        export(gaussians, target, frame)
+    moved = move_to_frame(_parts(gaussians, scene), scene.up, frame, scale)
+    write_splats(target, moved.parts, frame)
     if known_size:
         scene = replace(scene, scale_source=f"metric: {known_size[0]} is {known_size[1]:g} m long")
     described = workspace.export("json", frame)
     files = {"ply" if form == "ply" else "compressed": workspace.relative(target)}
-    write_moved_scene(described, scene, AXES[frame], pose_matrix(motion), files)
+    write_moved_scene(described, moved_scene(scene, moved), AXES[frame], pose_matrix(moved.motion), files)
     return [target, described]
+
+
+def _parts(gaussians: Gaussians, scene: Scene) -> list[Gaussians]:
+    """The Gaussians of each object; views."""
+    ends = [0, *accumulate(item.gaussians for item in scene.objects)]
+    return [gaussians.take(slice(start, end)) for start, end in pairwise(ends)]
 
 
 def read_known_size(text: str) -> tuple[str, float]:
@@ -72,10 +79,7 @@ def read_known_size(text: str) -> tuple[str, float]:
 def _check(form: str, frame: str, known_size: tuple[str, float] | None) -> None:
     if form not in EXPORT_FORMATS:
         raise UsageError(f"Unknown format {form!r}. Expected {', '.join(EXPORT_FORMATS[:-1])} or {EXPORT_FORMATS[-1]}.")
-    if frame not in AXES:
-        raise UsageError(f"Unknown frame {frame!r}. Expected one of {', '.join(AXES)}.")
-    if form == "spz" and frame not in ("opencv", *SPZ_AXES):
-        raise UsageError(f"An .spz has y up: --frame {' or '.join(SPZ_AXES)}, or --format ply for {frame}.")
+    check_form(f".{form}", frame)
     if form == "ply" and frame == "opencv" and known_size is None:
         raise UsageError("The scene's .ply is in the frame opencv already. Choose a --frame, or --known-size.")
 
@@ -86,28 +90,7 @@ def _metres_per_unit(scene: Scene, known_size: tuple[str, float]) -> float:
     if object_id not in found:
         raise UsageError(f"No object {object_id!r} in this scene. There are: {', '.join(found) or 'none'}.")
     if not (np.isfinite(metres) and metres > 0):
-        raise UsageError(f"--known-size {object_id}={metres:g} is no length. Give metres above 0.")
+        raise UsageError(f"--known-size {object_id}={metres:g} is not a length. Give metres above 0.")
     corners = found[object_id].obb
     longest = max(float(np.linalg.norm(corners[i] - corners[0])) for i in (1, 2, 4))
     return metres / longest
-
-
-def _moved(scene: Scene, gaussians: Gaussians, frame: str, scale: float) -> tuple[Gaussians, Scene, Pose]:
-    """Gaussians and description in another frame, and the motion that brought them there."""
-    rotation = rotation_from_camera(frame, scene.up)
-    motion = Pose(matrix_to_quat(rotation), np.zeros(3), scale)
-    gaussians = transform(gaussians, motion)
-    ends = [0, *accumulate(item.gaussians for item in scene.objects)]
-    boxes = [object_bounds(gaussians.take(slice(start, end))) for start, end in pairwise(ends)]
-    up = rotation @ scene.up
-    if frame not in OF_CAMERA and boxes:  # up is an axis here, so the lowest corner of a box is its minimum along it
-        lift = -min(float((box @ up).min()) for box in boxes) * up
-        motion = replace(motion, translation=lift)
-        gaussians = replace(gaussians, means=gaussians.means + lift.astype(np.float32))
-        boxes = [box + lift for box in boxes]
-    matrix = pose_matrix(motion)
-    objects = tuple(
-        replace(item, T_camera_object=matrix @ item.T_camera_object, aabb=box, obb=transform_points(motion, item.obb))
-        for item, box in zip(scene.objects, boxes, strict=True)
-    )
-    return gaussians, replace(scene, up=up, objects=objects), motion

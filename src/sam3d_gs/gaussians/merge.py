@@ -1,4 +1,4 @@
-"""Many .pt files into one scene .ply in the camera frame, with at most two objects in memory.
+"""Many objects into one scene .ply in the camera frame, with at most two objects in memory.
 
 Reading, packing and writing overlap: two threads read the next object, move and pack blocks of this one, and the main
 thread writes them in order; NumPy and the write call release the interpreter lock.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -17,9 +16,9 @@ from typing import TypeVar
 import numpy as np
 
 from sam3d_gs.errors import BadInputError
-from sam3d_gs.gaussians.ply import PROPERTIES, PlyWriter, blocks, pack, ply_writer
-from sam3d_gs.gaussians.pose import box_corners, object_bounds, product_matrix, quat_to_matrix, thinned, transform
-from sam3d_gs.gaussians.pt import PtHeader, read_pt, read_pt_header
+from sam3d_gs.gaussians.ply import PROPERTIES, PlyWriter, blocks, pack, ply_writer, unpack
+from sam3d_gs.gaussians.pose import product_matrix, quat_to_matrix
+from sam3d_gs.gaussians.pt import PtFile, PtHeader, open_pt
 from sam3d_gs.types import Gaussians, PlacedObject, Pose
 
 SCENE_COMMENT = "camera frame: x right, y down, z forward"
@@ -30,50 +29,64 @@ _Result = TypeVar("_Result")
 _MEANS, _SH0, _OPACITY, _LOG_SCALES, _QUATS = map(PROPERTIES.index, ("x", "f_dc_0", "opacity", "scale_0", "rot_0"))
 
 
-@dataclass(frozen=True)
-class MergedObject:
-    """One object of a merged scene. Its Gaussians are `start` up to `start + header.count` of the scene .ply."""
+def open_objects(paths: Sequence[Path]) -> list[PtFile]:
+    """Open the .pt files of one scene; each is opened this once.
 
-    header: PtHeader
-    start: int
-    aabb: np.ndarray  # (2, 3) float64 min and max corner, camera frame; robust as in `object_bounds`
-    obb: np.ndarray  # (8, 3) float64 corners of the object-frame box, camera frame
+    Raises BadInputError naming the file when one is not usable or belongs to another photo, or when there are none.
+    """
+    files = [open_pt(path) for path in paths]
+    check_same_photo([file.header for file in files])
+    return files
 
 
 def merge_objects(
-    sources: Sequence[Path], scene_ply: Path, single_ply: Callable[[str], Path] | None = None
-) -> list[MergedObject]:
-    """Write the Gaussians of all .pt files, moved to the camera frame, into one .ply, in the order given.
-
-    With `single_ply` (object id -> path) each object is also written alone, in its object frame, from the same read.
-    Raises BadInputError naming the file when one is not usable or belongs to another photo; the scene .ply of an
-    earlier run then stays as it was.
-    """
-    headers = [read_pt_header(path) for path in sources]
-    _check_same_photo(headers)
-    merged: list[MergedObject] = []
-    total = sum(header.count for header in headers)
-    with ply_writer(scene_ply, total, [SCENE_COMMENT]) as scene, ThreadPoolExecutor(_WORKERS) as pool:
-        start = 0
-        for header, obj in zip(headers, _ahead(pool, read_pt, sources, ahead=1), strict=True):
-            _write(obj, pool, scene, single_ply)
-            few = thinned(obj.gaussians)
-            aabb = object_bounds(transform(few, obj.pose))
-            merged.append(MergedObject(header, start, aabb, box_corners(object_bounds(few), obj.pose)))
-            start += header.count
-            del obj, few  # before the object after the next one is read
-    return merged
-
-
-def _write(
-    obj: PlacedObject, pool: ThreadPoolExecutor, scene: PlyWriter, single_ply: Callable[[str], Path] | None
+    files: Sequence[PtFile],
+    scene_ply: Path,
+    single_ply: Callable[[str], Path] | None = None,
+    then: Callable[[PlacedObject], None] | None = None,
 ) -> None:
-    for records in _ahead(pool, partial(pack_moved, pose=obj.pose), blocks(obj.gaussians), ahead=2 * _WORKERS):
-        scene.write(records)
-    if single_ply:
-        with ply_writer(single_ply(obj.object_id), len(obj.gaussians), [SINGLE_COMMENT]) as single:
-            for records in _ahead(pool, pack, blocks(obj.gaussians), ahead=2 * _WORKERS):
-                single.write(records)
+    """Write the Gaussians of all objects, moved to the camera frame, into one .ply, in the order given.
+
+    Args:
+        files: from `open_objects`; they are used up.
+        scene_ply: replaced when everything has gone well; otherwise that of an earlier run stays as it was.
+        single_ply: object id -> path. Each object is also written alone, in its object frame.
+        then: called with each object once it is written, while it is in memory. It must not keep the object, or
+            more than two will be in memory at a time.
+
+    Raises BadInputError naming the file when its Gaussians are not usable, Sam3dGsError when writing fails.
+    """
+    total = sum(file.header.count for file in files)
+    with ply_writer(scene_ply, total, [SCENE_COMMENT]) as scene, ThreadPoolExecutor(_WORKERS) as pool:
+        for obj in _ahead(pool, PtFile.take, files, ahead=1):
+            write_moved(scene, pool, obj.gaussians, obj.pose)
+            if single_ply:
+                with ply_writer(single_ply(obj.object_id), len(obj.gaussians), [SINGLE_COMMENT]) as single:
+                    for records in _ahead(pool, pack, blocks(obj.gaussians), ahead=2 * _WORKERS):
+                        single.write(records)
+            if then:
+                then(obj)
+            del obj  # before the object after the next one is read
+
+
+def write_scene(scene_ply: Path, objects: Sequence[PlacedObject]) -> None:
+    """The scene .ply of objects in memory, byte by byte that of `merge_objects`. Raises the same errors."""
+    check_same_photo(objects)
+    total = sum(len(obj.gaussians) for obj in objects)
+    with ply_writer(scene_ply, total, [SCENE_COMMENT]) as scene, ThreadPoolExecutor(_WORKERS) as pool:
+        for obj in objects:
+            write_moved(scene, pool, obj.gaussians, obj.pose)
+
+
+def write_moved(writer: PlyWriter, pool: ThreadPoolExecutor, gaussians: Gaussians, pose: Pose) -> None:
+    """Append the Gaussians, moved by the pose, to an open .ply; the threads of `pool` pack ahead of the writer."""
+    for records in _ahead(pool, partial(pack_moved, pose=pose), blocks(gaussians), ahead=2 * _WORKERS):
+        writer.write(records)
+
+
+def in_camera_frame(obj: PlacedObject) -> Gaussians:
+    """The object's Gaussians in the camera frame, bit by bit those of the scene .ply."""
+    return unpack(np.concatenate([pack_moved(part, obj.pose) for part in blocks(obj.gaussians)]))
 
 
 def pack_moved(gaussians: Gaussians, pose: Pose) -> np.ndarray:
@@ -95,10 +108,42 @@ def pack_moved(gaussians: Gaussians, pose: Pose) -> np.ndarray:
     return records
 
 
+def concatenated(parts: Sequence[Gaussians]) -> Gaussians:
+    """Gaussians of one frame, one part after the other."""
+    return Gaussians(
+        means=np.concatenate([part.means for part in parts]),
+        quats=np.concatenate([part.quats for part in parts]),
+        log_scales=np.concatenate([part.log_scales for part in parts]),
+        opacity_logits=np.concatenate([part.opacity_logits for part in parts]),
+        sh0=np.concatenate([part.sh0 for part in parts]),
+    )
+
+
+def check_same_photo(objects: Sequence[PtHeader] | Sequence[PlacedObject]) -> None:
+    """Raises BadInputError naming the object when there are none or they do not belong to one scene."""
+    if not objects:
+        raise BadInputError("There are no objects to merge. Run the objects stage first.")
+    first, seen = objects[0], set[str]()
+    for one in objects:
+        same_camera = one.image_size == first.image_size and np.allclose(one.K, first.K)
+        if not same_camera or one.scale_source != first.scale_source:
+            raise BadInputError(
+                f"{_name(one)} has another camera or scale than {_name(first)}. Objects of one scene come from one "
+                "photo and engine; run the objects stage again with --force."
+            )
+        if one.object_id in seen:
+            raise BadInputError(f"{_name(one)} holds {one.object_id} a second time. Leave one of them out.")
+        seen.add(one.object_id)
+
+
+def _name(one: PtHeader | PlacedObject) -> str:
+    return str(one.path) if isinstance(one, PtHeader) else one.object_id
+
+
 def _ahead(
     pool: ThreadPoolExecutor, work: Callable[[_Item], _Result], items: Iterable[_Item], ahead: int
 ) -> Iterator[_Result]:
-    """`work` of every item, in order, at most `ahead` items before who takes them; `pool.map` would not wait."""
+    """`work` of every item, in order, at most `ahead` items before they are needed; `pool.map` would not wait."""
     waiting: deque[Future[_Result]] = deque()
     for item in items:
         waiting.append(pool.submit(work, item))
@@ -106,19 +151,3 @@ def _ahead(
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
-
-
-def _check_same_photo(headers: Sequence[PtHeader]) -> None:
-    if not headers:
-        raise BadInputError("There are no objects to merge. Run the objects stage first.")
-    first, seen = headers[0], set[str]()
-    for header in headers:
-        same_camera = header.image_size == first.image_size and np.allclose(header.K, first.K)
-        if not same_camera or header.scale_source != first.scale_source:
-            raise BadInputError(
-                f"{header.path} has another camera or scale than {first.path}. Objects of one scene come from one "
-                "photo and engine; run the objects stage again with --force."
-            )
-        if header.object_id in seen:
-            raise BadInputError(f"{header.path} holds {header.object_id} a second time. Leave one of them out.")
-        seen.add(header.object_id)

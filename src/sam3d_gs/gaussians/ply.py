@@ -31,7 +31,7 @@ BLOCK = 1 << 14
 
 
 def write_ply(path: Path, gaussians: Gaussians, comments: Sequence[str] = ()) -> None:
-    """Write one .ply, whole or not at all. Raises Sam3dGsError when the disk does not take it."""
+    """Write one .ply, whole or not at all. Raises Sam3dGsError when writing fails."""
     with ply_writer(path, len(gaussians), comments) as writer:
         for part in blocks(gaussians):
             writer.write(pack(part))
@@ -39,7 +39,7 @@ def write_ply(path: Path, gaussians: Gaussians, comments: Sequence[str] = ()) ->
 
 @contextmanager
 def ply_writer(path: Path, count: int, comments: Sequence[str] = ()) -> Iterator[PlyWriter]:
-    """A .ply of `count` Gaussians written piece by piece; it takes its place when the block ends well.
+    """A .ply of `count` Gaussians, written piece by piece and moved into place when the block ends without an error.
 
     Raises ValueError when `count` is zero or another number of Gaussians was written.
     """
@@ -99,6 +99,15 @@ def pack(gaussians: Gaussians) -> np.ndarray:
         for i in range(len(names)):  # by column: NumPy copies rows of three values three times slower
             records[:, first + i] = array[:, i]
     return records
+
+
+def unpack(records: np.ndarray) -> Gaussians:
+    """The Gaussians of (N, 17) float32 records as `pack` makes them."""
+    columns = {
+        field: np.ascontiguousarray(records[:, [PROPERTIES.index(name) for name in names]], np.float32)
+        for field, names in COLUMNS.items()
+    }
+    return Gaussians(**{**columns, "opacity_logits": columns["opacity_logits"][:, 0]})
 
 
 def read_ply(path: Path) -> Gaussians:

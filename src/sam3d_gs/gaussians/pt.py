@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class PtHeader:
 def write_pt(path: Path, obj: PlacedObject) -> None:
     """Write the object, whole or not at all.
 
-    Raises ObjectError when its Gaussians, pose or scores are not usable, Sam3dGsError when the disk does not take it.
+    Raises ObjectError when its Gaussians, pose or scores are not usable, Sam3dGsError when writing fails.
     """
     torch = _torch(path)
     reason = problem(obj.gaussians) or _header_problem(obj.pose, obj.K, obj.scores)
@@ -85,41 +85,50 @@ def write_pt(path: Path, obj: PlacedObject) -> None:
 
 
 def read_pt(path: Path) -> PlacedObject:
-    """Read and check one object. Its arrays are mapped from the file: pages are read when they are used.
+    """Read and check one object: `open_pt` and `take` in one. Raises BadInputError as they do."""
+    return open_pt(path).take()
 
-    Raises BadInputError naming the file when it is missing, cut short, holds a pickled class, or lacks or
-    misshapes a value.
+
+class PtFile:
+    """An open .pt file: its header is checked and in memory, its Gaussians wait in the file until `take`."""
+
+    def __init__(self, header: PtHeader, content: dict[str, Any]) -> None:
+        self.header = header
+        self._content = content
+
+    def take(self) -> PlacedObject:
+        """Check the Gaussians and hand the object over. Can be called once: the file is then let go.
+
+        The arrays are mapped from the file, so pages are read when they are used and freed with the object.
+        Raises BadInputError naming the file when an array is missing, misshapen or not usable.
+        """
+        content, self._content = self._content, {}
+        header = self.header
+        try:
+            gaussians = _gaussians(content)
+        except ValueError as error:
+            raise _bad(header.path, str(error)) from error
+        return PlacedObject(
+            object_id=header.object_id,
+            phrase=header.phrase,
+            gaussians=gaussians,
+            pose=header.pose,
+            K=header.K,
+            image_size=header.image_size,
+            scores=header.scores,
+            seed=header.seed,
+            engine=header.engine,
+            scale_source=header.scale_source,
+            versions=header.versions,
+        )
+
+
+def open_pt(path: Path) -> PtFile:
+    """Map one .pt file and check its header.
+
+    Raises BadInputError naming the file when it is missing, cut short, holds a pickled class, or lacks or misshapes a
+    value of the header.
     """
-    content, header = _open(path)
-    try:
-        arrays = {field: _array(content, field, np.float32) for field in COLUMNS}
-        gaussians = Gaussians(**arrays)
-        if reason := problem(gaussians):
-            raise ValueError(reason)
-        quats = unit_quats(gaussians.quats)
-    except ValueError as error:
-        raise _bad(path, str(error)) from error
-    return PlacedObject(
-        object_id=header.object_id,
-        phrase=header.phrase,
-        gaussians=Gaussians(**{**arrays, "quats": quats}),
-        pose=header.pose,
-        K=header.K,
-        image_size=header.image_size,
-        scores=header.scores,
-        seed=header.seed,
-        engine=header.engine,
-        scale_source=header.scale_source,
-        versions=header.versions,
-    )
-
-
-def read_pt_header(path: Path) -> PtHeader:
-    """Pose, camera and names of one object; the Gaussians are counted, not read. Errors as in `read_pt`."""
-    return _open(path)[1]
-
-
-def _open(path: Path) -> tuple[dict[str, Any], PtHeader]:
     torch = _torch(path)
     if not path.is_file():
         raise BadInputError(f"No .pt file at {path}. Run the objects stage for it.")
@@ -130,9 +139,17 @@ def _open(path: Path) -> tuple[dict[str, Any], PtHeader]:
     if not isinstance(content, dict):
         raise _bad(path, f"it holds a {type(content).__name__}, not a dict")
     try:
-        return content, _header(path, content)
+        return PtFile(_header(path, content), content)
     except ValueError as error:
         raise _bad(path, str(error)) from error
+
+
+def _gaussians(content: dict[str, Any]) -> Gaussians:
+    """Raises ValueError with the reason."""
+    gaussians = Gaussians(**{field: _array(content, field, np.float32) for field in COLUMNS})
+    if reason := problem(gaussians):
+        raise ValueError(reason)
+    return replace(gaussians, quats=unit_quats(gaussians.quats))
 
 
 def _header(path: Path, content: dict[str, Any]) -> PtHeader:

@@ -144,7 +144,60 @@ def _tile_span(centre: float, half: float, size_px: int) -> tuple[int, int]:
     return int(low) // TILE_PX, (math.ceil(high) - 1) // TILE_PX + 1
 
 
-# No fastmath here: it would let the compiler drop the tests for NaN and infinity.
+# No fastmath in what follows: it would let the compiler drop the tests for NaN and infinity.
+@_jit()
+def _camera_axes(
+    quats: np.ndarray, log_scales: np.ndarray, i: int, T: np.ndarray
+) -> tuple[float, float, float, float, float, float, float, float, float]:
+    """(3, 3) matrix M of splat i, row by row: its columns are the principal axes in the camera frame.
+
+    The covariance is M M^T, the third row is the extent along the view. A quaternion without a direction gives NaN.
+    """
+    qw, qx, qy, qz = float(quats[i, 0]), float(quats[i, 1]), float(quats[i, 2]), float(quats[i, 3])
+    norm = math.sqrt(qw * qw + qx * qx + qy * qy + qz * qz)
+    if not norm > 0.0:
+        return math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, math.nan
+    qw, qx, qy, qz = qw / norm, qx / norm, qy / norm, qz / norm
+    s0 = math.exp(float(log_scales[i, 0]))
+    s1 = math.exp(float(log_scales[i, 1]))
+    s2 = math.exp(float(log_scales[i, 2]))
+    r00, r01, r02 = 1 - 2 * (qy * qy + qz * qz), 2 * (qx * qy - qw * qz), 2 * (qx * qz + qw * qy)
+    r10, r11, r12 = 2 * (qx * qy + qw * qz), 1 - 2 * (qx * qx + qz * qz), 2 * (qy * qz - qw * qx)
+    r20, r21, r22 = 2 * (qx * qz - qw * qy), 2 * (qy * qz + qw * qx), 1 - 2 * (qx * qx + qy * qy)
+    return (
+        (T[0, 0] * r00 + T[0, 1] * r10 + T[0, 2] * r20) * s0,
+        (T[0, 0] * r01 + T[0, 1] * r11 + T[0, 2] * r21) * s1,
+        (T[0, 0] * r02 + T[0, 1] * r12 + T[0, 2] * r22) * s2,
+        (T[1, 0] * r00 + T[1, 1] * r10 + T[1, 2] * r20) * s0,
+        (T[1, 0] * r01 + T[1, 1] * r11 + T[1, 2] * r21) * s1,
+        (T[1, 0] * r02 + T[1, 1] * r12 + T[1, 2] * r22) * s2,
+        (T[2, 0] * r00 + T[2, 1] * r10 + T[2, 2] * r20) * s0,
+        (T[2, 0] * r01 + T[2, 1] * r11 + T[2, 2] * r21) * s1,
+        (T[2, 0] * r02 + T[2, 1] * r12 + T[2, 2] * r22) * s2,
+    )
+
+
+@_jit()
+def _projected_covariance(
+    axes: tuple[float, float, float, float, float, float, float, float, float],
+    slope_x: float,
+    slope_y: float,
+    fx_z: float,
+    fy_z: float,
+) -> tuple[float, float, float, float]:
+    """Covariance J M M^T J^T on the picture, px^2: its entries xx, xy, yy, and its determinant.
+
+    J is the Jacobian of (fx x / z, fy y / z) where x / z and y / z are the slopes; `axes` is M.
+    """
+    m00, m01, m02, m10, m11, m12, m20, m21, m22 = axes
+    u0, u1, u2 = fx_z * (m00 - slope_x * m20), fx_z * (m01 - slope_x * m21), fx_z * (m02 - slope_x * m22)
+    v0, v1, v2 = fy_z * (m10 - slope_y * m20), fy_z * (m11 - slope_y * m21), fy_z * (m12 - slope_y * m22)
+    # |u x v|^2 is the determinant, without the cancellation of uu * vv - uv * uv for thin splats.
+    n0, n1, n2 = u1 * v2 - u2 * v1, u2 * v0 - u0 * v2, u0 * v1 - u1 * v0
+    uu, uv, vv = u0 * u0 + u1 * u1 + u2 * u2, u0 * v0 + u1 * v1 + u2 * v2, v0 * v0 + v1 * v1 + v2 * v2
+    return uu, uv, vv, n0 * n0 + n1 * n1 + n2 * n2
+
+
 @_jit(parallel=True)
 def _project(
     means: np.ndarray,
@@ -174,60 +227,26 @@ def _project(
         z = T[2, 0] * px + T[2, 1] * py + T[2, 2] * pz + T[2, 3]
         if not z > NEAR or not math.isfinite(x + y + z):
             continue
-
-        # The columns of M are the splat's principal axes in the camera frame, so that its covariance is M M^T.
-        qw, qx, qy, qz = float(quats[i, 0]), float(quats[i, 1]), float(quats[i, 2]), float(quats[i, 3])
-        norm = math.sqrt(qw * qw + qx * qx + qy * qy + qz * qz)
-        if not norm > 0.0:
-            continue
-        qw, qx, qy, qz = qw / norm, qx / norm, qy / norm, qz / norm
-        s0, s1, s2 = (
-            math.exp(float(log_scales[i, 0])),
-            math.exp(float(log_scales[i, 1])),
-            math.exp(float(log_scales[i, 2])),
-        )
-        r00, r01, r02 = 1 - 2 * (qy * qy + qz * qz), 2 * (qx * qy - qw * qz), 2 * (qx * qz + qw * qy)
-        r10, r11, r12 = 2 * (qx * qy + qw * qz), 1 - 2 * (qx * qx + qz * qz), 2 * (qy * qz - qw * qx)
-        r20, r21, r22 = 2 * (qx * qz - qw * qy), 2 * (qy * qz + qw * qx), 1 - 2 * (qx * qx + qy * qy)
-        # Third row of M: the extent along the view.
-        m20 = (T[2, 0] * r00 + T[2, 1] * r10 + T[2, 2] * r20) * s0
-        m21 = (T[2, 0] * r01 + T[2, 1] * r11 + T[2, 2] * r21) * s1
-        m22 = (T[2, 0] * r02 + T[2, 1] * r12 + T[2, 2] * r22) * s2
-        if not z * z > m20 * m20 + m21 * m21 + m22 * m22:
+        axes = _camera_axes(quats, log_scales, i, T)
+        if not z * z > axes[6] * axes[6] + axes[7] * axes[7] + axes[8] * axes[8]:
             continue  # the camera is inside: linearised there, it would smear over the whole picture
-        m00 = (T[0, 0] * r00 + T[0, 1] * r10 + T[0, 2] * r20) * s0
-        m01 = (T[0, 0] * r01 + T[0, 1] * r11 + T[0, 2] * r21) * s1
-        m02 = (T[0, 0] * r02 + T[0, 1] * r12 + T[0, 2] * r22) * s2
-        m10 = (T[1, 0] * r00 + T[1, 1] * r10 + T[1, 2] * r20) * s0
-        m11 = (T[1, 0] * r01 + T[1, 1] * r11 + T[1, 2] * r21) * s1
-        m12 = (T[1, 0] * r02 + T[1, 1] * r12 + T[1, 2] * r22) * s2
 
-        # Rows of J M, with J the Jacobian of (fx x / z, fy y / z) at the clamped direction.
-        slope_x = min(max(x / z, min_x), max_x)
-        slope_y = min(max(y / z, min_y), max_y)
         fx_z, fy_z = fx / z, fy / z
-        u0, u1, u2 = fx_z * (m00 - slope_x * m20), fx_z * (m01 - slope_x * m21), fx_z * (m02 - slope_x * m22)
-        v0, v1, v2 = fy_z * (m10 - slope_y * m20), fy_z * (m11 - slope_y * m21), fy_z * (m12 - slope_y * m22)
-        # |u x v|^2 is the determinant, without the cancellation of uu * vv - uv * uv for thin splats.
-        n0, n1, n2 = u1 * v2 - u2 * v1, u2 * v0 - u0 * v2, u0 * v1 - u1 * v0
-        det_sharp = n0 * n0 + n1 * n1 + n2 * n2
-        uu, uv, vv = u0 * u0 + u1 * u1 + u2 * u2, u0 * v0 + u1 * v1 + u2 * v2, v0 * v0 + v1 * v1 + v2 * v2
+        slope_x, slope_y = min(max(x / z, min_x), max_x), min(max(y / z, min_y), max_y)
+        uu, uv, vv, det_sharp = _projected_covariance(axes, slope_x, slope_y, fx_z, fy_z)
         det = det_sharp + LOW_PASS_PX2 * (uu + vv) + LOW_PASS_PX2 * LOW_PASS_PX2
         uu, vv = uu + LOW_PASS_PX2, vv + LOW_PASS_PX2
-
         opacity = math.sqrt(det_sharp / det) / (1.0 + math.exp(-float(opacity_logits[i])))
-        if not opacity > OPACITY_MIN or not math.isfinite(det):
+        colour = float(rgb[i, 0]) + float(rgb[i, 1]) + float(rgb[i, 2])
+        if not opacity > OPACITY_MIN or not math.isfinite(det) or not math.isfinite(colour):
             continue
+
         opacity = min(opacity, OPACITY_MAX)
         reach2 = 2.0 * math.log(opacity / OPACITY_MIN)
         half_width, half_height = math.sqrt(reach2 * uu), math.sqrt(reach2 * vv)
         centre_x, centre_y = fx_z * x + cx, fy_z * y + cy
         first_column, last_column = _tile_span(centre_x, half_width, width_px)
         first_row, last_row = _tile_span(centre_y, half_height, height_px)
-        colour = float(rgb[i, 0]) + float(rgb[i, 1]) + float(rgb[i, 2])
-        if not math.isfinite(colour):
-            continue
-
         tiles_touched[i] = (last_column - first_column) * (last_row - first_row)
         splat = splats[i]
         splat.x, splat.y, splat.depth = centre_x, centre_y, z
@@ -320,12 +339,12 @@ def _blend(
     workers: int,
     film: np.ndarray,
 ) -> None:
-    """Blend all tiles; they are dealt out to the workers like cards, so that each gets the same load."""
+    """Blend all tiles; they are dealt out to the workers in turn, so that each gets about the same load."""
     height_px, width_px = film.shape[0], film.shape[1]
     columns = (width_px + TILE_PX - 1) // TILE_PX
     for worker in numba.prange(workers):
-        for card in range(worker, len(heaviest_first), workers):
-            tile = heaviest_first[card]
+        for turn in range(worker, len(heaviest_first), workers):
+            tile = heaviest_first[turn]
             x0, y0 = tile % columns * TILE_PX, tile // columns * TILE_PX
             x1, y1 = min(x0 + TILE_PX, width_px), min(y0 + TILE_PX, height_px)
             _blend_tile(splats, members[tile_starts[tile] : tile_starts[tile + 1]], x0, x1, y0, y1, film)

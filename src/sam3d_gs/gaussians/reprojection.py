@@ -1,23 +1,56 @@
-"""Does an object land where the photo has it? The overlap of its rendered silhouette with its mask."""
+"""Reprojection IoU: how well an object's rendered silhouette covers its mask in the photo."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
+from sam3d_gs.gaussians.pose import transform
 from sam3d_gs.gaussians.render import Camera, render
-from sam3d_gs.types import Gaussians
+from sam3d_gs.types import Gaussians, InstanceMask, PlacedObject
 
+LOW_IOU = 0.5  # below, an object is not where its mask is
 MAX_SIDE_PX = 512  # larger masks are compared at this size
 SILHOUETTE_ALPHA = 0.5
+
+
+class MaskFit:
+    """Reprojection IoUs of the objects of one photo; the union of all other masks costs the same for each object."""
+
+    def __init__(self, masks: Sequence[InstanceMask]) -> None:
+        """masks: all of the photo; dropped ones do not count."""
+        self._masks = {mask.object_id: mask.mask for mask in masks if mask.dropped is None}
+        self._coverage = coverage(list(self._masks.values()))
+
+    def iou(self, obj: PlacedObject) -> float | None:
+        """Against the object's own mask, in 0..1; None when it has none.
+
+        Pixels of other objects' masks do not count, as those objects may stand in front.
+        """
+        mask = self._masks.get(obj.object_id)
+        if mask is None:
+            return None
+        others = self._coverage > mask  # more masks than its own
+        return reprojection_iou(transform(obj.gaussians, obj.pose), obj.K, mask, others)
+
+
+def coverage(masks: Sequence[np.ndarray]) -> np.ndarray:
+    """(H, W) unsigned integers: how many of the masks, (H, W) bool, hold each pixel."""
+    if not masks:
+        return np.zeros((0, 0), np.uint8)
+    count = np.zeros(masks[0].shape, np.min_scalar_type(len(masks)))
+    for mask in masks:
+        count += mask
+    return count
 
 
 def reprojection_iou(gaussians: Gaussians, K: np.ndarray, mask: np.ndarray, ignore: np.ndarray | None = None) -> float:
     """Intersection over union of the silhouette of `gaussians` (camera frame) and `mask` (H, W) bool, in 0..1.
 
-    `K` (3, 3) belongs to the mask's pixels. `ignore` (H, W) bool marks pixels that say nothing about this object,
-    such as the masks of other objects, which may stand in front of it; the object's own mask always counts.
-    Both empty gives 0.
+    `K` (3, 3) belongs to the mask's pixels. `ignore` (H, W) bool marks pixels that do not count, such as the masks of
+    other objects; the object's own mask always counts. An empty silhouette and an empty mask give 0.
     """
     if mask.ndim != 2 or mask.dtype != np.bool_:
         raise ValueError(f"mask is {mask.dtype} {mask.shape}, expected bool (H, W)")
@@ -35,7 +68,7 @@ def reprojection_iou(gaussians: Gaussians, K: np.ndarray, mask: np.ndarray, igno
 
 
 def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The new pixels of which at least half is covered."""
+    """The mask at `size` (width, height): pixels of which at least half is covered."""
     if mask.shape == size[::-1]:
         return mask
     grey = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))

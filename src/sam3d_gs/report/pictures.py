@@ -15,10 +15,11 @@ from PIL import Image, ImageDraw
 
 from sam3d_gs.files import atomic_path
 from sam3d_gs.gaussians.orbit import CAMERA_UP, Direction, full_turn, object_cameras, scene_cameras
-from sam3d_gs.gaussians.pose import thinned
+from sam3d_gs.gaussians.pose import quat_to_matrix, thinned
 from sam3d_gs.gaussians.shadow import with_floor_shadow
+from sam3d_gs.gaussians.thinning import Thinning
 from sam3d_gs.report.overlay import font, mask_overlay
-from sam3d_gs.types import Gaussians
+from sam3d_gs.types import Gaussians, Pose
 
 if TYPE_CHECKING:
     from sam3d_gs.gaussians.render import Camera
@@ -31,11 +32,14 @@ __all__ = [
     "save_animation",
     "scene_views",
     "turntable",
+    "write_object_pictures",
 ]
 
 BACKDROP = (0.97, 0.86)  # grey at the top and at the bottom of a picture: a hint of a floor
 SHEET_VIEWS = (("front", 0.0), ("3/4", 40.0), ("side", 90.0), ("back", 180.0))
 MAX_GAUSSIANS = 300_000  # in one picture
+SCENE_TURNTABLE_GAUSSIANS = 150_000  # of all objects together
+SHEET_GAUSSIANS, OBJECT_TURNTABLE_GAUSSIANS = 40_000, 15_000  # of one object
 INK = (70, 70, 74)
 
 
@@ -97,6 +101,25 @@ def contact_sheet(gaussians: Gaussians, front: Direction = (0.0, -1.0, 0.0), sid
         sheet.paste(view, (i * side_px, 0))
         draw.text(((i + 0.5) * side_px, side_px + 0.8 * text_px), label, INK, font(text_px), anchor="mm")
     return sheet
+
+
+def write_object_pictures(thinning: Thinning, pose: Pose, sheet: Path, turntable: Path | None) -> None:
+    """Write an object's contact sheet and, unless None, its small turntable, both from where the photo's camera is.
+
+    thinning: of the object's Gaussians in its object frame; `pose` is from there to the camera.
+    """
+    front = direction_to_camera(pose)
+    with atomic_path(sheet) as temporary:
+        contact_sheet(thinning.keep(SHEET_GAUSSIANS), front).save(temporary)
+    if turntable is not None:
+        save_animation(object_turntable(thinning.keep(OBJECT_TURNTABLE_GAUSSIANS), front), turntable)
+
+
+def direction_to_camera(pose: Pose) -> np.ndarray:
+    """(3,) unit vector in the object frame from the object's origin to the photo's camera."""
+    direction = quat_to_matrix(pose.quat_wxyz).T @ -pose.translation
+    length = float(np.linalg.norm(direction))
+    return direction / length if length > 0 else np.array([0.0, -1.0, 0.0])
 
 
 def save_animation(frames: Sequence[Image.Image], path: Path, frame_s: float = 0.12) -> None:

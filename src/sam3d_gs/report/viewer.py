@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from sam3d_gs.errors import BadInputError, MissingPackageError
-from sam3d_gs.gaussians.packed import share, thin
 from sam3d_gs.gaussians.ply import read_ply
 from sam3d_gs.gaussians.pose import pose_from_matrix, transform
+from sam3d_gs.gaussians.thinning import share, thin
 from sam3d_gs.photo import open_image, to_rgb
 from sam3d_gs.scene_files import read_scene
 from sam3d_gs.types import Gaussians, Scene
