@@ -1,4 +1,4 @@
-"""A small hub on loopback: the endpoints of the Hugging Face hub that downloads use, with every way they can fail."""
+"""A fake Hugging Face hub on loopback: the endpoints that huggingface_hub uses for downloads, and ways to fail."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 COMMIT = "c0ffee" * 6 + "c0de"
 GOOD_TOKEN = "hf_good"
 LOG_IN = "You must have access to it and be authenticated to access it. Please log in."
-# What the real hub says of a gated repository: status, X-Error-Code, words.
+# How the real hub answers for a gated repository: status, X-Error-Code, X-Error-Message.
 GATES = {
     "not asked for": (
         403,
@@ -42,7 +42,7 @@ GATES = {
 
 @dataclass
 class Fault:
-    """What goes wrong with a file's bytes, the first `times` requests long."""
+    """What goes wrong with a file's bytes, in the first `times` requests for them."""
 
     kind: str  # "drop", "short", "corrupt", "no range", "500"
     after: int = 0  # bytes that still arrive
@@ -60,20 +60,21 @@ class Request:
 
 @dataclass
 class FakeHub:
-    """Repositories by id: name -> bytes. Files of 64 bytes and more are stored elsewhere, as large files are."""
+    """Repositories by id: name -> bytes. Files of 64 bytes and more redirect to another host, as large files do."""
 
     repositories: dict[str, dict[str, bytes]]
     gates: dict[str, str] = field(default_factory=dict)  # id -> key of GATES
     faults: dict[str, Fault] = field(default_factory=dict)  # file name -> what goes wrong
     requests: list[Request] = field(default_factory=list)
     port: int = 0
+    listed: dict[str, str] = field(default_factory=dict)  # file name -> the name that the list of files gives it
 
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def transfers(self, name: str = "") -> list[Request]:
-        """The requests for bytes of a file (of any file)."""
+        """The requests for the bytes of one file, or of any."""
         return [r for r in self.requests if r.method == "GET" and "/api/" not in r.path and r.path.endswith(name)]
 
 
@@ -130,7 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(401 if not self._token() else 404, code="RepoNotFound")
         siblings = []
         for name, data in self.fake.repositories[repository].items():
-            row: dict[str, object] = {"rfilename": name, "size": len(data), "blobId": _git_sha1(data)}
+            row: dict[str, object] = {
+                "rfilename": self.fake.listed.get(name, name),
+                "size": len(data),
+                "blobId": _git_sha1(data),
+            }
             if len(data) >= 64:
                 row["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
             siblings.append(row)
@@ -155,7 +160,7 @@ class _Handler(BaseHTTPRequestHandler):
         if data is None:
             return self._answer(404, code="EntryNotFound", message="Entry not found")
         more = {"X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
-        if len(data) >= 64:  # elsewhere: another host, which must not see the token
+        if len(data) >= 64:  # on another host, which must not see the token
             more |= {"X-Linked-Size": str(len(data)), "X-Linked-Etag": f'"{hashlib.sha256(data).hexdigest()}"'}
             more["Location"] = f"http://localhost:{self.fake.port}/stored/{repository}/{name}"
             return self._answer(302, headers=more)
@@ -192,7 +197,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: fault.after])
             self.close_connection = True
             return None
-        return self._answer(status, body, headers or {})
+        more = {"Content-Range": f"bytes {first}-{len(data) - 1}/{len(data)}"} if status == 206 else {}
+        return self._answer(status, body, {**(headers or {}), **more})
 
     def _answer(
         self, status: int, body: bytes = b"", headers: dict[str, str] | None = None, code: str = "", message: str = ""

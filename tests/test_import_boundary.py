@@ -37,7 +37,6 @@ LAYERS = [
         "masks.png",
         "weights.repositories",
         "weights.hub",
-        "weights.transfer",
         "system.machine",
         "system.nvidia",
         "system.devices",

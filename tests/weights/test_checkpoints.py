@@ -1,9 +1,10 @@
-"""`sam3d-gs checkpoints` against a hub on loopback: one pre-flight, then files that are whole and sound."""
+"""`sam3d-gs checkpoints` against a fake hub: checks first, then complete and verified files."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,6 @@ from typer.testing import CliRunner, Result
 
 from sam3d_gs.commands.checkpoints import app
 from sam3d_gs.errors import Sam3dGsError
-from sam3d_gs.weights import transfer
 from sam3d_gs.weights.repositories import REPOSITORIES, find_repository
 from tests.hub import COMMIT, GOOD_TOKEN, FakeHub, Fault, serving
 
@@ -53,7 +53,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     )
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN_PATH", "HF_HUB_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(transfer, "RETRY_WAIT_S", 0.0)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with serving(fake):
         monkeypatch.setenv("HF_ENDPOINT", fake.endpoint)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
@@ -102,7 +102,7 @@ def test_all_takes_the_rest_too(hub: FakeHub, tmp_path: Path) -> None:
     assert '"sam3.pt"' in _call("verify", "sam3", "--json").output
 
 
-def test_who_may_not_read_learns_all_of_it_before_anything_is_fetched(hub: FakeHub) -> None:
+def test_everything_that_is_denied_is_said_before_anything_is_downloaded(hub: FakeHub) -> None:
     hub.gates = {"facebook/sam3": "pending", "facebook/sam-3d-objects": "not asked for"}
     text = _error("download")
     assert "facebook/sam3: pending" in text and "facebook/sam-3d-objects: not asked for" in text
@@ -110,7 +110,7 @@ def test_who_may_not_read_learns_all_of_it_before_anything_is_fetched(hub: FakeH
     assert not hub.transfers()
 
 
-def test_one_bad_file_is_mended_alone(hub: FakeHub, tmp_path: Path) -> None:
+def test_one_bad_file_is_replaced_alone(hub: FakeHub, tmp_path: Path) -> None:
     _call("download", "qwen3-vl", "sam-3d-objects")
     shard = next(tmp_path.rglob("snapshots/*/model-2-of-2.safetensors"))
     shard.resolve().write_bytes(bytes(len(BIG)))  # the right size
@@ -159,18 +159,35 @@ def test_a_missing_shard_is_noticed_offline(hub: FakeHub, tmp_path: Path) -> Non
     assert "1 missing of 3 files" in _call("list", "qwen3-vl").output
 
 
-def test_an_interrupted_download_goes_on(hub: FakeHub) -> None:
-    hub.faults["model.pt"] = Fault("drop", after=3000, times=1)
+def test_a_dropped_connection_resumes(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1000)
+    hub.faults["model.pt"] = Fault("drop", after=3500, times=1)
     _call("download", "moge")
     stored = [r.range for r in hub.transfers("model.pt") if r.path.startswith("/stored")]
     assert stored == ["", "bytes=3000-"]
 
 
-def test_a_disk_too_small_is_said_first(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_first(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10, 9, 1000))
     assert "only 0.0 GiB are free" in _error("download", "moge")
     assert not hub.transfers("model.pt")
+
+
+@pytest.mark.parametrize("name", ["checkpoints//tmp/x", "checkpoints/../../x"])
+def test_a_bad_name_in_the_list_of_files_leaves_nothing(hub: FakeHub, tmp_path: Path, name: str) -> None:
+    hub.listed["checkpoints/pipeline.yaml"] = name
+    assert "outside its folder" in _error("download", "sam-3d-objects")
+    assert not hub.transfers(name) and not (tmp_path / "sam-3d-objects").exists()
+
+
+def test_ctrl_c_says_how_to_continue(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sam3d_gs.weights.hub.Hub.download", stopped)
+    result = _call("download", "moge", code=130)
+    assert "Run the same command to continue" in result.output
 
 
 def test_two_downloads_into_one_place(hub: FakeHub, tmp_path: Path) -> None:

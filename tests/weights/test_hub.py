@@ -1,4 +1,4 @@
-"""What the hub says of access, in every way it can say no."""
+"""Access to repositories in every way it can be denied, and lists of files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sam3d_gs.errors import Sam3dGsError
-from sam3d_gs.weights.hub import Hub
+from sam3d_gs.weights.hub import Hub, stays_below
 from tests.hub import COMMIT, GATES, GOOD_TOKEN, FakeHub, serving
 
 pytest.importorskip("huggingface_hub")
@@ -65,6 +65,48 @@ def test_files_come_with_size_and_digest(tmp_path: Path) -> None:
         assert [len(f.digest or "") for f in files] == [40, 64]
         with pytest.raises(Sam3dGsError, match="a/nothing: not found"):
             Hub(fake.endpoint, tmp_path).files("a/nothing")
+
+
+UNSAFE = ["checkpoints//x", "../../x", "a/../b", "./x", "/etc/x", "C:/x", "checkpoints/C:x", "a\\b", "..", "", "a/"]
+
+
+@pytest.mark.parametrize("name", UNSAFE)
+def test_a_name_that_would_leave_its_folder_is_refused(tmp_path: Path, name: str) -> None:
+    assert not stays_below(name)
+    with serving(FakeHub({"a/model": FILES}, listed={"config.json": name})) as fake:
+        with pytest.raises(Sam3dGsError, match="outside its folder") as caught:
+            Hub(fake.endpoint, tmp_path).files("a/model")
+        assert repr(name) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "a/b/c.ckpt", "..hidden", "a..b/.gitignore", "v1.0:final/x"])
+def test_usual_names_are_taken(name: str) -> None:
+    assert stays_below(name)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "sent"),
+    [
+        ("https://huggingface.co", True),
+        ("https://mirror.example", True),
+        ("http://127.0.0.1:8000", True),
+        ("http://localhost:8000", True),
+        ("http://mirror.example", False),
+        ("http://127.0.0.1.mirror.example", False),
+    ],
+)
+def test_the_token_is_never_sent_in_clear(tmp_path: Path, endpoint: str, sent: bool) -> None:
+    assert Hub(endpoint, tmp_path, GOOD_TOKEN).credentials == (GOOD_TOKEN if sent else False)
+
+
+def test_a_gated_repository_behind_http_says_why_no_token_was_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Hub, "encrypted", False)
+    with serving(FakeHub({"a/model": FILES}, gates={"a/model": "granted"})) as fake:
+        access = Hub(fake.endpoint, tmp_path, GOOD_TOKEN).access("a/model", "config.json")
+    assert access.state == "token withheld" and "not https" in access.advice
+    assert not any(r.authorization for r in fake.requests)
 
 
 def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

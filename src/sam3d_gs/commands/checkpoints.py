@@ -1,4 +1,4 @@
-"""`sam3d-gs checkpoints`: bring the weights of the full profile, verify them, say where they are."""
+"""`sam3d-gs checkpoints`: download the weights of the full profile, verify them, and list where they are."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from sam3d_gs.errors import EXIT_FAILED, EXIT_STOPPED, UsageError
 from sam3d_gs.weights.repositories import REPOSITORIES, Repository, find_repository
 
 if TYPE_CHECKING:
-    from sam3d_gs.weights.checkpoints import Checkpoints, Start, Store
+    from sam3d_gs.weights.checkpoints import Checkpoints, Store
     from sam3d_gs.weights.hub import Access, RemoteFile
-    from sam3d_gs.weights.transfer import Advance
 
 log = logging.getLogger("sam3d_gs")
 app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,11 +26,11 @@ app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": [
 _KNOWN = ", ".join(repository.name for repository in REPOSITORIES)
 Names = Annotated[
     list[str] | None,
-    typer.Argument(help=f"Which: {_KNOWN}, or owner/name on the hub; the first four if none.", metavar="NAME"),
+    typer.Argument(help=f"{_KNOWN}, or owner/name on the hub. Default: the first four.", metavar="NAME"),
 ]
 Folders = Annotated[
     list[str],
-    typer.Option("--folder", help="The files of NAME lie in DIR, not in the hub's cache.", metavar="NAME=DIR"),
+    typer.Option("--folder", help="The files of NAME are in DIR, not in the hub's cache.", metavar="NAME=DIR"),
 ]
 Root = Annotated[
     Path,
@@ -47,11 +46,12 @@ def download(
     folder: Folders = [],  # noqa: B006  Typer copies it
     workspace: Root = Path(),
 ) -> None:
-    """Bring what is missing: access first, then space, then files, each resumed and verified."""
-    from sam3d_gs.weights import checkpoints
+    """Download what is missing: access and disk space are checked first, every file is verified."""
+    from sam3d_gs.weights.download import download as download_missing
 
-    with _transfers() as start:
-        done = checkpoints.download(stores(names, folder, workspace), start, everything, told=_tell)
+    wanted = stores(names, folder, workspace)
+    with _transfers():
+        done = download_missing(wanted, everything, on_access=_tell, on_file=_announce)
     _show(done)
 
 
@@ -59,25 +59,29 @@ def download(
 def verify(
     names: Names = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Bring bad and missing files again, and only those.")
+        bool, typer.Option("--repair", help="Download bad and missing files again, and only those.")
     ] = False,
-    sizes_only: Annotated[bool, typer.Option("--sizes", help="Compare sizes alone, which takes no time.")] = False,
+    sizes_only: Annotated[bool, typer.Option("--sizes", help="Compare only sizes, which is instant.")] = False,
     folder: Folders = [],  # noqa: B006
     workspace: Root = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Compare sizes and SHA-256 of the files here with the hub's, or offline with those of the download."""
+    """Compare sizes and SHA-256 of the files here with the hub's, or offline with the record of the download."""
     from sam3d_gs.weights import checkpoints
+    from sam3d_gs.weights.download import download as download_missing
 
     wanted = stores(names, folder, workspace)
     found = checkpoints.verify(wanted, hash_too=not sizes_only)
     broken = {state.repository.id for state in found if not state.complete}
     if repair and broken:
-        with _transfers() as start:
-            mended = checkpoints.download(
-                [store for store in wanted if store.repository.id in broken], start, hash_too=not sizes_only, told=_tell
+        with _transfers():
+            repaired = download_missing(
+                [store for store in wanted if store.repository.id in broken],
+                hash_too=not sizes_only,
+                on_access=_tell,
+                on_file=_announce,
             )
-        found = [state for state in found if state.complete] + mended
+        found = [state for state in found if state.complete] + repaired
     _show(found, as_json)
     if not all(state.complete for state in found):
         raise typer.Exit(EXIT_FAILED)
@@ -85,14 +89,14 @@ def verify(
 
 @app.command("list")
 def list_(names: Names = None, folder: Folders = [], workspace: Root = Path(), as_json: AsJson = False) -> None:  # noqa: B006
-    """What there is to have, what is here, and where. Nothing is asked of the hub."""
+    """List the checkpoints, their state here, and where they are; the hub is not asked."""
     from sam3d_gs.weights.checkpoints import inspect
 
     _show([inspect(store) for store in stores(names, folder, workspace)], as_json)
 
 
 def stores(names: list[str] | None, folders: list[str], workspace: Path) -> list[Store]:
-    """The places that the command line means. Raises UsageError."""
+    """The repositories named on the command line, each with its place on this disk. Raises UsageError."""
     from sam3d_gs.weights.checkpoints import Store
     from sam3d_gs.weights.hub import Hub
 
@@ -108,16 +112,16 @@ def stores(names: list[str] | None, folders: list[str], workspace: Path) -> list
 
 
 def placed(repository: Repository, own: dict[str, Path], workspace: Path) -> Repository:
-    """With its folder: the user's, or the usual one, or (for MoGe) where the objects engines look first."""
+    """The repository with its folder: the user's, the usual one, or for MoGe where the objects engines look first."""
     folder = own.get(repository.id)
     if folder is None and repository.folder is not None:
         folder = workspace.absolute() / repository.folder
     if folder is not None and not (folder / "pipeline.yaml").exists() and (folder / "checkpoints").is_dir():
         folder = folder / repository.prefix  # as the hub's own command downloads it
     if folder is None and repository.name == "moge":
-        beside = placed(find_repository("sam-3d-objects"), own, workspace).folder
-        if beside is not None and (beside / "moge-vitl" / "model.pt").is_file():
-            folder = beside / "moge-vitl"
+        objects = placed(find_repository("sam-3d-objects"), own, workspace).folder
+        if objects is not None and (objects / "moge-vitl" / "model.pt").is_file():
+            folder = objects / "moge-vitl"
     return replace(repository, folder=folder)
 
 
@@ -143,7 +147,7 @@ def _show(found: list[Checkpoints], as_json: bool = False) -> None:
             print(f"  {file.state}: {file.path}")
     if not all(state.complete for state in found):
         names = " ".join(state.repository.name for state in found if not state.complete)
-        print(f"`sam3d-gs checkpoints download {names}` brings what is missing.")
+        print(f"Download what is missing: sam3d-gs checkpoints download {names}")
 
 
 def as_data(state: Checkpoints) -> dict[str, Any]:
@@ -162,44 +166,27 @@ def as_data(state: Checkpoints) -> dict[str, Any]:
     }
 
 
+def _announce(repository: Repository, file: RemoteFile) -> None:
+    name = f"{repository.name}/{file.name.removeprefix(repository.prefix)}"
+    log.info("%s (%.1f MiB) ...", name, (file.size or 0) / 2**20)
+
+
 @contextmanager
-def _transfers() -> Iterator[Start]:
-    """A progress bar for each file on a terminal, else one line."""
-    bar: Any = None
-    if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
+def _transfers() -> Iterator[None]:
+    """huggingface_hub's progress bars on a terminal, unless --quiet; its errors reach the user as ours."""
+    from sam3d_gs.weights.hub import library
 
-        bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        bar.start()
-
-    def start(repository: Repository, file: RemoteFile) -> Advance:
-        name = f"{repository.name}/{file.name.removeprefix(repository.prefix)}"
-        if bar is None:
-            log.info("%s (%.1f MiB) ...", name, (file.size or 0) / 2**20)
-            return lambda done: None
-        task = bar.add_task(name, total=file.size)
-        return lambda done: bar.update(task, completed=done)
-
+    hub = library().utils
+    verbosity, bars_off = hub.logging.get_verbosity(), hub.are_progress_bars_disabled()
+    hub.logging.set_verbosity_error()
+    if not log.isEnabledFor(logging.INFO):
+        hub.disable_progress_bars()
     try:
-        yield start
+        yield
     except KeyboardInterrupt:
-        print("Stopped. The same command goes on where this one was.", file=sys.stderr)
+        print("Stopped. Run the same command to continue: finished files are kept.", file=sys.stderr)
         raise typer.Exit(EXIT_STOPPED) from None
     finally:
-        if bar is not None:
-            bar.stop()
+        hub.logging.set_verbosity(verbosity)
+        if not bars_off:
+            hub.enable_progress_bars()

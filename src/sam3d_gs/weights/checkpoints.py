@@ -1,31 +1,27 @@
-"""Weights on this disk: what is here, whether it is sound, and bringing what is not.
+"""Weights on this disk: which files are here, and whether they are intact.
 
-Files go into the hub's own cache, where every library finds them, or into a plain folder. What was downloaded is
-recorded beside it with sizes and digests, so that it can be verified without the hub. One bad file is replaced alone.
+Files are in the hub's own cache, where every library finds them, or in a plain folder. A download records sizes and
+digests beside them, so that they can be verified without the hub.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.files import write_json, write_text
-from sam3d_gs.weights.hub import Access, Hub, RemoteFile, library
+from sam3d_gs.weights.hub import Hub, RemoteFile, stays_below
 from sam3d_gs.weights.repositories import Repository
-from sam3d_gs.weights.transfer import PART_SUFFIX, Advance, fetch, matches
 
 log = logging.getLogger("sam3d_gs")
 
-_RECORD, _LOCK = ".sam3d_gs.json", ".sam3d_gs.lock"
-_GIB = 2**30
-
-Start = Callable[[Repository, RemoteFile], Advance]  # told which file comes next
+_RECORD = ".sam3d_gs.json"
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class FileState:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """What is here of one repository."""
+    """The state of one repository's files on this disk."""
 
     repository: Repository
     where: Path
@@ -69,7 +65,7 @@ class Checkpoints:
 
 @dataclass(frozen=True)
 class Store:
-    """Where the files of a repository are: a folder, or its place in the hub's cache."""
+    """Where the files of a repository belong: a folder, or its place in the hub's cache."""
 
     repository: Repository
     hub: Hub
@@ -79,51 +75,60 @@ class Store:
         return self.repository.folder or self.hub.cache / f"models--{self.repository.id.replace('/', '--')}"
 
     def path(self, name: str, commit: str = "") -> Path:
-        """Where an engine looks for a file; `commit` is the hub's, else the one that was downloaded last."""
+        """Where an engine looks for a file; without `commit`, that of the last download."""
         if self.repository.folder is not None:
             return self.root / name.removeprefix(self.repository.prefix)
         return self.root / "snapshots" / (commit or self.commit() or "none") / name
 
     def commit(self) -> str:
+        """The commit that the cache takes for the main revision; "" when there is none."""
         try:
             return (self.root / "refs" / "main").read_text(encoding="utf-8").strip()
         except OSError:
             return ""
 
     def blob(self, file: RemoteFile) -> Path:
-        """Where its bytes go."""
+        """Where a file's bytes are kept; the cache links to them from `path`."""
         if self.repository.folder is not None or file.digest is None:
             return self.path(file.name)
         return self.root / "blobs" / file.digest
 
     def recorded(self) -> list[RemoteFile]:
-        """What an earlier download wrote down; empty when there was none or the cache has moved on since."""
+        """The files of an earlier download; empty when there was none or the cache has another commit by now."""
         try:
             record = json.loads((self.root / _RECORD).read_text(encoding="utf-8"))
             files = [RemoteFile(str(n), f["size"], f["digest"]) for n, f in record["files"].items()]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return []
         moved_on = self.repository.folder is None and record.get("commit") != self.commit()
-        return [] if moved_on else files
+        return [] if moved_on or not all(stays_below(file.name) for file in files) else files
 
-    def record(self, commit: str, files: Iterable[RemoteFile]) -> None:
-        rows = {file.name: {"size": file.size, "digest": file.digest} for file in files}
+    def point_to(self, commit: str) -> None:
+        """Make `commit` the cache's main revision."""
         if self.repository.folder is None and self.commit() != commit:
             write_text(self.root / "refs" / "main", commit)
+
+    def record(self, commit: str, files: Iterable[RemoteFile]) -> None:
+        """Write down what was downloaded."""
+        rows = {file.name: {"size": file.size, "digest": file.digest} for file in files}
         write_json(self.root / _RECORD, {"repository": self.repository.id, "commit": commit, "files": rows})
 
 
 def inspect(
     store: Store,
     hash_too: bool = False,
-    remote: tuple[str, list[RemoteFile]] | None = None,
+    remote: tuple[str, Sequence[RemoteFile]] | None = None,
     also: Iterable[str] = (),
 ) -> Checkpoints:
-    """Compare what is here with the hub (`remote`: commit and files), the record, or what is known of the release.
+    """Compare the files here with the best list there is.
 
-    `also` names files that have to be here besides.
+    Args:
+        store: where the files belong.
+        hash_too: compare digests, not just sizes; reads every byte.
+        remote: commit and files on the hub; without it, the record of the download counts, else the known release.
+        also: names of more files that must be here.
     """
-    commit, files = remote or ("", store.recorded())
+    commit, files = (remote[0], list(remote[1])) if remote else ("", store.recorded())
     source = "the hub" if remote else "the record of the download"
     if not files:
         files = _known(store)
@@ -138,41 +143,8 @@ def inspect(
     )
 
 
-def download(
-    stores: Sequence[Store],
-    start: Start,
-    everything: bool = False,
-    hash_too: bool = False,
-    told: Callable[[Repository, Access], None] = lambda repository, access: None,
-) -> list[Checkpoints]:
-    """Bring what is missing or of a wrong size (with `hash_too`: or of a wrong digest).
-
-    Before the first byte: access to every repository (reported through `told`), then the space on the disk. Raises
-    Sam3dGsError.
-    """
-    present = [inspect(store) for store in stores]
-    if all(store.hub.offline for store in stores):
-        lacking = [state.repository.id for state in present if not state.complete]
-        if lacking:
-            raise Sam3dGsError(f"HF_HUB_OFFLINE is set, and {', '.join(lacking)} is not complete here. Unset it.")
-        return present
-    _check_access(stores, told)
-    plans = []
-    for store in stores:
-        commit, files = store.hub.files(store.repository.id)
-        wanted = [file for file in files if store.repository.wants(file.name, everything)]
-        plans.append((store, commit, wanted, inspect(store, hash_too, (commit, wanted))))
-    _check_space([(store, file) for store, _, wanted, state in plans for file in _todo(wanted, state)])
-    for store, commit, wanted, state in plans:
-        with _alone(store.root):
-            for file in _todo(wanted, state):
-                _bring(store, file, commit, start(store.repository, file))
-            store.record(commit, wanted)
-    return [inspect(store, remote=(commit, wanted)) for store, commit, wanted, _ in plans]
-
-
 def verify(stores: Sequence[Store], hash_too: bool = True) -> list[Checkpoints]:
-    """Compare with the hub where it answers, else with what was recorded."""
+    """Compare with the hub if it answers, else with the record of the download."""
     return [inspect(store, hash_too, _remote(store)) for store in stores]
 
 
@@ -184,24 +156,24 @@ def _remote(store: Store) -> tuple[str, list[RemoteFile]] | None:
     except Sam3dGsError as error:
         log.warning("%s", error)
         return None
-    taken = {file.name for file in store.recorded()}  # with `--all`, more than is wanted
+    taken = {file.name for file in store.recorded()}  # after `--all`, more than the profile needs
     return commit, [file for file in files if store.repository.wants(file.name) or file.name in taken]
 
 
 def _known(store: Store) -> list[RemoteFile]:
-    """Without hub and record: the essential files, and the shards that an index names."""
+    """The files to expect without hub and record: the essential ones, and the shards that an index names."""
     repository = store.repository
     names = [_mirrored(store, name) for name in repository.essential]
     try:
         index = json.loads(store.path("model.safetensors.index.json").read_text(encoding="utf-8"))
-        names += sorted({str(name) for name in index["weight_map"].values()} - set(names))
+        names += sorted({str(name) for name in index["weight_map"].values() if stays_below(str(name))} - set(names))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     return [RemoteFile(name, repository.sizes.get(name), None) for name in names]
 
 
 def _mirrored(store: Store, name: str) -> str:
-    """The name, or that of its .safetensors mirror where only this is here; engines take either."""
+    """The name, or that of its .safetensors mirror if only that is here; engines take either."""
     mirror = str(PurePosixPath(name).with_suffix(".safetensors"))
     return mirror if store.path(mirror).is_file() and not store.path(name).is_file() else name
 
@@ -217,71 +189,18 @@ def _state(store: Store, file: RemoteFile, commit: str, hash_too: bool) -> FileS
 
 
 def _cached_digest(path: Path) -> str | None:
-    """The hub's cache names bytes by their digest."""
+    """The digest by which the hub's cache names a file's bytes; None in a plain folder."""
     name = path.resolve().name
     is_digest = path.is_symlink() and len(name) in (40, 64) and not set(name) - set("0123456789abcdef")
     return name if is_digest else None
 
 
-def _check_access(stores: Sequence[Store], told: Callable[[Repository, Access], None]) -> None:
-    denied = []
-    for store in stores:
-        access = store.hub.access(store.repository.id, store.repository.essential[0])
-        told(store.repository, access)
-        if not access.granted:
-            denied.append(f"{store.repository.id}: {access.state}. {access.advice}")
-    if denied:
-        raise Sam3dGsError(f"Nothing was downloaded: {' '.join(denied)}")
-
-
-def _todo(wanted: Iterable[RemoteFile], state: Checkpoints) -> list[RemoteFile]:
-    bad = {file.name for file in state.bad}
-    return [file for file in wanted if file.name in bad]
-
-
-def _check_space(todo: Iterable[tuple[Store, RemoteFile]]) -> None:
-    needed: dict[int, tuple[int, Path]] = {}  # device -> bytes, folder
-    for store, file in todo:
-        blob = store.blob(file)
-        part = blob.with_name(blob.name + PART_SUFFIX)
-        folder = next(parent for parent in blob.absolute().parents if parent.exists())
-        device = folder.stat().st_dev
-        here = part.stat().st_size if part.exists() else 0
-        needed[device] = (needed.get(device, (0, folder))[0] + max(0, (file.size or 0) - here), folder)
-    for size, folder in needed.values():
-        free = shutil.disk_usage(folder).free
-        if size > free:
-            raise Sam3dGsError(
-                f"{size / _GIB:.1f} GiB are to come, and only {free / _GIB:.1f} GiB are free at {folder}. "
-                "Free some space, or choose another disk with HF_HOME or --folder. Nothing was downloaded."
-            )
-
-
-@contextmanager
-def _alone(root: Path) -> Iterator[None]:
-    """One download at a time into one place."""
-    import filelock  # comes with huggingface_hub
-
-    root.mkdir(parents=True, exist_ok=True)
-    try:
-        with filelock.FileLock(root / _LOCK, timeout=0):
-            yield
-    except filelock.Timeout as error:
-        raise Sam3dGsError(f"Another download into {root} is at work. Wait for it, then try again.") from error
-
-
-def _bring(store: Store, file: RemoteFile, commit: str, advance: Advance) -> None:
-    target, pointer = store.blob(file), store.path(file.name, commit)
-    sound = target.is_file() and target.stat().st_size == file.size and matches(target, file.digest)
-    if not sound:
-        fetch(store.hub, store.repository.id, file, target, advance)  # the old one stays until the new one is whole
-    if pointer != target:
-        pointer.unlink(missing_ok=True)
-        # The bytes lie where the hub's library keeps them: it only adds its link and the name of the commit.
-        library().hf_hub_download(
-            store.repository.id,
-            file.name,
-            cache_dir=store.hub.cache,
-            endpoint=store.hub.endpoint,
-            token=store.hub.token or False,
-        )
+def matches(path: Path, digest: str | None) -> bool:
+    """Whether a file has this digest (see RemoteFile); True when there is none to compare with."""
+    if digest is None:
+        return True
+    known = hashlib.sha256() if len(digest) == 64 else hashlib.sha1(b"blob %d\0" % path.stat().st_size)
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            known.update(block)
+    return known.hexdigest() == digest
