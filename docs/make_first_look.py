@@ -1,4 +1,4 @@
-"""Make docs/first-look.jpg, the picture at the top of the README, from a finished run.
+"""Make docs/images/first-look.jpg, the picture at the top of the README, from a finished run.
 
 sam3d-gs run assets/sample.jpg && python docs/make_first_look.py sample
 """
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photo", help="name of the photo in the workspace")
     parser.add_argument("--workspace", type=Path, default=Path())
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("first-look.jpg"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "images" / "first-look.jpg")
     arguments = parser.parse_args()
 
     workspace = Workspace(arguments.workspace.absolute(), arguments.photo)
