@@ -15,7 +15,7 @@ from sam3d_gs.gaussians.thinning import Thinning
 from sam3d_gs.report.data import ObjectReport, ReportData, StageReport
 from sam3d_gs.report.view3d import pack_object, splat_limits
 from sam3d_gs.scene_files import write_scene
-from sam3d_gs.types import SH_C0, Gaussians, InstanceMask, Photo, Phrase, Pose, Scene, SceneObject
+from sam3d_gs.types import SH_C0, Gaussians, InstanceMask, ObjectDescription, Photo, Phrase, Pose, SceneDescription
 from sam3d_gs.workspace import Workspace, object_id
 
 SIZE = (480, 320)  # px
@@ -64,7 +64,7 @@ def ball_gaussians(ball: Ball) -> tuple[Gaussians, Pose]:
     return gaussians, Pose(TURN, np.array(ball.centre), 2 * ball.radius)
 
 
-def write_workspace(root: Path, balls: Sequence[Ball] = BALLS) -> tuple[Workspace, Scene, Photo]:
+def write_workspace(root: Path, balls: Sequence[Ball] = BALLS) -> tuple[Workspace, SceneDescription, Photo]:
     """image.png, single .ply files and the scene JSON, as the stages leave them."""
     workspace = Workspace(root, "balls")
     photo = Photo(Path("balls.png"), "balls", _photo(balls), "0" * 64)
@@ -79,7 +79,7 @@ def write_workspace(root: Path, balls: Sequence[Ball] = BALLS) -> tuple[Workspac
         bounds = np.stack([means.min(0), means.max(0)]).astype(np.float64)
         corners = np.array([[bounds[i, 0], bounds[j, 1], bounds[k, 2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
         objects.append(
-            SceneObject(
+            ObjectDescription(
                 object_id=name,
                 phrase=ball.phrase,
                 scores={"mask": 0.8},
@@ -91,7 +91,7 @@ def write_workspace(root: Path, balls: Sequence[Ball] = BALLS) -> tuple[Workspac
                 reprojection_iou=0.9,
             )
         )
-    scene = Scene("balls", K, SIZE, "arbitrary", UP, tuple(objects))
+    scene = SceneDescription("balls", K, SIZE, "arbitrary", UP, tuple(objects))
     write_scene(workspace.scene_json, scene, {})
     return workspace, scene, photo
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -62,8 +63,6 @@ def load_photo(source: PhotoArgument, *, name: str = "", max_side_px: int = Phot
 
 
 def _renamed(photo: Photo, name: str) -> Photo:
-    import dataclasses
-
     return dataclasses.replace(photo, name=name)
 
 
@@ -175,8 +174,6 @@ def _engine(stage: str, engine: EngineArgument, profile: str, options: Mapping[s
 
 
 def _choice(stage: str, engine: str | EngineChoice, profile: str, options: Mapping[str, Any]) -> EngineChoice:
-    import dataclasses
-
     if isinstance(engine, EngineChoice):
         registry.refuse_foreign(engine.spec, options)
         made = dataclasses.replace(engine.options, **options)
@@ -255,7 +252,7 @@ def run_many(
     """
     root = Path(workspace).absolute()
     paths = [Path(fspath(photo)).absolute() for photo in photos]
-    given = {"phrases": {"phrases": tuple(phrases)} if phrases is not None else {}}
+    given: dict[str, dict[str, Any]] = {"phrases": {"phrases": tuple(phrases)} if phrases is not None else {}}
     given["masks"] = {"masks_dir": Path(masks)} if masks is not None else {}
     given["objects"] = {"seed": seed} if seed is not None else {}
     engines = {"phrases": phrases_engine, "masks": masks_engine, "objects": objects_engine}
@@ -264,7 +261,15 @@ def run_many(
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
         raise UsageError(f"Unknown stage {unknown[0]!r}. Expected some of {', '.join(STAGES)}.")
-    settings = Settings(root, force, PhotoOptions(max_side_px), scene=SceneOptions(turntable, report), **choices)
+    settings = Settings(
+        root,
+        force,
+        PhotoOptions(max_side_px),
+        phrases=choices["phrases"],
+        masks=choices["masks"],
+        objects=choices["objects"],
+        scene=SceneOptions(turntable, report),
+    )
     results = {path: RunResult(path) for path in paths}
     run_stages(paths, chosen, settings, _Collect(results))
     return [results[path] for path in paths]
@@ -290,8 +295,6 @@ def load_scene(photo: PathArgument, workspace: PathArgument = ".") -> Scene:
 
 
 def _read_scene(workspace: Workspace) -> Scene:
-    import dataclasses
-
     from sam3d_gs.gaussians.pt import read_pt
     from sam3d_gs.manifest import load
     from sam3d_gs.masks.files import read_masks
@@ -299,7 +302,7 @@ def _read_scene(workspace: Workspace) -> Scene:
     from sam3d_gs.phrase_files import read_phrases
 
     manifest = load(workspace.manifest)
-    record = manifest and manifest.stages.get("objects")
+    record = manifest.stages.get("objects") if manifest else None
     if manifest is None or record is None or not record.items:
         raise BadInputError(f"No objects of {workspace.photo} in {workspace.root}. Run the objects stage first.")
     photo = load_file(workspace.image_png)

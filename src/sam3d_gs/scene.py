@@ -17,7 +17,6 @@ from sam3d_gs.types import Gaussians, InstanceMask, Photo, Phrase, PlacedObject,
 if TYPE_CHECKING:
     from PIL import Image
 
-SPLAT_SUFFIXES = (".ply", ".compressed.ply", ".spz")
 PICTURE_GAUSSIANS = 150_000
 
 
@@ -150,7 +149,7 @@ class Scene:
         return replace(self, objects=tuple(obj for obj in self if obj.object_id not in object_ids))
 
     def save(self, path: str | PathLike[str], frame: str = "opencv", scale: float = 1.0) -> list[Path]:
-        """Write all Gaussians into one splat file, and beside it a .json with camera, poses and boxes.
+        """Write all Gaussians into one splat file, and beside it `<path>.json` with camera, poses and boxes.
 
         Args:
             path: ends with .ply (INRIA layout), .compressed.ply (PlayCanvas) or .spz (Niantic).
@@ -168,7 +167,7 @@ class Scene:
 
         target = Path(path)
         moved = write_scene_splats(target, [obj.placed for obj in self.objects], frame, scale)
-        described = target.with_name(_stem(target.name) + ".json")
+        described = target.with_name(f"{target.name}.json")
         files = {"ply" if target.suffix == ".ply" else "compressed": target.name}
         if moved is None:
             write_scene(described, self.description, files)
@@ -208,9 +207,9 @@ class Scene:
 
             display(self.picture())
             return
-        from sam3d_gs.report.viewer import serve_scene
+        from sam3d_gs.report.viewer import from_memory, serve_scene
 
-        serve_scene(self.photo, self.description, [obj.placed for obj in self.objects])
+        serve_scene(from_memory(self.description, [obj.placed for obj in self.objects], self.photo), port=0)
 
     def _repr_png_(self) -> bytes:
         """How a notebook shows a scene that is the last value of a cell."""
@@ -241,13 +240,6 @@ def make_scene(
         SceneObject(obj, kept.get(obj.object_id), fit.iou(obj)) for obj in sorted(placed, key=lambda o: o.object_id)
     )
     return Scene(photo, objects, tuple(phrases), tuple(masks), tuple(failures))
-
-
-def _stem(name: str) -> str:
-    for suffix in sorted(SPLAT_SUFFIXES, key=len, reverse=True):
-        if name.endswith(suffix):
-            return name.removesuffix(suffix)
-    return name
 
 
 def _in_notebook() -> bool:

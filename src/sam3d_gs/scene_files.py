@@ -10,18 +10,20 @@ import numpy as np
 from sam3d_gs import __version__
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.files import read_json, write_json
-from sam3d_gs.types import Scene, SceneObject
+from sam3d_gs.types import ObjectDescription, SceneDescription
 
 SCHEMA = 1
 FRAME = "camera of the photo, OpenCV: x right, y down, z forward"
 
 
-def write_scene(path: Path, scene: Scene, files: dict[str, str]) -> None:
+def write_scene(path: Path, scene: SceneDescription, files: dict[str, str]) -> None:
     """`files`: what -> path below the workspace, for the files of the whole scene."""
     write_json(path, {**_head(scene, FRAME, files), "objects": [_object(obj) for obj in scene.objects]})
 
 
-def write_moved_scene(path: Path, scene: Scene, frame: str, T_frame_camera: np.ndarray, files: dict[str, str]) -> None:
+def write_moved_scene(
+    path: Path, scene: SceneDescription, frame: str, T_frame_camera: np.ndarray, files: dict[str, str]
+) -> None:
     """A scene whose objects, boxes and up are in another frame than the camera's; `frame` describes it."""
     rows = [_object(obj) for obj in scene.objects]
     for row in rows:
@@ -30,7 +32,7 @@ def write_moved_scene(path: Path, scene: Scene, frame: str, T_frame_camera: np.n
     write_json(path, {**_head(scene, frame, files), "T_frame_camera": _plain(T_frame_camera), "objects": rows})
 
 
-def _head(scene: Scene, frame: str, files: dict[str, str]) -> dict[str, Any]:
+def _head(scene: SceneDescription, frame: str, files: dict[str, str]) -> dict[str, Any]:
     width, height = scene.image_size
     return {
         "schema": SCHEMA,
@@ -46,14 +48,14 @@ def _head(scene: Scene, frame: str, files: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def read_scene(path: Path) -> Scene:
+def read_scene(path: Path) -> SceneDescription:
     """The scene of a JSON written by `write_scene`. Raises BadInputError naming the file."""
     data = read_json(path, "scene file")
     try:
         if data["schema"] != SCHEMA:
             raise BadInputError(f"{path} has schema {data['schema']}, this version reads {SCHEMA}.")
         width, height = data["image_size"]
-        return Scene(
+        return SceneDescription(
             photo=str(data["photo"]),
             K=_array(data["K"], (3, 3)),
             image_size=(int(width), int(height)),
@@ -67,7 +69,7 @@ def read_scene(path: Path) -> Scene:
         ) from error
 
 
-def _object(obj: SceneObject) -> dict[str, Any]:
+def _object(obj: ObjectDescription) -> dict[str, Any]:
     return {
         "object_id": obj.object_id,
         "phrase": obj.phrase,
@@ -81,9 +83,9 @@ def _object(obj: SceneObject) -> dict[str, Any]:
     }
 
 
-def _read_object(row: dict[str, Any]) -> SceneObject:
+def _read_object(row: dict[str, Any]) -> ObjectDescription:
     iou = row["reprojection_iou"]
-    return SceneObject(
+    return ObjectDescription(
         object_id=str(row["object_id"]),
         phrase=str(row["phrase"]),
         scores={str(name): float(score) for name, score in row["scores"].items()},

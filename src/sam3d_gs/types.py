@@ -171,7 +171,7 @@ class PlacedObject:
 
 
 @dataclass(frozen=True)
-class SceneObject:
+class ObjectDescription:
     """One object as the scene JSON describes it."""
 
     object_id: str
@@ -186,7 +186,7 @@ class SceneObject:
 
 
 @dataclass(frozen=True)
-class Scene:
+class SceneDescription:
     """The merged scene, in the camera frame of the photo."""
 
     photo: str
@@ -194,4 +194,4 @@ class Scene:
     image_size: tuple[int, int]  # (width, height) px
     scale_source: str
     up: np.ndarray  # (3,) float64 unit vector against gravity, camera frame
-    objects: tuple[SceneObject, ...]
+    objects: tuple[ObjectDescription, ...]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sam3d_gs.report.viewer import Viewer, running
+from sam3d_gs.report.viewer import Viewer, from_workspace, running
 from tests.browser.conftest import PATIENCE_MS, Tab
 from tests.toy_scene import BALLS, SIZE, Ball, K, write_workspace
 
@@ -22,7 +22,7 @@ OpenTab = Callable[..., Tab]
 
 @pytest.fixture
 def live(tmp_path: Path) -> Iterator[Viewer]:
-    with running(write_workspace(tmp_path)[0], 0) as viewer:
+    with running(from_workspace(write_workspace(tmp_path)[0]), 0) as viewer:
         yield viewer
 
 

@@ -41,7 +41,7 @@ def taken() -> Iterator[int]:
 
 
 def test_it_answers_on_this_machine_and_stops(workspace: Workspace) -> None:
-    with viewer.running(workspace, 0) as running:
+    with viewer.running(viewer.from_workspace(workspace), 0) as running:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", running.url)
         with urllib.request.urlopen(running.url, timeout=30) as answer:
             assert b"<html" in answer.read()
@@ -53,14 +53,14 @@ def test_it_answers_on_this_machine_and_stops(workspace: Workspace) -> None:
 def test_a_port_in_use_gives_another_one(
     workspace: Workspace, taken: int, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with viewer.running(workspace, taken) as running:
+    with viewer.running(viewer.from_workspace(workspace), taken) as running:
         assert not running.url.endswith(f":{taken}")
     assert f"Port {taken} is in use" in caplog.text
     assert capsys.readouterr().out == ""  # viser's own banner
 
 
 def test_names_switches_and_the_frustum_are_there(workspace: Workspace) -> None:
-    with viewer.running(workspace, 0) as running:
+    with viewer.running(viewer.from_workspace(workspace), 0) as running:
         for name in ("00-red-ball-0", "01-green-ball-0", "02-blue-ball-0"):
             assert running.server.scene.get_handle_by_name(f"/objects/{name}") is not None
             assert running.server.scene.get_handle_by_name(f"/names/{name}") is not None
@@ -68,26 +68,29 @@ def test_names_switches_and_the_frustum_are_there(workspace: Workspace) -> None:
 
 
 def test_without_a_scene_the_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match=r"nothing\.json"), viewer.running(Workspace(tmp_path, "nothing"), 0):
+    with (
+        pytest.raises(BadInputError, match=r"nothing\.json"),
+        viewer.running(viewer.from_workspace(Workspace(tmp_path, "nothing")), 0),
+    ):
         pass
 
 
 def test_a_lost_object_is_named(workspace: Workspace) -> None:
     workspace.single_ply("01-green-ball-0").unlink()
-    with pytest.raises(BadInputError, match="01-green-ball-0"), viewer.running(workspace, 0):
+    with pytest.raises(BadInputError, match="01-green-ball-0"), viewer.running(viewer.from_workspace(workspace), 0):
         pass
 
 
 def test_a_scene_without_objects_says_so(tmp_path: Path) -> None:
     workspace, scene, _ = write_workspace(tmp_path)
     write_scene(workspace.scene_json, replace(scene, objects=()), {})
-    with pytest.raises(BadInputError, match="no objects"), viewer.running(workspace, 0):
+    with pytest.raises(BadInputError, match="no objects"), viewer.running(viewer.from_workspace(workspace), 0):
         pass
 
 
 def test_without_viser_the_cure_is_named(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "viser", None)
-    with pytest.raises(MissingPackageError, match="pip install"), viewer.running(workspace, 0):
+    with pytest.raises(MissingPackageError, match="pip install"), viewer.running(viewer.from_workspace(workspace), 0):
         pass
 
 

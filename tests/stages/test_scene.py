@@ -134,7 +134,7 @@ class Wide(FakeObjects):
 
 
 def test_masks_of_other_objects_do_not_count_against_an_object(made: Context) -> None:
-    objects.run(dataclasses.replace(made, force=True), ObjectOptions(engine="fake"), Wide)
+    objects.run(dataclasses.replace(made, force=True), fake_choice("objects"), Wide)
     scene.run(made, QUICK)
     own, other = read_masks(made.workspace, (64, 48))
     wide = read_pt(made.workspace.object_pt(own.object_id))

@@ -9,7 +9,7 @@ import numpy as np
 
 from sam3d_gs.gaussians.frames import OF_CAMERA, rotation_from_camera
 from sam3d_gs.gaussians.pose import matrix_to_quat, object_bounds, pose_matrix, transform, transform_points
-from sam3d_gs.types import Gaussians, Pose, Scene
+from sam3d_gs.types import Gaussians, Pose, SceneDescription
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def move_to_frame(parts: Sequence[Gaussians], up: np.ndarray, frame: str, scale:
     return Moved(parts, boxes, motion, up)
 
 
-def moved_scene(scene: Scene, moved: Moved) -> Scene:
+def moved_scene(scene: SceneDescription, moved: Moved) -> SceneDescription:
     """The description of a scene (camera frame) in the frame that its objects were moved to."""
     matrix = pose_matrix(moved.motion)
     objects = tuple(

@@ -17,7 +17,7 @@ from sam3d_gs.gaussians.ply import read_ply
 from sam3d_gs.gaussians.pose import pose_matrix
 from sam3d_gs.options import EXPORT_FORMATS
 from sam3d_gs.scene_files import read_scene, write_moved_scene
-from sam3d_gs.types import Gaussians, Scene
+from sam3d_gs.types import Gaussians, SceneDescription
 from sam3d_gs.workspace import Workspace
 
 
@@ -59,7 +59,7 @@ def export_scene(
     return [target, described]
 
 
-def _parts(gaussians: Gaussians, scene: Scene) -> list[Gaussians]:
+def _parts(gaussians: Gaussians, scene: SceneDescription) -> list[Gaussians]:
     """The Gaussians of each object; views."""
     ends = [0, *accumulate(item.gaussians for item in scene.objects)]
     return [gaussians.take(slice(start, end)) for start, end in pairwise(ends)]
@@ -84,7 +84,7 @@ def _check(form: str, frame: str, known_size: tuple[str, float] | None) -> None:
         raise UsageError("The scene's .ply is in the frame opencv already. Choose a --frame, or --known-size.")
 
 
-def _metres_per_unit(scene: Scene, known_size: tuple[str, float]) -> float:
+def _metres_per_unit(scene: SceneDescription, known_size: tuple[str, float]) -> float:
     object_id, metres = known_size
     found = {item.object_id: item for item in scene.objects}
     if object_id not in found:

@@ -9,12 +9,12 @@ import numpy as np
 from sam3d_gs.gaussians.merge import check_same_photo
 from sam3d_gs.gaussians.pose import box_corners, object_bounds, pose_matrix, quat_to_matrix, thinned, transform
 from sam3d_gs.gaussians.reprojection import MaskFit
-from sam3d_gs.types import InstanceMask, PlacedObject, Pose, Scene, SceneObject
+from sam3d_gs.types import InstanceMask, ObjectDescription, PlacedObject, Pose, SceneDescription
 
 _LEAST_UP = 0.1  # length of the mean of the objects' up axes below which they cancel
 
 
-def describe_scene(photo: str, objects: Sequence[PlacedObject], masks: Sequence[InstanceMask] = ()) -> Scene:
+def describe_scene(photo: str, objects: Sequence[PlacedObject], masks: Sequence[InstanceMask] = ()) -> SceneDescription:
     """The scene of objects in memory.
 
     Args:
@@ -28,13 +28,15 @@ def describe_scene(photo: str, objects: Sequence[PlacedObject], masks: Sequence[
     check_same_photo(objects)
     first, fit = objects[0], MaskFit(masks)
     described = tuple(describe_object(obj, fit.iou(obj), {}) for obj in objects)
-    return Scene(photo, first.K, first.image_size, first.scale_source, scene_up([o.pose for o in objects]), described)
+    return SceneDescription(
+        photo, first.K, first.image_size, first.scale_source, scene_up([o.pose for o in objects]), described
+    )
 
 
-def describe_object(obj: PlacedObject, iou: float | None, files: Mapping[str, str]) -> SceneObject:
+def describe_object(obj: PlacedObject, iou: float | None, files: Mapping[str, str]) -> ObjectDescription:
     """One object of the scene JSON. `files`: kind -> path below the workspace."""
     few = thinned(obj.gaussians)
-    return SceneObject(
+    return ObjectDescription(
         object_id=obj.object_id,
         phrase=obj.phrase,
         scores=obj.scores,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.gaussians.packed import Packed
-from sam3d_gs.types import InstanceMask, Photo, Phrase, Scene, SceneObject
+from sam3d_gs.types import InstanceMask, ObjectDescription, Photo, Phrase, SceneDescription
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class StageReport:
 class ObjectReport:
     """One object of the scene and its pictures; what is None or missing is left out of the page."""
 
-    object: SceneObject
+    object: ObjectDescription
     splats: Packed | None = None  # for the 3D view, from `view3d.pack_object`
     contact_sheet: Path | None = None
     turntable: Path | None = None
@@ -39,7 +39,7 @@ class ReportData:
     """Everything on the page."""
 
     photo: Photo
-    scene: Scene
+    scene: SceneDescription
     objects: Sequence[ObjectReport]  # in the order of the scene's
     phrases: Sequence[Phrase] = ()
     masks: Sequence[InstanceMask] = ()  # kept and dropped

@@ -13,14 +13,14 @@ from sam3d_gs.options import STAGES
 from sam3d_gs.phrase_files import read_phrases
 from sam3d_gs.report.data import ObjectReport, ReportData, StageReport
 from sam3d_gs.report.page import write_report
-from sam3d_gs.types import InstanceMask, Photo, Scene
+from sam3d_gs.types import InstanceMask, Photo, SceneDescription
 from sam3d_gs.workspace import Workspace
 
 
 def write_run_report(
     workspace: Workspace,
     photo: Photo,
-    scene: Scene,
+    scene: SceneDescription,
     masks: Sequence[InstanceMask],
     splats: Sequence[Packed],
     turntable: str | None,

@@ -8,11 +8,12 @@ import logging
 import socket
 import time
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from sam3d_gs.errors import BadInputError, MissingPackageError
 from sam3d_gs.gaussians.ply import read_ply
@@ -20,7 +21,7 @@ from sam3d_gs.gaussians.pose import pose_from_matrix, transform
 from sam3d_gs.gaussians.thinning import share, thin
 from sam3d_gs.photo import open_image, to_rgb
 from sam3d_gs.scene_files import read_scene
-from sam3d_gs.types import Gaussians, Scene
+from sam3d_gs.types import Gaussians, Photo, PlacedObject, SceneDescription
 from sam3d_gs.workspace import Workspace
 
 HOST = "127.0.0.1"
@@ -33,16 +34,50 @@ log = logging.getLogger("sam3d_gs")
 
 
 def serve(workspace: Workspace, port: int = 8080, open_browser: bool = True) -> None:
-    """Show the scene until Ctrl-C. Port 0, or a port in use, means another free one; the address is printed.
+    """Show a photo's scene until Ctrl-C. Port 0, or a port in use, means another free one; the address is printed.
 
     Raises BadInputError when there is no scene or a file of it is broken, MissingPackageError without viser.
     """
-    with contextlib.suppress(KeyboardInterrupt), running(workspace, port) as viewer:
-        print(f"{workspace.photo}: {viewer.url} (Ctrl-C stops the viewer)", flush=True)
+    serve_scene(from_workspace(workspace), port, open_browser)
+
+
+def serve_scene(scene: ViewedScene, port: int = 8080, open_browser: bool = True) -> None:
+    """The same for a scene in memory."""
+    with contextlib.suppress(KeyboardInterrupt), running(scene, port) as viewer:
+        print(f"{scene.name}: {viewer.url} (Ctrl-C stops the viewer)", flush=True)
         if open_browser:
             webbrowser.open(viewer.url)
         while True:
             time.sleep(3600)
+
+
+@dataclass(frozen=True)
+class ViewedScene:
+    """What the viewer shows."""
+
+    description: SceneDescription
+    objects: Sequence[Gaussians]  # of each object, camera frame, thinned out for the view
+    photo_rgb: np.ndarray | None = None  # (H, W, 3) uint8, shown in the photo's camera
+
+    @property
+    def name(self) -> str:
+        return self.description.photo
+
+
+def from_workspace(workspace: Workspace) -> ViewedScene:
+    """The scene of a photo that has been worked on. Raises BadInputError."""
+    described = read_scene(workspace.scene_json)
+    if not described.objects:
+        raise BadInputError(f"{workspace.scene_json} has no objects to show. Run the scene stage again.")
+    photo = np.asarray(to_rgb(open_image(workspace.image_png))) if workspace.image_png.is_file() else None
+    return ViewedScene(described, _gaussians(workspace, described), photo)
+
+
+def from_memory(description: SceneDescription, objects: Sequence[PlacedObject], photo: Photo) -> ViewedScene:
+    """The scene of objects in memory."""
+    limits = share([len(obj.gaussians) for obj in objects], MAX_SPLATS)
+    thinned = [transform(thin(obj.gaussians, n), obj.pose) for obj, n in zip(objects, limits, strict=True)]
+    return ViewedScene(description, thinned, photo.rgb)
 
 
 @dataclass(frozen=True)
@@ -54,8 +89,8 @@ class Viewer:
 
 
 @contextlib.contextmanager
-def running(workspace: Workspace, port: int = 8080) -> Iterator[Viewer]:
-    """The viewer while the block runs; see `serve` for the arguments and errors."""
+def running(scene: ViewedScene, port: int = 8080) -> Iterator[Viewer]:
+    """The viewer while the block runs; see `serve` for the port. Raises MissingPackageError without viser."""
     try:
         import viser
     except ImportError as error:
@@ -63,24 +98,20 @@ def running(workspace: Workspace, port: int = 8080) -> Iterator[Viewer]:
             "The live viewer needs viser, which is not installed here. Run `pip install 'sam3d_gs[embedded]'`."
         ) from error
 
-    scene = read_scene(workspace.scene_json)
-    if not scene.objects:
-        raise BadInputError(f"{workspace.scene_json} has no objects to show. Run the scene stage again.")
-    objects = _gaussians(workspace, scene)
     free = _free_port(port)
     if port not in (0, free):
         log.warning("Port %d is in use, taking %d.", port, free)
     with contextlib.redirect_stdout(io.StringIO()):  # its own banner; ours has the address
-        server = viser.ViserServer(host=HOST, port=free, label=f"sam3d_gs · {workspace.photo}", verbose=False)
+        server = viser.ViserServer(host=HOST, port=free, label=f"sam3d_gs · {scene.name}", verbose=False)
     try:
-        _fill(server, workspace, scene, objects)
+        _fill(server, scene)
         yield Viewer(f"http://{HOST}:{server.get_port()}", server)
     finally:
         with contextlib.redirect_stdout(io.StringIO()):
             server.stop()
 
 
-def _gaussians(workspace: Workspace, scene: Scene) -> list[Gaussians]:
+def _gaussians(workspace: Workspace, scene: SceneDescription) -> list[Gaussians]:
     """Every object's Gaussians in the camera frame, thinned out for the view."""
     budgets = share([obj.gaussians for obj in scene.objects], MAX_SPLATS)
     placed = []
@@ -92,8 +123,9 @@ def _gaussians(workspace: Workspace, scene: Scene) -> list[Gaussians]:
     return placed
 
 
-def _fill(server: Any, workspace: Workspace, scene: Scene, objects: list[Gaussians]) -> None:
+def _fill(server: Any, viewed: ViewedScene) -> None:
     """Put the objects, their names and switches, and the photo's camera into the empty viewer."""
+    scene, objects = viewed.description, viewed.objects
     server.scene.set_up_direction(tuple(scene.up))
     server.scene.world_axes.visible = False
     server.gui.configure_theme(show_logo=False, show_share_button=False)  # sharing would send the scene elsewhere
@@ -103,7 +135,7 @@ def _fill(server: Any, workspace: Workspace, scene: Scene, objects: list[Gaussia
     start.position, start.look_at, start.up = (0.0, 0.0, 0.0), (0.0, 0.0, depth), tuple(scene.up)
     start.fov = 2 * np.arctan(scene.image_size[1] / (2 * scene.K[1, 1]))  # vertical
     start.near = 1e-3 * depth
-    _add_frustum(server, workspace, scene, start.fov, depth)
+    _add_frustum(server, viewed, start.fov, depth)
 
     with server.gui.add_folder("Objects"):
         everything = server.gui.add_checkbox("All", True)
@@ -116,7 +148,7 @@ def _fill(server: Any, workspace: Workspace, scene: Scene, objects: list[Gaussia
             box.value = everything.value
 
 
-def _add_object(server: Any, scene: Scene, number: int, gaussians: Gaussians, names: Any) -> Any:
+def _add_object(server: Any, scene: SceneDescription, number: int, gaussians: Gaussians, names: Any) -> Any:
     """One object as splats with a label, and the checkbox that switches both."""
     obj = scene.objects[number]
     covariances, smallest = covariances_of(gaussians), MIN_SIGMA_PX / scene.K[0, 0]
@@ -144,12 +176,12 @@ def _add_object(server: Any, scene: Scene, number: int, gaussians: Gaussians, na
     return box
 
 
-def _add_frustum(server: Any, workspace: Workspace, scene: Scene, fov: float, depth: float) -> None:
+def _add_frustum(server: Any, viewed: ViewedScene, fov: float, depth: float) -> None:
     """The photo's camera with the photo in it, hidden while the view is inside it, and the way back to it."""
-    width_px, height_px = scene.image_size
+    width_px, height_px = viewed.description.image_size
     photo = None
-    if workspace.image_png.is_file():
-        image = to_rgb(open_image(workspace.image_png))
+    if viewed.photo_rgb is not None:
+        image = Image.fromarray(viewed.photo_rgb)
         image.thumbnail((PHOTO_SIDE_PX, PHOTO_SIDE_PX))
         photo = np.asarray(image)
     size = FRUSTUM_DEPTH * depth

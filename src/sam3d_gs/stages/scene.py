@@ -32,7 +32,7 @@ from sam3d_gs.stages.bookkeeping import (
     recorded,
     recording,
 )
-from sam3d_gs.types import Gaussians, PlacedObject, Scene, SceneObject
+from sam3d_gs.types import Gaussians, ObjectDescription, PlacedObject, SceneDescription
 from sam3d_gs.workspace import Workspace
 
 
@@ -74,7 +74,9 @@ def _content_hash(workspace: Workspace, item: Item) -> str:
     return fingerprint([item.input, item.size, (workspace.root / item.output).stat().st_mtime_ns])
 
 
-def _make(context: Context, recorder: Recorder, options: SceneOptions, sources: Sequence[Path]) -> list[SceneObject]:
+def _make(
+    context: Context, recorder: Recorder, options: SceneOptions, sources: Sequence[Path]
+) -> list[ObjectDescription]:
     """Write every file of the scene. Returns the objects as the scene JSON describes them."""
     workspace, photo, steps = context.workspace, context.photo, len(sources) + 2
     context.progress(0, steps, "merging")
@@ -90,7 +92,7 @@ def _make(context: Context, recorder: Recorder, options: SceneOptions, sources: 
     merge_objects(opened, workspace.scene_ply, workspace.single_ply, then=add)
     recorder.add_output(workspace.scene_ply)
     first, up = headers[0], scene_up([header.pose for header in headers])
-    scene = Scene(workspace.photo, first.K, first.image_size, first.scale_source, up, tuple(made.described))
+    scene = SceneDescription(workspace.photo, first.K, first.image_size, first.scale_source, up, tuple(made.described))
     files = {"ply": workspace.relative(workspace.scene_ply)}
     if options.turntable != "none":
         context.progress(steps - 1, steps, "turntable")
@@ -117,7 +119,7 @@ class _PerObject:
         self._recorder, self._options, self._fit = recorder, options, fit
         self._preview_limits = share(counts, pictures.SCENE_TURNTABLE_GAUSSIANS)
         self._splat_limits = splat_limits(counts)
-        self.described: list[SceneObject] = []
+        self.described: list[ObjectDescription] = []
         self.previews: list[Gaussians] = []  # thinned, camera frame; for the scene's turntable
         self.splats: list[Packed] = []  # for the report
 
@@ -148,14 +150,14 @@ class _PerObject:
         return {kind: workspace.relative(path) for kind, path in paths.items()}
 
 
-def _summary(objects: Sequence[SceneObject]) -> str:
+def _summary(objects: Sequence[ObjectDescription]) -> str:
     total = sum(obj.gaussians for obj in objects)
     ious = [obj.reprojection_iou for obj in objects if obj.reprojection_iou is not None]
     text = f"{len(objects)} objects, {total:,} Gaussians"
     return text + (f", reprojection IoU {np.median(ious):.2f}" if ious else "")
 
 
-def _warnings(objects: Sequence[SceneObject]) -> list[str]:
+def _warnings(objects: Sequence[ObjectDescription]) -> list[str]:
     return [
         f"{obj.object_id} covers its mask poorly (reprojection IoU {obj.reprojection_iou:.2f})."
         for obj in objects
