@@ -58,13 +58,14 @@ def takes_engine_options(
         parameters, places = _parameters(stages, only or {})
 
         @functools.wraps(command)
-        def with_options(**given: Any) -> None:
-            args = _collect(stages, places, given)
+        def with_options(context: typer.Context, **given: Any) -> None:
+            args = _collect(stages, places, given, context)
             command(**given, **{f"{stage}_args": args[stage] for stage in stages})
 
         taken = {f"{stage}_args" for stage in stages}
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in taken]
-        signature = inspect.Signature([*own, *parameters])
+        first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        signature = inspect.Signature([first, *own, *parameters])
         with_options.__signature__ = signature  # type: ignore[attr-defined]  # what Typer reads
         with_options.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
         return with_options
@@ -160,12 +161,9 @@ def _default_text(name: str, takers: Sequence[EngineSpec]) -> str:
 
 
 def _collect(
-    stages: Sequence[str], places: Mapping[str, tuple[str, str, Flag]], given: dict[str, Any]
+    stages: Sequence[str], places: Mapping[str, tuple[str, str, Flag]], given: dict[str, Any], context: typer.Context
 ) -> dict[str, EngineArgs]:
     """Take the engines' options out of `given`, which Typer filled."""
-    import click
-
-    context = click.get_current_context(silent=True)
     typed: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
     environment: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
     for key, (stage, name, flag) in places.items():
@@ -176,7 +174,7 @@ def _collect(
             value = tuple(flag.parse(one) if flag.parse else one for one in value)
         elif flag.parse:
             value = flag.parse(value)
-        source = context.get_parameter_source(key) if context else None
+        source = context.get_parameter_source(key)
         from_outside = source is not None and source.name == "ENVIRONMENT"
         (environment if from_outside else typed)[stage][name] = value
     return {stage: EngineArgs(stage, typed[stage], environment[stage]) for stage in stages}
