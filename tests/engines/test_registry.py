@@ -90,9 +90,9 @@ def test_an_option_names_the_engines_that_take_it() -> None:
         choose("masks", "sam3", masks_dir=Path())
     with pytest.raises(UsageError, match="needs --masks DIR"):
         choose("masks", "given")
-    with pytest.raises(UsageError, match="Unknown --preset 'fast'. Expected normal or draft or quality"):
+    with pytest.raises(UsageError, match=r"Unknown --preset 'fast'\. Expected normal or draft or quality"):
         choose("objects", "native", preset="fast")
-    with pytest.raises(UsageError, match="Unknown engine 'sam4' for masks. Expected embedded or given or sam3"):
+    with pytest.raises(UsageError, match=r"Unknown engine 'sam4' for masks\. Expected embedded or given or sam3"):
         choose("masks", "sam4")
     with pytest.raises(UsageError, match="Unknown profile"):
         choose("masks", profile="fast")

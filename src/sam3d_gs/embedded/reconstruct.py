@@ -71,7 +71,8 @@ def reconstruct(
 ) -> Iterator[PlacedObject | FailedObject]:
     """Yield the objects whose ids are `wanted`, in the order of `masks`; all masks take part in the placement.
 
-    fov_deg: field of view along the longer side, pitch_deg: how far the camera looks below the horizon; None: estimated.
+    fov_deg: field of view along the longer side; pitch_deg: how far the camera looks below the horizon; None: an
+    estimate.
     seed: of the grain on unseen surfaces. Masks that are empty or not of the photo's size give a FailedObject.
     Depths have an arbitrary scale: the median object is at `TYPICAL_DEPTH`.
     """
