@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,7 +28,6 @@ from machine import machine_line
 from torch import Tensor
 
 from sam3d_gs.engines.objects_native import to_gaussians
-from sam3d_gs.sam3d_torch.checkpoints.random_networks import SIZES, RandomNetworks
 from sam3d_gs.sam3d_torch.config import LatentFlowConfig, Sam3dConfig, StructureFlowConfig
 from sam3d_gs.sam3d_torch.contract import Failure, PhotoGeometry, Request, Result, RuntimeOptions
 from sam3d_gs.sam3d_torch.layers import Groups
@@ -35,6 +35,9 @@ from sam3d_gs.sam3d_torch.memory import context_tokens
 from sam3d_gs.sam3d_torch.runtime import Sam3dRuntime
 from sam3d_gs.sam3d_torch.sampler import network_calls
 from sam3d_gs.sam3d_torch.structure_calls import StructureCalls
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root, which holds `synthetic`
+from synthetic.checkpoints import SIZES, RandomNetworks
 
 GIB = 1 << 30
 TERA = 1e12
