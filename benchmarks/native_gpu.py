@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,7 +28,6 @@ from machine import machine_line
 from torch import Tensor
 
 from sam3d_gs.engines.objects_native import to_gaussians
-from sam3d_gs.sam3d_torch.checkpoints.random_networks import SIZES, RandomNetworks
 from sam3d_gs.sam3d_torch.config import LatentFlowConfig, Sam3dConfig, StructureFlowConfig
 from sam3d_gs.sam3d_torch.contract import Failure, PhotoGeometry, Request, Result, RuntimeOptions
 from sam3d_gs.sam3d_torch.layers import Groups
@@ -36,6 +36,9 @@ from sam3d_gs.sam3d_torch.runtime import Sam3dRuntime
 from sam3d_gs.sam3d_torch.sampler import network_calls
 from sam3d_gs.sam3d_torch.structure_calls import StructureCalls
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the repository root, which holds `synthetic`
+from synthetic.checkpoints import SIZES, RandomNetworks
+
 GIB = 1 << 30
 TERA = 1e12
 VOXELS = (10_000, 27_000, 42_000)
@@ -43,6 +46,7 @@ USUAL = 27_000  # of a typical object
 PHOTO_PX = (1080, 1440)
 OBJECTS = 12
 REPEATS = 3
+ONE_GROUP, BOTH_GROUPS = Groups(True, False), Groups(True, True)
 
 
 def synchronize(device: torch.device) -> None:
@@ -323,101 +327,105 @@ def print_photo(bench: Bench) -> None:
 
 def print_savings(bench: Bench) -> None:
     """What each exact saving brings an object, from single calls of the networks."""
-    runtime = bench.runtime()
-    device, config = bench.device, bench.config
     with torch.inference_mode():
-        flow = runtime._network("structure_flow")
-        tokens = torch.randn(
-            1, context_tokens(config.structure_condition), config.structure_flow.cond_width, device=device
-        )
-        latents = {
-            n: torch.randn(1, c.tokens, c.channels, device=device) for n, c in config.structure_flow.latents.items()
-        }
-        modulation = flow.modulations(torch.zeros(1, device=device), torch.zeros(1, device=device))[0]
-        context, empty = flow.context(tokens), flow.empty_context()
-        double = replace(
-            context,
-            tokens=context.tokens.repeat(2, 1, 1),
-            shape_kv=tuple(kv.repeat(2, 1, 1, 1, 1) for kv in context.shape_kv),
-        )
-        pair = {n: v.repeat(2, 1, 1) for n, v in latents.items()}
-        one, both = Groups(True, False), Groups(True, True)
-        single = seconds(lambda: flow.velocity(latents, modulation, context, empty, one), device)
-        guided = seconds(lambda: flow.velocity(latents, modulation, context, empty, both), device)
-        full = seconds(lambda: flow.velocity(pair, modulation, double, empty, one), device)
-        kv = seconds(lambda: flow.context(tokens), device)
-        recorded = StructureCalls(flow)
-        recorded.look_at(tokens)
-        quick_single = seconds(lambda: recorded.velocity(latents, modulation, one), device)
-        quick_guided = seconds(lambda: recorded.velocity(latents, modulation, both), device)
-        steps, calls = runtime.effort.structure.steps, network_calls(runtime.effort.structure)
-        gain = (2 * steps - calls) * (single - quick_single) + (calls - steps) * (guided - quick_guided)
-        rows = [
-            ["structure: a call; a guided call", f"{single * 1e3:.1f}; {guided * 1e3:.1f} ms", ""],
-            [
-                "structure: recorded, the pose beside the shape",
-                f"{quick_single * 1e3:.1f}; {quick_guided * 1e3:.1f} ms",
-                f"{gain * 1e3:.0f} ms",
-            ],
-            [
-                "structure: guided rows without attention to zeros",
-                f"{full * 1e3:.1f} -> {guided * 1e3:.1f} ms",
-                f"{(calls - steps) * (full - guided) * 1e3:.0f} ms",
-            ],
-            [
-                "structure: keys and values once, not every call",
-                f"{kv * 1e3:.1f} ms",
-                f"{(calls - 1) * kv * 1e3:.0f} ms",
-            ],
-        ]
-        latent_flow = runtime._network("latent_flow")
-        coords = bench.request(USUAL).coords
-        assert coords is not None
-        coords = coords.to(device)
-        tokens = torch.randn(1, context_tokens(config.latent_condition), config.latent_flow.cond_width, device=device)
-        voxels, context = latent_flow.voxels([coords]), latent_flow.context(tokens)
-        step = latent_flow.modulations(torch.zeros(1, device=device)).step(0)
-        state = torch.randn(len(coords), config.latent_flow.in_channels, device=device)
-        single = seconds(lambda: latent_flow.velocity(state, voxels, step, context, one), device)
-        guided = seconds(lambda: latent_flow.velocity(state, voxels, step, context, both), device)
-        twice, two_context = latent_flow.voxels([coords, coords]), latent_flow.context(tokens.repeat(2, 1, 1))
-        full = seconds(lambda: latent_flow.velocity(state.repeat(2, 1), twice, step, two_context, one), device)
-        kv = seconds(lambda: latent_flow.context(tokens), device)
-        table_s = seconds(lambda: latent_flow.voxels([coords]), device)
-        steps, calls = runtime.effort.latent.steps, network_calls(runtime.effort.latent)
-        rows += [
-            ["latent: a call; a guided call", f"{single * 1e3:.1f}; {guided * 1e3:.1f} ms", ""],
-            [
-                "latent: guided rows share the way down, no attention to zeros",
-                f"{full * 1e3:.1f} -> {guided * 1e3:.1f} ms",
-                f"{(calls - steps) * (full - guided) * 1e3:.0f} ms",
-            ],
-            ["latent: keys and values once", f"{kv * 1e3:.1f} ms", f"{(calls - 1) * kv * 1e3:.0f} ms"],
-            ["latent: neighbours once", f"{table_s * 1e3:.1f} ms", f"{(calls - 1) * table_s * 1e3:.0f} ms"],
-        ]
-        condition = runtime._network("structure_condition")
-        dino = next(c for c, _ in zip(condition.module_list, range(1), strict=False))
-        images = torch.rand(1, 3, config.preprocess.size_px, config.preprocess.size_px, device=device)
-        three = images.repeat(3, 1, 1, 1)
-        alone = seconds(lambda: dino.backbone(images), device)
-        together = seconds(lambda: dino.backbone(three), device)
-        rows.append(
-            [
-                "DINO: 8 passes an object -> one of 3 pictures",
-                f"{8 * alone * 1e3:.1f} -> {together * 1e3:.1f} ms",
-                f"{(8 * alone - together) * 1e3:.0f} ms",
-            ]
-        )
-        depth = seconds(lambda: runtime.geometry(bench.rgb), device)
-        rows.append(
-            [
-                "depth once a photo, not once an object",
-                f"{depth * 1e3:.0f} ms",
-                f"{depth * (OBJECTS - 1) / OBJECTS * 1e3:.0f} ms with {OBJECTS} objects",
-            ]
-        )
+        rows = structure_savings(bench) + latent_savings(bench) + image_savings(bench)
     print("What the exact savings bring an object:\n")
     table(["saving", "measured", "an object"], rows)
+
+
+def structure_savings(bench: Bench) -> list[list[str]]:
+    runtime, device, config = bench.runtime(), bench.device, bench.config
+    flow = runtime._network("structure_flow")
+    tokens = torch.randn(1, context_tokens(config.structure_condition), config.structure_flow.cond_width, device=device)
+    latents = {n: torch.randn(1, c.tokens, c.channels, device=device) for n, c in config.structure_flow.latents.items()}
+    modulation = flow.modulations(torch.zeros(1, device=device), torch.zeros(1, device=device))[0]
+    context, empty = flow.context(tokens), flow.empty_context()
+    double = replace(
+        context,
+        tokens=context.tokens.repeat(2, 1, 1),
+        shape_kv=tuple(kv.repeat(2, 1, 1, 1, 1) for kv in context.shape_kv),
+    )
+    pair = {n: v.repeat(2, 1, 1) for n, v in latents.items()}
+    single = seconds(lambda: flow.velocity(latents, modulation, context, empty, ONE_GROUP), device)
+    guided = seconds(lambda: flow.velocity(latents, modulation, context, empty, BOTH_GROUPS), device)
+    full = seconds(lambda: flow.velocity(pair, modulation, double, empty, ONE_GROUP), device)
+    kv = seconds(lambda: flow.context(tokens), device)
+    recorded = StructureCalls(flow)
+    recorded.look_at(tokens)
+    quick_single = seconds(lambda: recorded.velocity(latents, modulation, ONE_GROUP), device)
+    quick_guided = seconds(lambda: recorded.velocity(latents, modulation, BOTH_GROUPS), device)
+    steps, calls = runtime.effort.structure.steps, network_calls(runtime.effort.structure)
+    gain_s = (2 * steps - calls) * (single - quick_single) + (calls - steps) * (guided - quick_guided)
+    return [
+        ["structure: a call; a guided call", f"{ms(single)}; {ms(guided)} ms", ""],
+        [
+            "structure: recorded, the pose on a side stream",
+            f"{ms(quick_single)}; {ms(quick_guided)} ms",
+            f"{gain_s * 1e3:.0f} ms",
+        ],
+        [
+            "structure: guided rows without attention to zeros",
+            f"{ms(full)} -> {ms(guided)} ms",
+            f"{(calls - steps) * (full - guided) * 1e3:.0f} ms",
+        ],
+        ["structure: keys and values once, not every call", f"{ms(kv)} ms", f"{(calls - 1) * kv * 1e3:.0f} ms"],
+    ]
+
+
+def latent_savings(bench: Bench) -> list[list[str]]:
+    runtime, device, config = bench.runtime(), bench.device, bench.config
+    flow = runtime._network("latent_flow")
+    coords = bench.request(USUAL).coords
+    assert coords is not None
+    coords = coords.to(device)
+    tokens = torch.randn(1, context_tokens(config.latent_condition), config.latent_flow.cond_width, device=device)
+    voxels, context = flow.voxels([coords]), flow.context(tokens)
+    step = flow.modulations(torch.zeros(1, device=device)).step(0)
+    state = torch.randn(len(coords), config.latent_flow.in_channels, device=device)
+    single = seconds(lambda: flow.velocity(state, voxels, step, context, ONE_GROUP), device)
+    guided = seconds(lambda: flow.velocity(state, voxels, step, context, BOTH_GROUPS), device)
+    twice, two_context = flow.voxels([coords, coords]), flow.context(tokens.repeat(2, 1, 1))
+    full = seconds(lambda: flow.velocity(state.repeat(2, 1), twice, step, two_context, ONE_GROUP), device)
+    kv = seconds(lambda: flow.context(tokens), device)
+    table_s = seconds(lambda: flow.voxels([coords]), device)
+    steps, calls = runtime.effort.latent.steps, network_calls(runtime.effort.latent)
+    return [
+        ["latent: a call; a guided call", f"{ms(single)}; {ms(guided)} ms", ""],
+        [
+            "latent: guided rows share the way down, no attention to zeros",
+            f"{ms(full)} -> {ms(guided)} ms",
+            f"{(calls - steps) * (full - guided) * 1e3:.0f} ms",
+        ],
+        ["latent: keys and values once", f"{ms(kv)} ms", f"{(calls - 1) * kv * 1e3:.0f} ms"],
+        ["latent: neighbours once", f"{ms(table_s)} ms", f"{(calls - 1) * table_s * 1e3:.0f} ms"],
+    ]
+
+
+def image_savings(bench: Bench) -> list[list[str]]:
+    runtime, device, size_px = bench.runtime(), bench.device, bench.config.preprocess.size_px
+    condition = runtime._network("structure_condition")
+    dino = next(iter(condition.module_list))
+    images = torch.rand(1, 3, size_px, size_px, device=device)
+    three = images.repeat(3, 1, 1, 1)
+    alone = seconds(lambda: dino.backbone(images), device)
+    together = seconds(lambda: dino.backbone(three), device)
+    depth = seconds(lambda: runtime.geometry(bench.rgb), device)
+    return [
+        [
+            "DINO: 8 passes an object -> one of 3 pictures",
+            f"{ms(8 * alone)} -> {ms(together)} ms",
+            f"{(8 * alone - together) * 1e3:.0f} ms",
+        ],
+        [
+            "depth once a photo, not once an object",
+            f"{depth * 1e3:.0f} ms",
+            f"{depth * (OBJECTS - 1) / OBJECTS * 1e3:.0f} ms with {OBJECTS} objects",
+        ],
+    ]
+
+
+def ms(duration_s: float) -> str:
+    return f"{duration_s * 1e3:.1f}"
 
 
 def print_trajectories(bench: Bench) -> None:

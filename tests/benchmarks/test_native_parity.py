@@ -31,9 +31,9 @@ from native_parity import (
 
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.sam3d_torch.checkpoints.checkpoint import Checkpoint
-from sam3d_gs.sam3d_torch.checkpoints.synthetic import make_checkpoints
 from sam3d_gs.sam3d_torch.contract import RuntimeOptions
 from sam3d_gs.types import Gaussians, Pose
+from synthetic.checkpoints import make_checkpoints
 
 VIEWS, SIDE_PX = 2, 64
 EQUAL_DB = 100  # equal up to the rounding of sums, whose order the place of arrays in memory may change

@@ -21,10 +21,10 @@ from sam3d_gs.gaussians import pt
 from sam3d_gs.gaussians.pt import read_pt
 from sam3d_gs.options import ObjectOptions
 from sam3d_gs.sam3d_torch import pose
-from sam3d_gs.sam3d_torch.checkpoints.synthetic import make_checkpoints
 from sam3d_gs.sam3d_torch.runtime import object_seed
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject
 from sam3d_gs.workspace import Workspace
+from synthetic.checkpoints import make_checkpoints
 from tests.command_line import sam3d_gs
 
 Run = Callable[..., tuple[int, str, str]]

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from sam3d_gs.sam3d_torch.checkpoints.random_networks import full_config
 from sam3d_gs.sam3d_torch.memory import (
     GIB,
     STAGES,
@@ -22,6 +21,7 @@ from sam3d_gs.sam3d_torch.memory import (
 )
 from sam3d_gs.sam3d_torch.sparse import GATHER_BYTES
 from sam3d_gs.sam3d_torch.voxels import VOXEL_LIMIT
+from synthetic.checkpoints import full_config
 
 # The released networks in 16 bits, DINO shared, and working memory of about the size that goes with them; MiB.
 WEIGHTS = {

@@ -13,12 +13,12 @@ pytest.importorskip("torch")
 import torch
 
 from sam3d_gs.sam3d_torch import windows
-from sam3d_gs.sam3d_torch.checkpoints.random_networks import SIZES, RandomNetworks
 from sam3d_gs.sam3d_torch.contract import PhotoGeometry, Request, Result, RuntimeOptions
 from sam3d_gs.sam3d_torch.gaussian_decoder import GaussianDecoder
 from sam3d_gs.sam3d_torch.latent_flow import LatentFlow
 from sam3d_gs.sam3d_torch.runtime import Sam3dRuntime
 from sam3d_gs.sam3d_torch.structure_flow import StructureFlow
+from synthetic.checkpoints import SIZES, RandomNetworks
 
 TOLERANCE = {"fp32": 2e-5, "fp16": 5e-3, "bf16": 3e-2}  # relative; a 16-bit number is exact to 5e-4 or 4e-3
 NETWORKS = RandomNetworks(SIZES["tiny"]())

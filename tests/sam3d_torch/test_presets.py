@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from sam3d_gs.options import PRESETS
-from sam3d_gs.sam3d_torch.checkpoints.random_networks import full_config
 from sam3d_gs.sam3d_torch.presets import effort
 from sam3d_gs.sam3d_torch.sampler import network_calls
+from synthetic.checkpoints import full_config
 
 CONFIG = full_config()
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.sam3d_torch import runtime as module
-from sam3d_gs.sam3d_torch.checkpoints.random_networks import SIZES, RandomNetworks
 from sam3d_gs.sam3d_torch.contract import Failure, PhotoGeometry, Request, Result, RuntimeOptions
 from sam3d_gs.sam3d_torch.dino import DinoVit
 from sam3d_gs.sam3d_torch.runtime import Sam3dRuntime, choose_dtype, object_seed
+from synthetic.checkpoints import SIZES, RandomNetworks
 
 HEIGHT, WIDTH = 60, 80
 ALMOST_NOTHING_GIB = 1e-6  # every stage in a pass of its own

@@ -13,7 +13,7 @@ import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sam3d_gs.sam3d_torch.checkpoints.synthetic import make_checkpoints
+from synthetic.checkpoints import make_checkpoints
 from tests.hub import GOOD_TOKEN, FakeHub
 from tests.scripts.script_place import FAKES, REPOSITORY
 from tests.servers.real_vllm import ARGUMENTS, ENVIRONMENT, SMALL, prompt_file

@@ -1,7 +1,7 @@
-"""Small kernels beside large ones: a second CUDA stream that leaves the first one's and meets it again.
+"""A second CUDA stream, so that small kernels run at the same time as large ones.
 
-Only while a CUDA graph is recorded. There the two streams become two branches of the graph, and launches cost next to
-nothing; otherwise a second stream would wait for its launches as the first does, and nothing would be won.
+It is used only while a CUDA graph is recorded. There the two streams become two branches of the graph, and launches
+cost next to nothing; otherwise a second stream would wait for its launches as the first does, and gain nothing.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import torch
 
 
-class Beside:
-    """``with beside:`` what stands in the block may run beside what follows it, until `meet`.
+class SideStream:
+    """``with side_stream:`` lets the block run at the same time as the code after it, until `meet`.
 
-    The block sees all that was asked for before it. Memory that it takes from the first stream must stay referenced
-    until `meet`, or the first stream may use it again too early.
+    The block sees the results of everything before it. Memory of the main stream that it reads must stay referenced
+    until `meet`, or the main stream may reuse it too early.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._side: torch.cuda.Stream | None = None
         if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
-            # The first to get what the large kernels free, or each small one would wait for a large one to end.
+            # High priority: otherwise each small kernel would wait for a large one to end.
             self._main, self._side = torch.cuda.current_stream(device), torch.cuda.Stream(device, priority=-1)
             self._inside = torch.cuda.stream(self._side)
 
@@ -33,6 +33,6 @@ class Beside:
             self._inside.__exit__(*raised)
 
     def meet(self) -> None:
-        """What follows sees all that the blocks did."""
+        """Make the code that follows see the results of the blocks."""
         if self._side is not None:
             self._main.wait_stream(self._side)

@@ -1,12 +1,12 @@
 """Stage 1: the velocity of an object's coarse shape and pose (a mixture of two transformers).
 
-Two streams with weights of their own share only their modulation and one attention: shape tokens attend to shape
+Two streams with their own weights share only their modulation and one attention: shape tokens attend to shape
 tokens, the four pose tokens to both. The shape therefore never depends on the pose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -23,6 +23,7 @@ from sam3d_gs.sam3d_torch.layers import (
     FeedForward,
     Gain,
     Groups,
+    Norm,
     TimeEmbedder,
     attention_norm,
     finish_block,
@@ -31,7 +32,7 @@ from sam3d_gs.sam3d_torch.layers import (
     lengthened,
     modulations,
 )
-from sam3d_gs.sam3d_torch.side_stream import Beside
+from sam3d_gs.sam3d_torch.side_stream import SideStream
 
 SHAPE = "shape"
 
@@ -40,7 +41,7 @@ Latents = dict[str, Tensor]  # latent name -> (B, tokens, channels) float32
 
 @dataclass(frozen=True)
 class StructureContext:
-    """What no step changes, computed once for a batch of objects."""
+    """The condition of a batch of objects, computed once for all steps."""
 
     tokens: Tensor  # (B, S, cond) in the weights' dtype, lengthened
     shape_kv: tuple[Tensor, ...]  # a block: (B, S, 2, H, D)
@@ -48,12 +49,12 @@ class StructureContext:
 
     @property
     def own_tokens(self) -> Tensor:
-        """Without the repeats."""
+        """(B, S, cond) without the repeats of the last token."""
         return self.tokens[:, : self.tokens.shape[1] - self.repeats]
 
 
 class LatentLayers(nn.Module):
-    """Into and out of the transformer for one latent."""
+    """Input and output layers of one latent."""
 
     def __init__(self, latent: LatentConfig, width: int, learned_position: bool) -> None:
         super().__init__()
@@ -126,23 +127,23 @@ class StructureFlow(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which the products are computed."""
+        """The dtype of the matrix products."""
         return self.blocks[0].self_attn.to_qkv[SHAPE].weight.dtype
 
     def context(self, tokens: Tensor) -> StructureContext:
-        """(B, S, cond) condition tokens to what every step needs of them."""
+        """The context of (B, S, cond) condition tokens."""
         tokens, repeats = lengthened(tokens, self.dtype)
         keys_values = tuple(b.branches(SHAPE).keys_values(tokens, repeats) for b in self.blocks)
         return StructureContext(tokens, keys_values, repeats)
 
     def renew_context(self, context: StructureContext, tokens: Tensor) -> None:
-        """Put what `context` gives for other tokens of the same shape into the memory of an earlier answer."""
+        """Recompute `context` in place for other tokens of the same shape."""
         context.tokens.copy_(lengthened(tokens, self.dtype)[0])
         for block, held in zip(self.blocks, context.shape_kv, strict=True):
             block.branches(SHAPE).keys_values(context.tokens, context.repeats, out=held)
 
     def empty_context(self) -> Tensor:
-        """(blocks, 2, C) float32: what a context of zeros adds to shape and to pose tokens."""
+        """(blocks, 2, C) float32: what cross-attention to a context of zeros adds to shape and to pose tokens."""
         streams = (SHAPE, self.config.pose_stream)
         rows = [torch.stack([block.branches(s).without_context() for s in streams]) for block in self.blocks]
         return torch.stack(rows)
@@ -167,67 +168,124 @@ class StructureFlow(nn.Module):
             modulation: (blocks, 6, C), one step of `modulations`.
             context: of the same B objects; None when no group sees it.
             empty: from `empty_context`.
-            groups: who sees the context.
+            groups: which groups of rows see the context.
 
         Returns:
             name -> (groups * B, tokens, channels) float32, the conditional objects first.
         """
-        config, dtype = self.config, self.dtype
-        mapping, order = self.latent_mapping, config.pose_order
-        batch = len(latents[SHAPE])
-        x = mapping[SHAPE].into(latents[SHAPE]).flatten(0, 1)
-        p = torch.cat([mapping[name].into(latents[name]) for name in order], dim=1).flatten(0, 1)
-
-        first = attention_norm(modulation[0], dtype)
+        x, p = self._embedded(latents)
+        first = attention_norm(modulation[0], self.dtype)
         h, hp = first(x), first(p)
-        beside = Beside(x.device)
-        lent = [p, hp]  # memory that the pose stream reads and the shape stream must not use again before they meet
+        side = SideStream(x.device)
         for i, block in enumerate(self.blocks):
-            split = i == 0 and len(groups) == 2
-            then = attention_norm(modulation[i + 1], dtype) if i + 1 < len(self.blocks) else OUTPUT_NORM
-            shape, pose = block.branches(SHAPE), block.branches(config.pose_stream)
-            objects = batch if i == 0 else batch * len(groups)
-            qkv = shape.queries_keys_values(h).unflatten(0, (objects, -1))
-            lent.append(qkv)
+            step = self._step(i, len(latents[SHAPE]), modulation, context, empty, groups)
+            shape, pose = block.branches(SHAPE), block.branches(self.config.pose_stream)
+            qkv = step.queries_keys_values(h, shape)
+            held = (p, hp, qkv)  # memory that the side stream reads, not to be reused before the streams meet
+            with side:
+                p, hp = _pose_stream(p, hp, qkv, pose, step)
+            x, h = _shape_stream(x, qkv, shape, step)
+            side.meet()
+            del qkv, held
+        return self._read_out(h, hp, len(latents[SHAPE]) * len(groups))
 
-            def cross(rows: Tensor, i: int = i, shape: Branches = shape) -> Tensor:
-                assert context is not None
-                q = shape.cross_q(rows).unflatten(0, (batch, -1)).unflatten(-1, (shape.heads, -1))
-                return ops.attention(q, *context.shape_kv[i].unbind(2), repeats=context.repeats).flatten(0, 1)
+    def _embedded(self, latents: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """(B * tokens, C) float32 residual streams: shape tokens, and pose tokens in the order of the checkpoint."""
+        mapping = self.latent_mapping
+        pose = torch.cat([mapping[name].into(latents[name]) for name in self.config.pose_order], dim=1)
+        return mapping[SHAPE].into(latents[SHAPE]).flatten(0, 1), pose.flatten(0, 1)
 
-            def cross_pose(rows: Tensor, pose: Branches = pose) -> Tensor:
-                assert context is not None
-                return folded_cross_attention(rows.unflatten(0, (batch, -1)), context.own_tokens, pose).flatten(0, 1)
+    def _step(
+        self,
+        i: int,
+        batch: int,
+        modulation: Tensor,
+        context: StructureContext | None,
+        empty: Tensor,
+        groups: Groups,
+    ) -> _Step:
+        """What both streams need in block `i`."""
+        last = i + 1 == len(self.blocks)
+        return _Step(
+            first=i == 0,
+            batch=batch,
+            groups=groups,
+            modulation=modulation[i],
+            context=context,
+            shape_kv=None if context is None else context.shape_kv[i],
+            empty_shape=empty[i, 0],
+            empty_pose=empty[i, 1],
+            then=OUTPUT_NORM if last else attention_norm(modulation[i + 1], self.dtype),
+        )
 
-            with beside:
-                qkv_pose = pose.queries_keys_values(hp).unflatten(0, (objects, -1))
-                query, *own = qkv_pose.unbind(2)
-                attended_pose = ops.attention(query, *qkv.unbind(2)[1:], more=(own[0], own[1])).flatten(0, 1)
-                p, hp = finish_block(
-                    p, attended_pose, pose, modulation[i], groups, cross_pose, empty[i, 1], then, split=split
-                )
-            attended = ops.attention(*qkv.unbind(2)).flatten(0, 1)
-            del qkv
-            x, h = finish_block(x, attended, shape, modulation[i], groups, cross, empty[i, 0], then, split=split)
-            beside.meet()
-            lent.clear()
+    def _read_out(self, h: Tensor, hp: Tensor, rows: int) -> Latents:
+        """Normalised streams of `rows` objects to velocities."""
+        order, latents = self.config.pose_order, self.config.latents
+        out = {SHAPE: self.latent_mapping[SHAPE].out(h.unflatten(0, (rows, -1)))}
+        parts = hp.unflatten(0, (rows, -1)).split([latents[name].tokens for name in order], dim=1)
+        return out | {name: self.latent_mapping[name].out(part) for name, part in zip(order, parts, strict=True)}
 
-        rows = batch * len(groups)
-        out: Latents = {SHAPE: mapping[SHAPE].out(h.unflatten(0, (rows, -1)))}
-        lengths = [config.latents[name].tokens for name in order]
-        for name, part in zip(order, hp.unflatten(0, (rows, -1)).split(lengths, dim=1), strict=True):
-            out[name] = mapping[name].out(part)
-        return out
+
+@dataclass(frozen=True)
+class _Step:
+    """One block of one call: what its two streams share."""
+
+    first: bool  # one group stands for all: they part at the first cross-attention
+    batch: int  # objects in a group
+    groups: Groups
+    modulation: Tensor  # (6, C)
+    context: StructureContext | None
+    shape_kv: Tensor | None  # (B, S, 2, H, D), of this block
+    empty_shape: Tensor  # (C,), what a context of zeros adds to a shape token
+    empty_pose: Tensor
+    then: Norm  # before the layer that follows
+
+    def queries_keys_values(self, h: Tensor, branches: Branches) -> Tensor:
+        """Normalised rows to (objects, tokens, 3, H, D)."""
+        objects = self.batch if self.first else self.batch * len(self.groups)
+        return branches.queries_keys_values(h).unflatten(0, (objects, -1))
+
+    def finish(
+        self, x: Tensor, attended: Tensor, branches: Branches, cross: Callable[[Tensor], Tensor], empty: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """See `finish_block`."""
+        split = self.first and len(self.groups) == 2
+        return finish_block(x, attended, branches, self.modulation, self.groups, cross, empty, self.then, split=split)
+
+
+def _shape_stream(x: Tensor, qkv: Tensor, shape: Branches, step: _Step) -> tuple[Tensor, Tensor]:
+    """A block's shape tokens, which attend to themselves and to the context; residual stream and normalised form."""
+
+    def cross(rows: Tensor) -> Tensor:
+        assert step.context is not None
+        assert step.shape_kv is not None
+        q = shape.cross_q(rows).unflatten(0, (step.batch, -1)).unflatten(-1, (shape.heads, -1))
+        return ops.attention(q, *step.shape_kv.unbind(2), repeats=step.context.repeats).flatten(0, 1)
+
+    attended = ops.attention(*qkv.unbind(2)).flatten(0, 1)
+    return step.finish(x, attended, shape, cross, step.empty_shape)
+
+
+def _pose_stream(p: Tensor, hp: Tensor, shape_qkv: Tensor, pose: Branches, step: _Step) -> tuple[Tensor, Tensor]:
+    """A block's pose tokens, which attend to the shape, to themselves and to the context; as `_shape_stream`."""
+
+    def cross(rows: Tensor) -> Tensor:
+        assert step.context is not None
+        return folded_cross_attention(rows.unflatten(0, (step.batch, -1)), step.context.own_tokens, pose).flatten(0, 1)
+
+    query, key, value = step.queries_keys_values(hp, pose).unbind(2)
+    attended = ops.attention(query, *shape_qkv.unbind(2)[1:], more=(key, value)).flatten(0, 1)
+    return step.finish(p, attended, pose, cross, step.empty_pose)
 
 
 def folded_cross_attention(rows: Tensor, tokens: Tensor, branches: Branches) -> Tensor:
     """Cross-attention of a handful of queries without keys or values for the context.
 
-    ``q . (W_k c + b_k)`` is ``(W_k^T q) . c`` plus a number that is the same for every token and leaves the softmax
-    as it is; the values' layer is applied after the weighted sum of the tokens instead of before it.
+    ``q . (W_k c + b_k)`` is ``(W_k^T q) . c`` plus a number that is the same for every token, which the softmax
+    ignores; the value layer is applied after the weighted sum of the tokens instead of before it.
 
     Args:
-        rows: (B, L, C) normalised queries' input, L small.
+        rows: (B, L, C) normalised input of the queries, L small.
         tokens: (B, S, cond).
         branches: weights.
 
@@ -247,7 +305,7 @@ def folded_cross_attention(rows: Tensor, tokens: Tensor, branches: Branches) -> 
 
 
 def _scores(folded: Tensor, tokens: Tensor) -> Tensor:
-    """A batched product whose result is float32: scores rounded to 16 bits would move the softmax by a percent."""
+    """Batched product in float32: scores rounded to 16 bits would change the softmax by a percent."""
     if folded.is_cuda and folded.dtype != torch.float32:
         with suppress(TypeError):  # PyTorch before 2.8 has no `out_dtype`
             return torch.bmm(folded, tokens, out_dtype=torch.float32)

@@ -109,7 +109,8 @@ class Store:
             write_text(self.root / "refs" / "main", commit)
 
     def record(self, commit: str, files: Iterable[RemoteFile]) -> None:
-        """Write down what was downloaded."""
+        """Write down what was downloaded, at which commit."""
+        self.point_to(commit)
         rows = {file.name: {"size": file.size, "digest": file.digest} for file in files}
         write_json(self.root / _RECORD, {"repository": self.repository.id, "commit": commit, "files": rows})
 

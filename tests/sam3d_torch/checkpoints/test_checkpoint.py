@@ -29,11 +29,11 @@ from sam3d_gs.sam3d_torch.checkpoints.network_source import (
     network_parts,
     tensors_of,
 )
-from sam3d_gs.sam3d_torch.checkpoints.random_networks import FULL_MOGE, file_stems
-from sam3d_gs.sam3d_torch.checkpoints.synthetic import make_checkpoints
 from sam3d_gs.sam3d_torch.checkpoints.weight_files import WeightFile
 from sam3d_gs.sam3d_torch.checkpoints.yaml_files import read_config
 from sam3d_gs.sam3d_torch.moge import MogeConfig, MogeV1
+from synthetic.checkpoints import make_checkpoints
+from synthetic.checkpoints.configs import FULL_MOGE, file_stems
 
 HERE = Path(__file__).parent
 CPU = torch.device("cpu")

@@ -1,4 +1,1 @@
-"""Checkpoint folders in the official layout: reading them, and making ones with random weights.
-
-Read `checkpoint.py` first. `network_source.py` is what the runtime sees of either kind.
-"""
+"""Reads checkpoint folders in the official layout. Start with `checkpoint.py`."""

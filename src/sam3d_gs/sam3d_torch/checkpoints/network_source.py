@@ -1,7 +1,7 @@
 """Networks on demand: each is built without memory, then filled tensor by tensor on the device and in its dtype.
 
-PyTorch's "meta" device gives parameters a shape and nothing else. A subclass says where the values come from:
-`checkpoint.py` from files, `random_networks.py` from random numbers.
+PyTorch's "meta" device gives parameters a shape and nothing else. A subclass says where the values come from,
+as `checkpoint.py` does for files.
 """
 
 from __future__ import annotations

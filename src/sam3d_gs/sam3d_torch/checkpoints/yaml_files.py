@@ -1,9 +1,9 @@
 """A checkpoint folder's YAML files -> `Sam3dConfig` and the names of the weight files.
 
 The files are those of the official release, written for Hydra; this reads them as plain YAML. Numbers that the
-networks and samplers can honour are taken as they stand. A value that would ask for another algorithm, or that
-contradicts another file, is refused by file and key. Some defaults stand only in the official constructors; they are
-written here once (`_structure_sampler`, `_latent_sampler`).
+networks and samplers support are taken as they are. A value that needs another algorithm, or that contradicts another
+file, is an error that names file and key. Some defaults exist only in the official constructors; they are repeated
+here (`_structure_sampler`, `_latent_sampler`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ from sam3d_gs.sam3d_torch.config import (
     ConditionConfig,
     DinoConfig,
     GaussianDecoderConfig,
+    LatentFlowConfig,
     PreprocessConfig,
     Sam3dConfig,
     SamplerConfig,
+    StructureDecoderConfig,
+    StructureFlowConfig,
 )
 
 REPOSITORY = "facebook/sam-3d-objects"  # where the weights are published, behind their licence
@@ -37,76 +40,33 @@ DTYPES = ("float16", "bfloat16", "float32")
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """Where the weights lie. Only the names are known here; `checkpoint.py` looks whether they exist."""
+    """Paths of the weights, as the YAML files name them; `checkpoint.py` checks that they exist."""
 
     structure: Path
     latent: Path
     structure_decoder: Path
     gaussian_decoders: Mapping[int, Path]  # by Gaussians per voxel
-    depth: str | None  # what pipeline.yaml names: a hub repository or a path
+    depth: str | None  # as in pipeline.yaml: a hub repository or a path
 
 
 def read_config(folder: Path) -> Sam3dConfig:
-    """What the networks of a checkpoint folder look like. Raises BadInputError naming file and key."""
+    """The configuration of a checkpoint folder's networks. Raises BadInputError naming file and key."""
     return read_folder(folder)[0]
 
 
 def read_folder(folder: Path) -> tuple[Sam3dConfig, CheckpointFiles]:
-    """The configuration and the weight files of a checkpoint folder; the YAML files alone are opened."""
-    if not (folder / "pipeline.yaml").is_file():
-        raise BadInputError(
-            f"No checkpoints at {folder}: there is no pipeline.yaml. Download those of {REPOSITORY} from Hugging Face, "
-            "or give --checkpoints the folder that holds it."
-        )
-    pipeline = Section.read(folder / "pipeline.yaml", "pipeline file")
-    pipeline.target("InferencePipelinePointMap")
-
-    def load(name: str) -> tuple[Section, Path]:
-        file = folder / pipeline.text(f"{name}_config_path")
-        return Section.read(file, "network file"), folder / pipeline.text(f"{name}_ckpt_path")
-
-    structure_file, structure_weights = load("ss_generator")
-    latent_file, latent_weights = load("slat_generator")
-    decoder_file, decoder_weights = load("ss_decoder")
+    """The configuration and the weight files of a checkpoint folder; only its YAML files are opened."""
+    pipeline = _open_pipeline(folder)
+    structure_file, structure_weights = _open_network(folder, pipeline, "ss_generator")
+    latent_file, latent_weights = _open_network(folder, pipeline, "slat_generator")
+    decoder_file, decoder_weights = _open_network(folder, pipeline, "ss_decoder")
     structure_condition, structure_generator = read_stage(structure_file)
     latent_condition, latent_generator = read_stage(latent_file)
     structure_flow, structure_time_scale = read_structure_flow(structure_generator, structure_condition)
     latent_flow, latent_time_scale = read_latent_flow(latent_generator, latent_condition)
     structure_decoder = read_structure_decoder(decoder_file)
-    resolution = structure_flow.resolution * 2 ** (len(structure_decoder.channels) - 1)
-    if structure_decoder.latent_channels != structure_flow.latents[SHAPE].channels:
-        raise decoder_file.fault("latent_channels", f"{structure_flow.latents[SHAPE].channels}, as in ss_generator")
-    if latent_flow.resolution != resolution:
-        raise BadInputError(
-            f"{latent_file.file}: resolution {latent_flow.resolution} does not fit the {resolution} voxels a side "
-            f"that {decoder_file.file.name} gives. Use the files of one release."
-        )
-
-    decoders: dict[int, GaussianDecoderConfig] = {}
-    decoder_files: dict[int, Path] = {}
-    for name in ("slat_decoder_gs", "slat_decoder_gs_4"):
-        if name == "slat_decoder_gs" or _present(folder, pipeline, f"{name}_config_path"):
-            section, weights = load(name)
-            decoder = read_gaussian_decoder(section, latent_flow)
-            count = decoder.gaussians_per_voxel
-            if count in decoders:
-                raise BadInputError(
-                    f"{section.file}: representation_config.num_gaussians is {count}, as in slat_decoder_gs. "
-                    "Use the files of one release."
-                )
-            decoders[count], decoder_files[count] = decoder, weights
-
-    std = pipeline.numbers("slat_std", latent_flow.out_channels)
-    if min(std) <= 0:
-        raise pipeline.fault("slat_std", "a list of positive numbers")
-    preprocess = _preprocess(pipeline, structure_condition, latent_condition)
-    dtype = pipeline.text("dtype", "bfloat16")
-    if dtype not in DTYPES:
-        raise pipeline.fault("dtype", " or ".join(DTYPES))
-    pipeline.fixed("pose_decoder_name", "ScaleShiftInvariant")
-    pipeline.fixed("downsample_ss_dist", 1, why="voxels with no free neighbour are dropped")
-    for stage in ("ss", "slat"):
-        pipeline.fixed(f"{stage}_condition_input_mapping", [], why="inputs are passed by name")
+    _check_fit(structure_flow, decoder_file, structure_decoder, latent_file, latent_flow)
+    decoders, decoder_files = _gaussian_decoders(folder, pipeline, latent_flow)
     config = Sam3dConfig(
         structure_condition=structure_condition,
         structure_flow=structure_flow,
@@ -116,19 +76,99 @@ def read_folder(folder: Path) -> tuple[Sam3dConfig, CheckpointFiles]:
         latent_flow=latent_flow,
         latent_sampler=_latent_sampler(pipeline, latent_time_scale),
         latent_mean=pipeline.numbers("slat_mean", latent_flow.out_channels),
-        latent_std=std,
+        latent_std=_latent_std(pipeline, latent_flow.out_channels),
         gaussian_decoders=decoders,
-        preprocess=preprocess,
-        dtype=dtype,
+        preprocess=_preprocess(pipeline, structure_condition, latent_condition),
+        dtype=_dtype(pipeline),
     )
     files = CheckpointFiles(structure_weights, latent_weights, decoder_weights, decoder_files, _depth(pipeline))
-    pipeline.done(*_PIPELINE_WITHOUT_EFFECT)
+    _check_fixed(pipeline)
     return config, files
 
 
+def _open_pipeline(folder: Path) -> Section:
+    if not (folder / "pipeline.yaml").is_file():
+        raise BadInputError(
+            f"No checkpoints at {folder}: there is no pipeline.yaml. Download those of {REPOSITORY} from Hugging Face, "
+            "or give --checkpoints the folder that holds it."
+        )
+    pipeline = Section.read(folder / "pipeline.yaml", "pipeline file")
+    pipeline.target("InferencePipelinePointMap")
+    return pipeline
+
+
+def _open_network(folder: Path, pipeline: Section, name: str) -> tuple[Section, Path]:
+    """A network's YAML file and the path of its weights."""
+    file = folder / pipeline.text(f"{name}_config_path")
+    return Section.read(file, "network file"), folder / pipeline.text(f"{name}_ckpt_path")
+
+
+def _check_fit(
+    structure_flow: StructureFlowConfig,
+    decoder_file: Section,
+    structure_decoder: StructureDecoderConfig,
+    latent_file: Section,
+    latent_flow: LatentFlowConfig,
+) -> None:
+    """The structure decoder takes what its flow gives, and gives the voxels that the latent flow takes."""
+    channels = structure_flow.latents[SHAPE].channels
+    if structure_decoder.latent_channels != channels:
+        raise decoder_file.fault("latent_channels", f"{channels}, as in ss_generator")
+    resolution = structure_flow.resolution * 2 ** (len(structure_decoder.channels) - 1)
+    if latent_flow.resolution != resolution:
+        raise BadInputError(
+            f"{latent_file.file}: resolution {latent_flow.resolution} does not fit the {resolution} voxels along an "
+            f"axis that {decoder_file.file.name} gives. Use the files of one release."
+        )
+
+
+def _gaussian_decoders(
+    folder: Path, pipeline: Section, latent_flow: LatentFlowConfig
+) -> tuple[dict[int, GaussianDecoderConfig], dict[int, Path]]:
+    """Configurations and weight files by Gaussians per voxel; the decoder with 4 of them is optional."""
+    decoders: dict[int, GaussianDecoderConfig] = {}
+    files: dict[int, Path] = {}
+    for name in ("slat_decoder_gs", "slat_decoder_gs_4"):
+        if name != "slat_decoder_gs" and not _present(folder, pipeline, f"{name}_config_path"):
+            continue
+        section, weights = _open_network(folder, pipeline, name)
+        decoder = read_gaussian_decoder(section, latent_flow)
+        count = decoder.gaussians_per_voxel
+        if count in decoders:
+            raise BadInputError(
+                f"{section.file}: representation_config.num_gaussians is {count}, as in slat_decoder_gs. "
+                "Use the files of one release."
+            )
+        decoders[count], files[count] = decoder, weights
+    return decoders, files
+
+
 def _present(folder: Path, pipeline: Section, key: str) -> bool:
-    """Whether a network that can be done without is named, and its YAML file there."""
+    """Whether an optional network is named and its YAML file is there."""
     return pipeline.has(key) and (folder / pipeline.text(key)).is_file()
+
+
+def _latent_std(pipeline: Section, channels: int) -> tuple[float, ...]:
+    std = pipeline.numbers("slat_std", channels)
+    if min(std) <= 0:
+        raise pipeline.fault("slat_std", "a list of positive numbers")
+    return std
+
+
+def _dtype(pipeline: Section) -> str:
+    dtype = pipeline.text("dtype", "bfloat16")
+    if dtype not in DTYPES:
+        raise pipeline.fault("dtype", " or ".join(DTYPES))
+    return dtype
+
+
+def _check_fixed(pipeline: Section) -> None:
+    """Settings for which the runtime has one algorithm; then nothing may be left that nobody has read."""
+    pipeline.fixed("pose_decoder_name", "ScaleShiftInvariant")
+    pipeline.fixed("downsample_ss_dist", 1, why="voxels with no free neighbour are dropped")
+    for stage in ("ss", "slat"):
+        pipeline.fixed(f"{stage}_condition_input_mapping", [], why="inputs are passed by name")
+    pipeline.done(*_PIPELINE_WITHOUT_EFFECT)
 
 
 _PIPELINE_WITHOUT_EFFECT = (
@@ -176,7 +216,7 @@ def _interval(pipeline: Section, key: str) -> tuple[float, float]:
 
 
 def _depth(pipeline: Section) -> str | None:
-    """What the depth model is loaded from; None when the file names no depth model."""
+    """Repository or path of the depth model; None when the file names none."""
     if not pipeline.has("depth_model"):
         return None
     depth = pipeline.section("depth_model")
@@ -188,7 +228,7 @@ def _depth(pipeline: Section) -> str | None:
 
 
 def _preprocess(pipeline: Section, *conditions: ConditionConfig) -> PreprocessConfig:
-    """Both stages look at the same crop, which is therefore made once; other sizes for stage 2 are refused."""
+    """Both stages see the same crop, so it is made once; another size for stage 2 is an error."""
     structure, latent = pipeline.section("ss_preprocessor"), pipeline.section("slat_preprocessor")
     structure.target("PreProcessor")
     latent.target("PreProcessor")

@@ -50,7 +50,7 @@ from sam3d_gs.sam3d_torch.voxels import occupied
 POSE_STREAM = "6drotation_normalized"
 POSE_ORDER = ("6drotation_normalized", "translation", "scale", "translation_scale")
 NOISE = "noise."
-LATENT_NOISE = "slat"  # beside the names of the structure latents
+LATENT_NOISE = "slat"  # next to the names of the structure latents
 
 PREFIXES = {
     STRUCTURE_CONDITION: "ss_condition_embedder.",
@@ -63,7 +63,7 @@ PREFIXES = {
 
 
 class RecordedNetworks(NetworkSource):
-    """The networks of a case, given as a checkpoint folder gives them. There is none for depth."""
+    """The recorded networks of a case, in place of a checkpoint folder. There is none for depth."""
 
     def __init__(self, state: Mapping[str, Tensor], config: Sam3dConfig) -> None:
         (count,) = config.gaussian_decoders
@@ -85,7 +85,7 @@ class RecordedNetworks(NetworkSource):
 
 
 def run_whole(case: Case) -> dict[str, Tensor]:
-    """The runtime's result for the case's photo and noise, and what it computes on the way."""
+    """The runtime's result for the case's photo and noise, with the intermediate results that the case records."""
     pointmap = case.inputs["pointmap"]
     rgba = case.inputs["rgba"].cpu().numpy()
     rgb, alpha = np.ascontiguousarray(rgba[..., :3]), rgba[..., 3].astype(np.float32) / 255
@@ -106,7 +106,7 @@ def run_whole(case: Case) -> dict[str, Tensor]:
     where = (pointmap.device, torch.float32)
     stages = [networks.structure_condition(*where), networks.latent_condition(*where)]
     tokens = [stage.assemble(raw) for stage, raw in zip(stages, raw_tokens(stages, inputs.tensors), strict=True)]
-    flip = np.diag([-1.0, -1.0, 1.0])  # the runtime's pose is for OpenCV's camera and columns; upstream's is not
+    flip = np.diag([-1.0, -1.0, 1.0])  # our pose is column form in OpenCV's camera, upstream's row form in PyTorch3D's
     rotation = matrix_to_quat((flip @ quat_to_matrix(result.pose.quat_wxyz)).T)
     everything = occupied(networks.structure_decoder(*where)(result.latents[SHAPE]))
     mean = torch.tensor(networks.config.latent_mean, device=pointmap.device)
@@ -138,64 +138,73 @@ def run_whole(case: Case) -> dict[str, Tensor]:
 
 
 def whole_config(config: Mapping[str, Any], noise: Mapping[str, Tensor]) -> Sam3dConfig:
-    """From the fields of the case; what the latents look like is told by their noise."""
+    """The configuration of a case, from its fields; the latents have the shapes of their noise."""
     first, second = config["stage1"], config["stage2"]
     multiplier = first.get("projection_net_hidden_dim_multiplier", 4.0)
-    image, inputs = _dino(first["dino"]), _dino(second["dino"])
-    points = PointPatchConfig(
-        width=first["point_patch"]["embed_dim"],
-        input_px=first["point_patch"]["input_size"],
-        patch_px=first["point_patch"]["patch_size"],
-        heads=first["point_patch"].get("num_heads", 16),
-        mlp_ratio=first["point_patch"].get("mlp_ratio", 2.0),
-    )
+    image, inputs, points = _dino(first["dino"]), _dino(second["dino"]), _point_patch(first["point_patch"])
     pictures = (("image", "cropped"), ("rgb_image", "full"))
     masks = (("mask", "cropped"), ("rgb_image_mask", "full"))
     pointmaps = (("pointmap", "cropped"), ("rgb_pointmap", "full"))
     decoder = gaussian_decoder_config(config["slat_decoder_gs"])
-    structure, latent = first["flow"], second["flow"]
-    channels = noise[LATENT_NOISE].shape[-1]
     return Sam3dConfig(
         structure_condition=ConditionConfig(((image, pictures), (image, masks), (points, pointmaps)), multiplier),
-        structure_flow=StructureFlowConfig(
-            width=structure["model_channels"],
-            cond_width=structure["cond_channels"],
-            blocks=structure["num_blocks"],
-            heads=structure["num_heads"],
-            resolution=structure["resolution"],
-            mlp_ratio=structure["mlp_ratio"],
-            latents={
-                name: LatentConfig(channels=start.shape[2], tokens=start.shape[1])
-                for name, start in noise.items()
-                if name != LATENT_NOISE
-            },
-            pose_stream=POSE_STREAM,
-            pose_order=POSE_ORDER,
-        ),
+        structure_flow=_structure_flow(first["flow"], noise),
         structure_decoder=structure_decoder_config({"out_channels": 1, **config["ss_decoder"]}),
         structure_sampler=_sampler(first),
         latent_condition=ConditionConfig(
             ((inputs, pictures), (inputs, masks)), second.get("projection_net_hidden_dim_multiplier", multiplier)
         ),
-        latent_flow=LatentFlowConfig(
-            width=latent["model_channels"],
-            cond_width=latent["cond_channels"],
-            blocks=latent["num_blocks"],
-            heads=latent["num_heads"],
-            resolution=latent["resolution"],
-            mlp_ratio=latent["mlp_ratio"],
-            in_channels=channels,
-            out_channels=channels,
-            patch=latent["patch_size"],
-            io_channels=tuple(latent["io_block_channels"]),
-            io_res_blocks=latent["num_io_res_blocks"],
-        ),
+        latent_flow=_latent_flow(second["flow"], noise[LATENT_NOISE].shape[-1]),
         latent_sampler=_sampler(second),
         latent_mean=tuple(second["slat_mean"]),
         latent_std=tuple(second["slat_std"]),
         gaussian_decoders={decoder.gaussians_per_voxel: decoder},
         preprocess=PreprocessConfig(config["preprocess"]["resize"], config["preprocess"]["box_size_factor"]),
         dtype="float32",
+    )
+
+
+def _structure_flow(config: Mapping[str, Any], noise: Mapping[str, Tensor]) -> StructureFlowConfig:
+    return StructureFlowConfig(
+        width=config["model_channels"],
+        cond_width=config["cond_channels"],
+        blocks=config["num_blocks"],
+        heads=config["num_heads"],
+        resolution=config["resolution"],
+        mlp_ratio=config["mlp_ratio"],
+        latents={
+            name: LatentConfig(channels=start.shape[2], tokens=start.shape[1])
+            for name, start in noise.items()
+            if name != LATENT_NOISE
+        },
+        pose_stream=POSE_STREAM,
+        pose_order=POSE_ORDER,
+    )
+
+
+def _latent_flow(config: Mapping[str, Any], channels: int) -> LatentFlowConfig:
+    return LatentFlowConfig(
+        width=config["model_channels"],
+        cond_width=config["cond_channels"],
+        blocks=config["num_blocks"],
+        heads=config["num_heads"],
+        resolution=config["resolution"],
+        mlp_ratio=config["mlp_ratio"],
+        in_channels=channels,
+        out_channels=channels,
+        patch=config["patch_size"],
+        io_channels=tuple(config["io_block_channels"]),
+        io_res_blocks=config["num_io_res_blocks"],
+    )
+
+
+def _point_patch(config: Mapping[str, Any]) -> PointPatchConfig:
+    return PointPatchConfig(
+        width=config["embed_dim"],
+        input_px=config["input_size"],
+        patch_px=config["patch_size"],
+        heads=config.get("num_heads", 16),
+        mlp_ratio=config.get("mlp_ratio", 2.0),
     )
 
 

@@ -1,13 +1,7 @@
-"""Writes checkpoint folders with random weights in the official layout: tiny ones for tests, full-size ones for speed.
-
-    python -m sam3d_gs.sam3d_torch.checkpoints.synthetic FOLDER --size tiny
-
-See `random_networks.py` for what the weights do.
-"""
+"""Writes checkpoint folders in the official layout with random weights: tiny for tests, full-size for speed."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +21,23 @@ from sam3d_gs.sam3d_torch.checkpoints.network_source import (
     stored_dtype,
     tensors_of,
 )
-from sam3d_gs.sam3d_torch.checkpoints.random_networks import SIZES, RandomNetworks, file_stems
-from sam3d_gs.sam3d_torch.checkpoints.yaml_writing import yaml_files
 from sam3d_gs.sam3d_torch.config import Sam3dConfig
+from synthetic.checkpoints.configs import SIZES, file_stems
+from synthetic.checkpoints.random_networks import RandomNetworks
+from synthetic.checkpoints.yaml_writing import yaml_files
 
 
 def make_checkpoints(
     folder: Path, size: str = "tiny", seed: int = 0, *, safetensors: bool = False, identical_dino: bool = True
 ) -> Path:
-    """Write a checkpoint folder in the official layout, MoGe included, and give it back.
+    """Write a checkpoint folder in the official layout, MoGe included, and return it.
 
     Args:
-        folder: is made when missing; files of the same name are replaced.
+        folder: created if missing; files of the same name are replaced.
         size: "tiny" (a few MB) or "full" (14 GB).
         seed: of the weights.
-        safetensors: write mirrors instead of the files of torch.save; MoGe's has no such form.
-        identical_dino: the four copies of DINO's weights are equal, as in the release.
+        safetensors: write .safetensors files instead of those of torch.save, except for MoGe.
+        identical_dino: make the four copies of DINO's weights equal, as in the release.
     """
     made = SIZES[size]()
     config, networks = made.config, RandomNetworks(made, seed, identical_dino=identical_dino)
@@ -59,7 +54,7 @@ def make_checkpoints(
 
 
 def _contents(config: Sam3dConfig, stem: str) -> dict[str, str]:
-    """The networks in a file, with the prefix of their keys."""
+    """The networks in a file, each with the prefix of its keys."""
     own = [part for part, home in file_stems(config).items() if home == stem]
     if len(own) == 1:
         return {own[0]: ""}
@@ -94,24 +89,3 @@ def _save(path: Path, content: dict[str, Any]) -> None:
             save_file(content.get("state_dict", content), temporary)
         else:
             torch.save(content, temporary)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m sam3d_gs.sam3d_torch.checkpoints.synthetic", description=__doc__)
-    parser.add_argument("folder", type=Path, help="where to write the checkpoints")
-    parser.add_argument("--size", choices=tuple(SIZES), default="tiny")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--safetensors", action="store_true", help="write .safetensors instead of .ckpt")
-    parser.add_argument("--different-dino", action="store_true", help="give the four DINO copies different weights")
-    options = parser.parse_args()
-    make_checkpoints(
-        options.folder,
-        options.size,
-        options.seed,
-        safetensors=options.safetensors,
-        identical_dino=not options.different_dino,
-    )
-
-
-if __name__ == "__main__":
-    main()

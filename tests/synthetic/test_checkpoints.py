@@ -1,4 +1,4 @@
-"""Random checkpoints: official in form, the same for the same seed, and an object comes out."""
+"""Synthetic checkpoints: in the official layout, equal for equal seeds, and they make an object."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ import yaml
 
 from sam3d_gs.sam3d_torch.checkpoints.checkpoint import Checkpoint
 from sam3d_gs.sam3d_torch.checkpoints.network_source import MOGE, STRUCTURE_FLOW
-from sam3d_gs.sam3d_torch.checkpoints.random_networks import SIZES, RandomNetworks, full_config, tiny_config
-from sam3d_gs.sam3d_torch.checkpoints.synthetic import main, make_checkpoints
 from sam3d_gs.sam3d_torch.checkpoints.weight_files import open_weights
 from sam3d_gs.sam3d_torch.checkpoints.yaml_files import read_config
-from sam3d_gs.sam3d_torch.checkpoints.yaml_writing import yaml_files
 from sam3d_gs.sam3d_torch.sampler import latent_noise, sample_latent, sample_structure, structure_noise
 from sam3d_gs.sam3d_torch.structure_calls import StructureCalls
 from sam3d_gs.sam3d_torch.voxels import surface
+from synthetic.checkpoints import SIZES, RandomNetworks, full_config, make_checkpoints, tiny_config, yaml_files
+from synthetic.checkpoints.__main__ import main
 
 CPU = torch.device("cpu")
-OFFICIAL = Path(__file__).with_name("official_yaml")
+OFFICIAL = Path(__file__).parents[1] / "sam3d_torch" / "checkpoints" / "official_yaml"
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""`Sam3dConfig` -> YAML files as in the official release; the inverse of `yaml_files.py`, for checkpoints made here."""
+"""The YAML files of a `Sam3dConfig` as in the release: the inverse of `sam3d_torch.checkpoints.yaml_files`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MODELS = f"{BACKBONE}.tdfy_dit.models"
 
 
 def yaml_files(config: Sam3dConfig, depth: str = "Ruicheng/moge-vitl", suffix: str = ".ckpt") -> dict[str, Yaml]:
-    """The content of every file by name; `suffix` is that of the weight files."""
+    """File name -> content of every YAML file; `suffix` is that of the weight files."""
     decoders = {
         "slat_decoder_gs" if count == max(config.gaussian_decoders) else "slat_decoder_gs_4": _gaussian_decoder(decoder)
         for count, decoder in config.gaussian_decoders.items()
