@@ -108,10 +108,7 @@ def _winner(proposal: int, choices: Mapping[int, Choice]) -> int:
 
 def _instance(choice: Choice, claims: Mapping[int, _Claim], asked: bool) -> InstanceMask:
     claim = claims[choice.proposal]
-    reason = choice.dropped
+    reason = choice.reason(lambda other: claims[other].object_id)
     if reason is None and not asked:
         reason = "no phrase asks for it"
-    elif reason is not None:
-        others = ", ".join(claims[other].object_id for other in choice.because_of)
-        reason = " ".join(part for part in (reason, others, choice.measure and f"({choice.measure})") if part)
     return InstanceMask(claim.object_id, claim.phrase, choice.mask, choice.score, claim.aliases, reason)
