@@ -26,12 +26,12 @@ from PIL import Image
 from torch import Tensor
 from transformers import BatchEncoding, Sam3Config, Sam3Model
 
+from sam3d_gs.masks.detections import select_objects
 from sam3d_gs.masks.files import write_masks
 from sam3d_gs.options import Sam3Options
 from sam3d_gs.sam3_networks.device import choose_precision, computing
 from sam3d_gs.sam3_networks.network import SLOTS, ConceptNetwork
 from sam3d_gs.sam3_networks.prediction import Prediction, detections, network_pixels
-from sam3d_gs.sam3_networks.selection import select
 from sam3d_gs.types import Phrase
 from sam3d_gs.workspace import Workspace
 
@@ -159,7 +159,7 @@ def our_output(answers: Prediction, workspace: Workspace) -> None:
     phrases = [Phrase(n, text) for n, text in enumerate(PHRASES)]
     options = Sam3Options(score_threshold=0.5, max_objects=MASKS)
     found = detections(answers, [0.5] * len(phrases), PHOTO_PX)
-    write_masks(workspace, select(found, phrases, options), "sam3")
+    write_masks(workspace, select_objects(found, phrases, options), "sam3")
 
 
 def networks(size: str, device: torch.device, precision: str, compiled: bool) -> dict[str, ConceptNetwork]:

@@ -27,11 +27,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from transformers import BatchEncoding, Sam3Config, Sam3Model, Sam3TrackerConfig, Sam3TrackerModel
 
+from sam3d_gs.masks.prompts import Prompt
 from sam3d_gs.sam3_networks.device import computing
 from sam3d_gs.sam3_networks.network import ConceptNetwork
-from sam3d_gs.sam3_networks.official import SIDE_PX, OfficialNetwork, built, placed
+from sam3d_gs.sam3_networks.official import SIDE_PX, OfficialNetwork, build_model, on_device
 from sam3d_gs.sam3_networks.prediction import network_pixels
-from sam3d_gs.sam3_networks.prompts import Prompt
 from sam3d_gs.sam3_networks.tracker import ClickNetwork
 
 LIMITS = {"fp64": 1e-9}  # largest difference over the largest value
@@ -77,7 +77,7 @@ def draw(model: torch.nn.Module) -> None:
 def metas(device: torch.device, seed: int, blocks: int) -> Any:
     """Meta's Sam3Image with the first of its 32 blocks; 8, 16 and 24 end with one of global attention."""
     torch.manual_seed(seed)
-    model = built(None, device, clicks=True)
+    model = build_model(None, device, clicks=True)
     draw(model)
     trunk = model.backbone.vision_backbone.trunk
     trunk.blocks = trunk.blocks[:blocks]
@@ -100,7 +100,7 @@ def difference(one: Tensor, other: Tensor) -> float:
 
 
 def phrases_compared(official: OfficialNetwork, ours: ConceptNetwork, pixels: Tensor, texts: list[str]) -> list[Row]:
-    with placed(official.device), computing(official.device, official.precision):
+    with on_device(official.device), computing(official.device, official.precision):
         want = official.ground(official.model.backbone.forward_image(pixels), texts)
     with computing(ours.device, ours.precision):
         text, valid = ours.text_features(texts)

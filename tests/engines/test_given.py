@@ -125,6 +125,22 @@ def test_given_phrases(tmp_path: Path, photo: Photo) -> None:
     assert [(p.number, p.text) for p in engine.phrases(photo)] == [(0, "red cup"), (1, "plate"), (2, "spoon")]
 
 
+def test_no_given_phrase_is_cut_by_max_phrases(photo: Photo) -> None:
+    texts = tuple(f"thing {number}" for number in range(15))
+    engine = GivenPhrases(PhraseOptions("given", phrases=texts, max_phrases=12))
+    assert [phrase.text for phrase in engine.phrases(photo)] == list(texts)
+
+
+def test_repeated_phrases_are_named(photo: Photo, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", "sam3d_gs"):
+        engine = GivenPhrases(PhraseOptions("given", phrases=("red cup", "spoon", "RED cup", "spoon", "red  cup")))
+    assert [phrase.text for phrase in engine.phrases(photo)] == ["red cup", "spoon"]
+    assert caplog.messages == ['Dropped phrases that were given before: "RED cup", "spoon", "red cup".']
+    caplog.clear()
+    GivenPhrases(PhraseOptions("given", phrases=("red cup", "spoon")))
+    assert not caplog.messages
+
+
 def test_given_phrases_that_are_none(tmp_path: Path) -> None:
     for texts in ((), ("",), ("  ",), ("x" * 300,)):
         with pytest.raises(UsageError):

@@ -1,4 +1,4 @@
-"""The engines `vllm` and `openai` behind the command line, with a stand-in for vLLM and a stub server."""
+"""The engines `vllm` and `openai` behind the command line, with a fake vLLM and a stub server."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_kept_server_serves_the_openai_engine(cli: Run, picture: Path, tmp_path:
     code, _, err = cli(picture, *_vllm(tmp_path), "--keep-server")
     assert code == 0, err
     said = err.splitlines()[-1]
-    assert "Stop it: kill -TERM" in said
+    assert "To stop it: kill -TERM" in said
     url = said.partition("--base-url ")[2].split()[0]
     code, out, err = cli(picture, "--engine", "openai", "--base-url", url)
     assert code == 0, err
@@ -174,9 +174,9 @@ def test_openai_with_a_key(cli: Run, picture: Path, tmp_path: Path, monkeypatch:
     ("say", "words"),
     [
         (status(500), "HTTP 500"),
-        (raw(b"<html>no</html>"), "something else than JSON"),
+        (raw(b"<html>no</html>"), "did not return JSON"),
         (closes, "No answer"),
-        (endless, "still thinking"),
+        (endless, "had not finished its answer"),
         (chat('{"objects": []}'), "--phrases"),
     ],
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam3d_gs.masks.rules import edge_contact, unfit
+from sam3d_gs.masks.rules import Overlaps, edge_contact, unfit
 from sam3d_gs.options import MaskOptions
 from tests.drawn_masks import HEIGHT, WIDTH, box, disc
 
@@ -50,3 +50,18 @@ def test_the_contact_is_a_share_of_the_boxs_outline() -> None:
     assert edge_contact(box(0, 10, 30, 40)) == pytest.approx(1 / 4)
     assert edge_contact(box(0, 0, 30, 30)) == pytest.approx(1 / 2)
     assert edge_contact(np.ones((7, 9), bool)) == 1
+
+
+def test_an_empty_mask_is_no_object() -> None:
+    assert (
+        unfit(np.zeros((HEIGHT, WIDTH), bool), 0.9, 0.5, replace(MaskOptions(), min_area_percent=0.0)) == "empty mask"
+    )
+
+
+def test_overlaps_are_those_of_the_whole_masks() -> None:
+    one, other = box(0, 0, 40, 50), box(20, 0, 100, 50)
+    overlaps = Overlaps.of([one, other, np.zeros((HEIGHT, WIDTH), bool)])
+    assert overlaps.iou(0, 1) == pytest.approx(20 / 100)
+    assert overlaps.inside(0, 1) == pytest.approx(20 / 40)
+    assert overlaps.inside(1, 0) == pytest.approx(20 / 80)
+    assert overlaps.iou(0, 2) == overlaps.inside(2, 0) == 0

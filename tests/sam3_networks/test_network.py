@@ -121,7 +121,7 @@ def test_a_padded_batch_gives_the_same(tiny_sam3: Path, network: Any, rgb: np.nd
     from sam3d_gs.sam3_networks.network import ConceptNetwork
 
     padded = ConceptNetwork(network._model, network._tokenizer)
-    padded._fixed = True
+    padded._fixed_batch = True
     for one, other in zip(answers(padded, rgb, PHRASES), answers(network, rgb, PHRASES), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
@@ -136,8 +136,8 @@ def test_bfloat16_stays_near(network: Any, rgb: np.ndarray) -> None:
 
 def test_clicks_are_those_of_the_tracker(tiny_sam3: Path, rgb: np.ndarray) -> None:
     """Given the image as Meta's code gives it: with the embedding "no memory" in the level that is read."""
+    from sam3d_gs.masks.prompts import Prompt
     from sam3d_gs.sam3_networks.prediction import network_pixels
-    from sam3d_gs.sam3_networks.prompts import Prompt
     from sam3d_gs.sam3_networks.tracker import ClickNetwork
 
     model = with_metas_norms(sam3_classes().Sam3TrackerModel.from_pretrained(tiny_sam3).eval())

@@ -1,4 +1,4 @@
-"""Engine sam3-official against a stand-in for Meta's package, with its names, layouts and quirks. Not the real one."""
+"""Engine sam3-official against a mock of Meta's package with its names, layouts and quirks."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Model(torch.nn.Module):
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """The stand-in package; what models were asked for."""
+    """The mocked package. Returns the arguments of the models it built."""
     asked: list[dict[str, Any]] = []
 
     def build_sam3_image_model(**given: Any) -> Model:

@@ -1,4 +1,4 @@
-"""A stand-in for the program `vllm`, written out by a test: it starts, answers, dies and refuses to die as told."""
+"""A fake `vllm` program that a test writes to disk: it starts, answers, dies and ignores signals as planned."""
 
 from __future__ import annotations
 

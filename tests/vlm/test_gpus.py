@@ -1,4 +1,4 @@
-"""Which cards a model gets, by what a stand-in for nvidia-smi says."""
+"""Which GPUs a model gets, from a mocked nvidia-smi."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import pytest
 from sam3d_gs.errors import UsageError
 from sam3d_gs.system.nvidia import Card
 from sam3d_gs.vlm import gpus as module
-from sam3d_gs.vlm.gpus import Share, choose, wait_until_free
+from sam3d_gs.vlm.gpus import GpuShare, choose_gpus, wait_until_free
 from sam3d_gs.vlm.model import needed_mib, thinks
 
 GIB = 1024
 
 
-def card(index: str, uuid: str, total_mib: int, free_mib: int) -> Card:
+def gpu(index: str, uuid: str, total_mib: int, free_mib: int) -> Card:
     return Card(index, "card", "580", total_mib, free_mib, uuid)
 
 
-BUSY = card("0", "GPU-aaa", 24 * GIB, 2 * GIB)
-IDLE = [card(str(i), f"GPU-b{i}", 24 * GIB, 23 * GIB) for i in (1, 2, 3)]
+BUSY = gpu("0", "GPU-aaa", 24 * GIB, 2 * GIB)
+IDLE = [gpu(str(i), f"GPU-b{i}", 24 * GIB, 23 * GIB) for i in (1, 2, 3)]
 ALL = [BUSY, *IDLE]
 
 
 @pytest.fixture(autouse=True)
-def _no_wish_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_cuda_visible_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "cards", "needed", "ids"),
+    ("wanted", "count", "needed", "ids"),
     [
-        ("", None, 20 * GIB, ("1",)),  # the emptiest that holds it
+        ("", None, 20 * GIB, ("1",)),  # the one with the most free memory
         ("", None, None, ("1",)),
         ("", None, 40 * GIB, ("1", "2")),
         ("", None, 50 * GIB, ("0", "1", "2", "3")),  # 1, 2 or 4, since heads divide by these
@@ -44,63 +44,63 @@ def _no_wish_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", 3, None, ("1", "2", "3")),
     ],
 )
-def test_choice(wanted: str, cards: int | None, needed: int | None, ids: tuple[str, ...]) -> None:
-    share = choose(ALL, wanted, cards, needed)
+def test_choice(wanted: str, count: int | None, needed: int | None, ids: tuple[str, ...]) -> None:
+    share = choose_gpus(ALL, wanted, count, needed)
     assert share.ids == ids
-    assert share.cards == len(ids)
+    assert share.count == len(ids)
 
 
 def test_no_more_memory_than_is_free() -> None:
-    assert choose(IDLE, "", None, None).memory_share == pytest.approx(0.9, abs=0.011)
-    desktop = card("0", "GPU-a", 24 * GIB, 18 * GIB)
-    share = choose([desktop], "", None, None)
+    assert choose_gpus(IDLE, "", None, None).memory_share == pytest.approx(0.9, abs=0.011)
+    desktop = gpu("0", "GPU-a", 24 * GIB, 18 * GIB)
+    share = choose_gpus([desktop], "", None, None)
     assert share.memory_share
     assert 0.6 < share.memory_share < 18 / 24
 
 
 def test_room_is_left_to_others_and_not_waited_for_afterwards() -> None:
-    share = choose(IDLE, "1", None, None, leave_free_mib=12 * GIB)
+    share = choose_gpus(IDLE, "1", None, None, leave_free_mib=12 * GIB)
     assert share.memory_share == pytest.approx((23 - 12 - 0.5) / 24, abs=0.011)
     assert share.free_mib == 11 * GIB
 
 
 def test_cuda_visible_devices_limits_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
-    assert choose(ALL, "", None, None).ids == ("3",)
-    assert choose(ALL, "1", None, None).ids == ("1",), "--gpus wins"
+    assert choose_gpus(ALL, "", None, None).ids == ("3",)
+    assert choose_gpus(ALL, "1", None, None).ids == ("1",), "--gpus wins"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1234")
-    assert choose(ALL, "", None, None) == Share(("MIG-1234",))
+    assert choose_gpus(ALL, "", None, None) == GpuShare(("MIG-1234",))
 
 
 @pytest.mark.parametrize("setting", ["", "-1"])
-def test_cards_that_are_all_hidden(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+def test_gpus_that_are_all_hidden(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
     with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES hides every GPU"):
-        choose(ALL, "", None, None)
-    assert choose(ALL, "1", None, None).ids == ("1",)
-    assert choose([], "", None, None).cards is None, "a CPU build needs none"
+        choose_gpus(ALL, "", None, None)
+    assert choose_gpus(ALL, "1", None, None).ids == ("1",)
+    assert choose_gpus([], "", None, None).count is None, "a CPU build needs none"
 
 
 def test_without_nvidia_smi_the_user_is_believed() -> None:
-    assert choose([], "", None, None) == Share()
-    assert choose([], "", 2, None) == Share((), 2)
-    assert choose([], "0,1", 2, None) == Share(("0", "1"), 2)
+    assert choose_gpus([], "", None, None) == GpuShare()
+    assert choose_gpus([], "", 2, None) == GpuShare((), 2)
+    assert choose_gpus([], "0,1", 2, None) == GpuShare(("0", "1"), 2)
 
 
-@pytest.mark.parametrize(("wanted", "cards"), [("7", None), ("1,7", None), ("", 5), ("1", 2)])
-def test_cards_that_are_not_there(wanted: str, cards: int | None) -> None:
+@pytest.mark.parametrize(("wanted", "count"), [("7", None), ("1,7", None), ("", 5), ("1", 2)])
+def test_gpus_that_do_not_exist(wanted: str, count: int | None) -> None:
     with pytest.raises(UsageError, match=r"--gpus|--tensor-parallel"):
-        choose(ALL, wanted, cards, None)
+        choose_gpus(ALL, wanted, count, None)
 
 
 def test_waiting_for_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    full = [card("1", "GPU-b1", 24 * GIB, 3 * GIB)]
+    full = [gpu("1", "GPU-b1", 24 * GIB, 3 * GIB)]
     answers = [full, full, IDLE]
     monkeypatch.setattr(module, "all_cards", lambda: answers.pop(0) if len(answers) > 1 else answers[0])
-    assert wait_until_free(Share(("1",), 1, 0.9, 23 * GIB), timeout_s=5)
+    assert wait_until_free(GpuShare(("1",), 1, 0.9, 23 * GIB), timeout_s=5)
     monkeypatch.setattr(module, "all_cards", lambda: full)
-    assert not wait_until_free(Share(("1",), 1, 0.9, 23 * GIB), timeout_s=0.1)
-    assert wait_until_free(Share(), timeout_s=0)
+    assert not wait_until_free(GpuShare(("1",), 1, 0.9, 23 * GIB), timeout_s=0.1)
+    assert wait_until_free(GpuShare(), timeout_s=0)
 
 
 @pytest.mark.parametrize(

@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sam3d_gs.vlm.answer import Named
-from sam3d_gs.vlm.phrase_cleanup import MAX_WORDS, is_surface, tidy
+from sam3d_gs.vlm.phrase_cleanup import MAX_WORDS, clean_phrases, is_surface
 
 SIZE = (200, 100)
 
 
 def _texts(*texts: str, **options: object) -> list[str]:
-    return [p.text for p in tidy([Named(t) for t in texts], SIZE, **{"max_phrases": 12, **options})[0]]  # type: ignore[arg-type]
+    return [p.text for p in clean_phrases([Named(t) for t in texts], SIZE, **{"max_phrases": 12, **options})[0]]  # type: ignore[arg-type]
 
 
 def test_numbers_boxes_and_counts() -> None:
-    kept, dropped = tidy([Named("floor"), Named("the red  cup.", 2, (0, 100, 500, 1000))], SIZE, 12)
+    kept, dropped = clean_phrases([Named("floor"), Named("the red  cup.", 2, (0, 100, 500, 1000))], SIZE, 12)
     assert [(p.number, p.text, p.count, p.box_xyxy) for p in kept] == [(0, "red cup", 2, (0.0, 10.0, 100.0, 100.0))]
     assert [(d.text, d.reason) for d in dropped] == [("floor", "a surface or the scene, not an object")]
 
@@ -26,7 +26,7 @@ def test_numbers_boxes_and_counts() -> None:
     "other", ["Red Cup", "red cups", "a red cup", "the red-cup", "cup, red", "red  cup!", "“red cup”", "🍵 red cup"]
 )
 def test_spellings_of_one_phrase_are_one(other: str) -> None:
-    kept, dropped = tidy([Named("red cup"), Named(other)], SIZE, 12)
+    kept, dropped = clean_phrases([Named("red cup"), Named(other)], SIZE, 12)
     assert [p.text for p in kept] == ["red cup"]
     assert "same as 'red cup'" in dropped[0].reason
 
@@ -54,7 +54,7 @@ def test_odd_characters(text: str, clean: str) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "a", "😀", "...", "—", "x " * 13, "y" * 101, "\u200b"])
 def test_what_is_no_phrase_is_dropped(text: str) -> None:
-    kept, dropped = tidy([Named(text)], SIZE, 12)
+    kept, dropped = clean_phrases([Named(text)], SIZE, 12)
     assert not kept
     assert len(dropped) == 1
 
@@ -73,14 +73,14 @@ def test_things_on_surfaces_are_objects(text: str) -> None:
 
 
 def test_two_hundred_phrases() -> None:
-    kept, dropped = tidy([Named(f"thing {i}") for i in range(200)], SIZE, 12)
+    kept, dropped = clean_phrases([Named(f"thing {i}") for i in range(200)], SIZE, 12)
     assert len(kept) == 12
     assert len(dropped) == 188
 
 
 @given(st.lists(st.text(), max_size=20), st.integers(1, 5))
 def test_any_texts(texts: list[str], limit: int) -> None:
-    kept, dropped = tidy([Named(text) for text in texts], SIZE, limit)
+    kept, dropped = clean_phrases([Named(text) for text in texts], SIZE, limit)
     assert len(kept) + len(dropped) == len(texts)
     assert [p.number for p in kept] == list(range(len(kept)))
     assert len(kept) <= limit

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sam3d_gs.options import Sam3Options
-from sam3d_gs.sam3_networks.device import KINDS, choose_precision, give_back, warn_of_the_cpu
-from sam3d_gs.sam3_networks.finding import Clicks, Concepts, masks_of_clicks, masks_of_phrases
+from sam3d_gs.sam3_networks.device import KINDS, choose_precision, release_memory, warn_if_on_cpu
 from sam3d_gs.sam3_networks.network import ConceptNetwork
+from sam3d_gs.sam3_networks.segment import PhraseNetwork, PromptNetwork, masks_of_phrases, masks_of_prompts
 from sam3d_gs.sam3_networks.tracker import ClickNetwork
 from sam3d_gs.system.devices import choose_device
 from sam3d_gs.types import InstanceMask, Photo, Phrase
@@ -23,22 +23,22 @@ class Sam3Masks:
         self._options = options
         device = choose_device(options.device, KINDS)
         precision = choose_precision(options.precision, device)
-        warn_of_the_cpu(device)
-        self._concepts: Concepts | None = None
-        self._clicks: Clicks | None = None
+        warn_if_on_cpu(device)
+        self._concepts: PhraseNetwork | None = None
+        self._clicks: PromptNetwork | None = None
         if options.boxes or options.points:
             self._clicks = ClickNetwork.load(options.sam3, device, precision)
         else:
             self._concepts = ConceptNetwork.load(options.sam3, device, precision, options.acceleration)
 
     def masks(self, photo: Photo, phrases: Sequence[Phrase]) -> list[InstanceMask]:
-        """Kept masks first, then the others with their reason."""
+        """Kept masks first, then the dropped ones with the reason."""
         if self._clicks is not None:
-            return masks_of_clicks(self._clicks, photo, self._options)
+            return masks_of_prompts(self._clicks, photo, self._options)
         assert self._concepts is not None, "closed"
         return masks_of_phrases(self._concepts, photo, phrases, self._options)
 
     def close(self) -> None:
-        """Give the device's memory back."""
+        """Free the device's memory."""
         self._concepts = self._clicks = None
-        give_back()
+        release_memory()

@@ -1,13 +1,13 @@
-"""SAM 3 in Meta's own package (the submodule sam3/), behind the same choices as engine sam3."""
+"""SAM 3 in Meta's own package (the submodule sam3/), with the same choice among its masks as engine sam3."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from sam3d_gs.options import Sam3Options
-from sam3d_gs.sam3_networks.device import KINDS, choose_precision, give_back, warn_of_the_cpu
-from sam3d_gs.sam3_networks.finding import masks_of_clicks, masks_of_phrases
+from sam3d_gs.sam3_networks.device import KINDS, choose_precision, release_memory, warn_if_on_cpu
 from sam3d_gs.sam3_networks.official import OfficialClicks, OfficialNetwork
+from sam3d_gs.sam3_networks.segment import masks_of_phrases, masks_of_prompts
 from sam3d_gs.system.devices import choose_device
 from sam3d_gs.types import InstanceMask, Photo, Phrase
 
@@ -21,19 +21,19 @@ class OfficialSam3Masks:
         """Loads the network. Raises Sam3dGsError."""
         self._options = options
         device = choose_device(options.device, KINDS)
-        warn_of_the_cpu(device)
+        warn_if_on_cpu(device)
         precision = choose_precision(options.precision, device)
-        self._clicked = bool(options.boxes or options.points)
-        self._network: OfficialNetwork | None = OfficialNetwork.load(options.sam3, device, precision, self._clicked)
+        self._prompted = bool(options.boxes or options.points)
+        self._network: OfficialNetwork | None = OfficialNetwork.load(options.sam3, device, precision, self._prompted)
 
     def masks(self, photo: Photo, phrases: Sequence[Phrase]) -> list[InstanceMask]:
-        """Kept masks first, then the others with their reason."""
+        """Kept masks first, then the dropped ones with the reason."""
         assert self._network is not None, "closed"
-        if self._clicked:
-            return masks_of_clicks(OfficialClicks(self._network), photo, self._options)
+        if self._prompted:
+            return masks_of_prompts(OfficialClicks(self._network), photo, self._options)
         return masks_of_phrases(self._network, photo, phrases, self._options)
 
     def close(self) -> None:
-        """Give the device's memory back."""
+        """Free the device's memory."""
         self._network = None
-        give_back()
+        release_memory()

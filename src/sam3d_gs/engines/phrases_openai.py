@@ -1,4 +1,4 @@
-"""Phrases by a vision-language model on any server that speaks OpenAI's chat interface."""
+"""Phrases by a vision-language model on any server with OpenAI's chat API."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sam3d_gs.vlm.model import licences
 
 
 class OpenAIPhrases:
-    """Asks the server at `base_url`, with the key from the environment when there is one."""
+    """Asks the server at `base_url`, with the key from the environment if there is one."""
 
     def __init__(self, options: OpenAIOptions) -> None:
-        """Raises UsageError without an address."""
+        """Raises UsageError without `base_url`."""
         if not options.base_url:
             raise UsageError("Engine 'openai' of phrases needs --base-url, e.g. http://127.0.0.1:8000/v1.")
         self.licences: Mapping[str, str] = licences(options.model)
@@ -25,9 +25,9 @@ class OpenAIPhrases:
 
     @property
     def transcript(self) -> Transcript | None:
-        """What was said about the latest photo."""
+        """The requests and answers about the last photo."""
         return self._asker.transcript
 
     def phrases(self, photo: Photo) -> list[Phrase]:
-        """Raises Sam3dGsError when the server refuses, does not answer, or gives no list."""
+        """Best first. Raises Sam3dGsError when the server refuses, does not answer, or gives no list."""
         return self._asker.ask(photo)

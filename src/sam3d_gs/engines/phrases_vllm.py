@@ -1,4 +1,4 @@
-"""Phrases by a vision-language model on a vLLM server of our own, which lives as long as this stage."""
+"""Phrases by a vision-language model on a vLLM server that runs for this stage alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sam3d_gs.system.nvidia import all_cards
 from sam3d_gs.types import Photo, Phrase
 from sam3d_gs.vlm.ask import Asker, Transcript, context_tokens, system_prompt
 from sam3d_gs.vlm.client import Client, ServerError
-from sam3d_gs.vlm.gpus import choose
+from sam3d_gs.vlm.gpus import choose_gpus
 from sam3d_gs.vlm.model import licences, needed_mib, thinks
 from sam3d_gs.vlm.server import Launch, Server, find_program
 
@@ -23,7 +23,7 @@ class VllmPhrases:
     """Starts `vllm serve` for the first photo, asks it about each, and stops it in `close`."""
 
     def __init__(self, options: VllmOptions) -> None:
-        """Checks what can be checked before anything is started. Raises Sam3dGsError."""
+        """Checks the options; starts nothing yet. Raises Sam3dGsError."""
         self._options = options
         self.licences: Mapping[str, str] = licences(options.model)
         self._server: Server | None = None
@@ -34,23 +34,23 @@ class VllmPhrases:
 
     @property
     def transcript(self) -> Transcript | None:
-        """What was said about the latest photo."""
+        """The requests and answers about the last photo."""
         return self._asker.transcript if self._asker else None
 
     def phrases(self, photo: Photo) -> list[Phrase]:
-        """Raises Sam3dGsError when the server does not start, dies, or gives no list."""
+        """Best first. Raises Sam3dGsError when the server does not start, dies, or gives no list."""
         if self._server is None or self._asker is None:
             self._server = Server.start(self._launch())
-            # The environment's key is for another server.
+            # No key: the one in the environment is for another server.
             self._asker = Asker(Client(self._server.base_url), self._options, thinks(self._options.model))
         try:
             return self._asker.ask(photo)
         except ServerError:
-            self._server.check_alive()  # its death explains more than a broken connection
+            self._server.check_alive()  # the error in its log explains more than a broken connection
             raise
 
     def close(self) -> None:
-        """Stop the server, or leave it and say how to stop it."""
+        """Stop the server, or with --keep-server leave it running and log how to stop it."""
         server, self._server = self._server, None
         if server is not None and self._options.keep_server:
             log.warning("%s", server.leave_running())
@@ -60,13 +60,14 @@ class VllmPhrases:
     def _launch(self) -> Launch:
         options = self._options
         leave_free_mib = round(options.leave_free_gib * 1024)
+        model_mib = needed_mib(options.model)
         return Launch(
             command=options.vllm_command,
             model=options.model,
             log_file=options.server_log,
             context_tokens=context_tokens(options),
             thinking=thinks(options.model),
-            gpus=choose(all_cards(), options.gpus, options.tensor_parallel, needed_mib(options.model), leave_free_mib),
+            gpus=choose_gpus(all_cards(), options.gpus, options.tensor_parallel, model_mib, leave_free_mib),
             port=options.port,
             start_timeout_s=options.start_timeout_s,
             extra_arguments=self._extra_arguments,
@@ -77,4 +78,4 @@ def _split(text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text))
     except ValueError as error:
-        raise UsageError(f"--vllm-args has a quote without its partner: {text}") from error
+        raise UsageError(f"--vllm-args has an unmatched quote: {text}") from error

@@ -1,1 +1,1 @@
-"""Masks of any engine: files, rules, one choice among them."""
+"""Masks of any engine: prompts, detections, the choice among them, rules, files."""

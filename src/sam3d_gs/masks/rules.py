@@ -1,4 +1,4 @@
-"""Plain rules about masks, whoever made them: what is no object by itself, and how much masks share."""
+"""Rules that hold for the masks of every engine: what is no object by itself, and how much two masks share."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ import numpy as np
 
 from sam3d_gs.options import MaskOptions
 
-COMPARED_SIDE_PX = 512  # overlaps are measured on masks thinned out to this size
-_BACKGROUND_CONTACT = 0.25  # share of the photo's outline that only walls, floors and skies take up
-_BACKGROUND_AREA, _BACKGROUND_SIDES = 0.2, 3
-# Of half a disc one third of the box's outline lies on the photo's edge, of a strip or a corner nearly half.
+COMPARED_SIDE_PX = 512  # overlaps are measured on masks subsampled to about this size
+# Walls, floors and skies take up more than this share of the photo's outline, or touch so many sides with such an area.
+_BACKGROUND_CONTACT = 0.25
+_BACKGROUND_SIDES, _BACKGROUND_AREA = 3, 0.2
+# Half a disc has one third of its box's outline on the photo's edge, a strip or a corner nearly half.
 _CUT_OFF_CONTACT = 1 / 3
-_CUT_OFF_AREA = 0.12  # of the photo: larger pieces are worth having
+_CUT_OFF_AREA = 0.12  # of the photo: a larger piece is kept however much of it is cut off
 
 
 def unfit(mask: np.ndarray, score: float, score_threshold: float, options: MaskOptions) -> str | None:
-    """Why a mask, (H, W) bool, is no object whatever the others are; None when it may be one."""
+    """Why a mask, (H, W) bool, is no object, whatever the others are; None when it may be one."""
     share = np.count_nonzero(mask) / mask.size
     if score < score_threshold:
         return f"score {score:.2f} below the threshold {score_threshold:.2f}"
     if share * 100 < options.min_area_percent:
         return f"tiny: {share:.2%} of the photo, limit {options.min_area_percent}%"
-    return _at_the_border(mask, share) if options.border_filter else None
+    if not share:
+        return "empty mask"
+    return _background_or_cut_off(mask, share) if options.border_filter else None
 
 
-def _at_the_border(mask: np.ndarray, share: float) -> str | None:
+def _background_or_cut_off(mask: np.ndarray, share: float) -> str | None:
     height, width = mask.shape
     sides = [int(side.sum()) for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1])]
     contact = sum(sides)
@@ -42,7 +45,7 @@ def _at_the_border(mask: np.ndarray, share: float) -> str | None:
 
 
 def edge_contact(mask: np.ndarray) -> float:
-    """Length of a mask, (H, W) bool, along the photo's edge over the outline of its box: 0 inside, 1 for all of it."""
+    """Share of the outline of a mask's box that the mask, (H, W) bool, has on the photo's edge; 0..1."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return 0.0
@@ -52,10 +55,10 @@ def edge_contact(mask: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Overlaps:
-    """What N masks of one photo have in common, counted on masks thinned out to COMPARED_SIDE_PX."""
+    """Areas and pairwise intersections of N masks, in pixels of masks subsampled to about COMPARED_SIDE_PX."""
 
     area: np.ndarray  # (N,) float32, at least 1
-    shared: np.ndarray  # (N, N) float32, in the same unit
+    shared: np.ndarray  # (N, N) float32
 
     @staticmethod
     def of(masks: Sequence[np.ndarray]) -> Overlaps:

@@ -1,1 +1,1 @@
-"""Masks by SAM 3: two networks that answer phrases, boxes and points alike, and one way to choose among their masks."""
+"""The two SAM 3 networks, of transformers and of Meta, and what runs them. Their masks are chosen in masks/."""

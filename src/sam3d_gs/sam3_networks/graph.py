@@ -1,4 +1,4 @@
-"""A function of tensors made quicker: as a CUDA graph, compiled, or as it is."""
+"""Speed up a function of tensors: as a CUDA graph or compiled."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WARM_UP = 2
 
 
 def accelerated(function: Function, acceleration: str, device: torch.device) -> Function:
-    """`function` by an acceleration of options.ACCELERATIONS; "auto" is a graph on CUDA and nothing elsewhere."""
+    """`function` with one of options.ACCELERATIONS; "auto" is a CUDA graph on CUDA and plain elsewhere."""
     if acceleration == "auto":
         acceleration = "graph" if device.type == "cuda" else "plain"
     if acceleration == "compile":
@@ -25,7 +25,7 @@ def accelerated(function: Function, acceleration: str, device: torch.device) -> 
     if acceleration == "graph" and device.type == "cuda":
         return Replayed(function)
     if acceleration == "graph":
-        log.warning("--acceleration graph is for CUDA cards; on %s the network runs as it is.", device.type)
+        log.warning("--acceleration graph needs a CUDA GPU; on %s the network runs without it.", device.type)
     return function
 
 
@@ -37,10 +37,10 @@ class _Capture:
 
 
 class Replayed:
-    """A CUDA function, captured once for each set of input shapes and replayed: nothing is left to the host.
+    """A function of CUDA tensors, captured as a CUDA graph once per set of input shapes and then replayed.
 
-    The outputs are the same memory at every call: use them before the next one. Where capturing fails, the function
-    runs as it is from then on.
+    Every call returns the same memory: use the outputs before the next call. After a failed capture the function runs
+    without a graph.
     """
 
     def __init__(self, function: Function) -> None:
@@ -57,12 +57,12 @@ class Replayed:
                 self._captures[shapes] = self._capture(inputs)
             except RuntimeError as error:
                 reason = str(error).strip().split("\n")[0]
-                log.warning("No CUDA graph (%s): the network runs as it is, slower.", reason)
+                log.warning("No CUDA graph (%s): the network runs without one, slower.", reason)
                 self._plain = True
                 return self._function(*inputs)
         capture = self._captures[shapes]
         for static, new in zip(capture.inputs, inputs, strict=True):
-            if static is not new:  # another graph's output is in its place already
+            if static is not new:  # the output of another graph may already be in place
                 static.copy_(new)
         capture.graph.replay()
         return capture.outputs

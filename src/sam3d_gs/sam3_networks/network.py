@@ -1,7 +1,7 @@
 """SAM 3 in transformers: the photo is encoded once, and its phrases are decoded in one batch.
 
-Meta's code adds a token to every phrase, the geometry encoder's CLS token. It depends on the photo alone: it is made
-once per photo and joined to the text of every phrase, which the model then takes for text.
+Meta's code appends the geometry encoder's CLS token to every phrase. It depends on the photo alone, so it is computed
+once per photo and appended to the text features of every phrase.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from transformers.models.sam3.modeling_sam3 import Sam3VisionEncoderOutput
 from sam3d_gs.sam3_networks.checkpoint import load_model, load_tokenizer
 from sam3d_gs.sam3_networks.device import computing
 from sam3d_gs.sam3_networks.graph import accelerated
-from sam3d_gs.sam3_networks.meta_compat import cls_token, set_norms
+from sam3d_gs.sam3_networks.meta_compat import cls_token, set_norm_epsilon
 from sam3d_gs.sam3_networks.prediction import Prediction, network_pixels
 
-SLOTS = 12  # phrases decoded at once; a captured or compiled network always decodes as many
+SLOTS = 12  # phrases decoded at once; a captured or compiled network always decodes this many
 
 
 class ConceptNetwork:
-    """Finds what phrases name."""
+    """Sam3Model: masks of all objects that a phrase names."""
 
     def __init__(self, model: Any, tokenizer: Any, precision: str = "fp32", acceleration: str = "plain") -> None:
         """`model`: a Sam3Model on its device; `tokenizer`: its CLIP tokenizer."""
@@ -36,9 +36,9 @@ class ConceptNetwork:
         self._model, self._tokenizer = model, tokenizer
         self.encode = accelerated(self._encode, acceleration, self.device)
         self.decode = accelerated(self._decode, acceleration, self.device)
-        self._fixed = self.decode != self._decode
+        self._fixed_batch = self.decode != self._decode
         self._texts: dict[str, tuple[Tensor, Tensor]] = {}
-        set_norms(model.vision_encoder)
+        set_norm_epsilon(model.vision_encoder)
         _keep_sizes_on_the_host(model.detr_encoder)
 
     @staticmethod
@@ -48,22 +48,22 @@ class ConceptNetwork:
         return ConceptNetwork(load_model(Sam3Model, checkpoint, device), tokenizer, precision, acceleration)
 
     def predict(self, rgb: np.ndarray, texts: Sequence[str]) -> Iterator[tuple[int, Prediction]]:
-        """Answers about one photo, (H, W, 3) uint8, up to SLOTS phrases at a time: (position of the first, answers).
+        """(position of the first phrase, prediction) for up to SLOTS phrases at a time about a photo, (H, W, 3) uint8.
 
-        An answer holds until the next one is asked for.
+        A prediction is valid until the next one is asked for.
         """
         with computing(self.device, self.precision):
             photo = self.encode(network_pixels(rgb, self.side_px, self.device))
         for start in range(0, len(texts), SLOTS):
-            some = list(texts[start : start + SLOTS])
-            padding = SLOTS - len(some) if self._fixed else 0
+            batch = list(texts[start : start + SLOTS])
+            padding = SLOTS - len(batch) if self._fixed_batch else 0
             with computing(self.device, self.precision):
-                logits, presence, masks, _ = self.decode(*self.text_features(some + padding * some[:1]), *photo)
-                answers = Prediction.of_phrases(logits[: len(some)], presence[: len(some)], masks[: len(some)])
-            yield start, answers
+                logits, presence, masks, _ = self.decode(*self.text_features(batch + padding * batch[:1]), *photo)
+                prediction = Prediction.of_phrases(logits[: len(batch)], presence[: len(batch)], masks[: len(batch)])
+            yield start, prediction
 
     def text_features(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """(N, L, C) features and (N, L) bool, which of them are text; every phrase is encoded once."""
+        """(N, L, C) features and (N, L) bool, True for text; each phrase is encoded once and remembered."""
         new = [text for text in dict.fromkeys(texts) if text not in self._texts]
         if new:
             tokens = self._tokenizer(
@@ -80,19 +80,19 @@ class ConceptNetwork:
         return torch.stack([feature for feature, _ in found]), torch.stack([valid for _, valid in found])
 
     def _encode(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """(B, 3, side, side) photos -> three levels of features, their position codes, and the CLS tokens (B, 1, C)."""
+        """(B, 3, side, side) photos -> three levels of features, their position encodings, and CLS tokens (B, 1, C)."""
         seen = self._model.get_vision_features(pixel_values=pixels)
         features, positions = seen.fpn_hidden_states[:3], seen.fpn_position_encoding[:3]
         return (*features, *positions, cls_token(self._model.geometry_encoder, features[-1], positions[-1]))
 
     def _decode(self, text: Tensor, valid: Tensor, *photo: Tensor) -> tuple[Tensor, ...]:
-        """N phrases for each of B photos, as of `text_features` (B N, ...) and `_encode`.
+        """Decode N phrases, as of `text_features`, (B N, ...), for each of B photos, as of `_encode`.
 
-        Gives logits (B N, Q), presence (B N, 1), mask logits (B N, Q, h, w) and boxes (B N, Q, 4) xyxy in 0..1.
+        Returns logits (B N, Q), presence (B N, 1), mask logits (B N, Q, h, w) and boxes (B N, Q, 4) xyxy in 0..1.
         """
         photo = tuple(_repeated(tensor, len(text) // len(tensor)) for tensor in photo)
         features, positions, cls = photo[:3], photo[3:6], photo[6]
-        # The model drops the last level that it is given.
+        # The model ignores the last level that it is given.
         vision = Sam3VisionEncoderOutput(
             fpn_hidden_states=(*features, features[-1]), fpn_position_encoding=(*positions, positions[-1])
         )
@@ -105,13 +105,15 @@ class ConceptNetwork:
 
 
 def _repeated(tensor: Tensor, times: int) -> Tensor:
-    """Every row `times` times; of one row no copy is made."""
+    """Every row `times` times; a single row is not copied."""
     return tensor.expand(times, *tensor.shape[1:]) if len(tensor) == 1 else tensor.repeat_interleave(times, 0)
 
 
 def _keep_sizes_on_the_host(encoder: Any) -> None:
-    """Let `encoder`, a Sam3DetrEncoder, state the feature map's size on the host: the same numbers, but the decoder,
-    which reads them, no longer waits for the device, and can be captured in a CUDA graph."""
+    """Make `encoder`, a Sam3DetrEncoder, return the size of its feature map on the host.
+
+    The decoder reads it: from the device it would have to wait for it, and could not be captured in a CUDA graph.
+    """
 
     def flatten_with_sizes(features: list[Tensor], positions: list[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         flat = [

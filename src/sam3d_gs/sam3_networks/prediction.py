@@ -1,4 +1,4 @@
-"""What a network says about a photo, and which of its masks are brought to the photo's size and to the host."""
+"""A network's prediction for a photo, and its best masks as detections at photo size on the host."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sam3d_gs.sam3_networks.selection import Detection
+from sam3d_gs.masks.detections import Detection
 
 log = logging.getLogger("sam3d_gs")
 
-_MOST = 64  # masks of one photo that are worth looking at; best first
-_AT_ONCE = 8  # masks brought to the photo's size together
+_MAX_DETECTIONS = 64  # of one photo, the best ones; never fewer than one per prompt
+_BATCH = 8  # masks resized together
 _THREADS = 8
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Answers to N prompts about one photo, Q candidates each, on the network's device."""
+    """Q candidates for each of N prompts about one photo, on the network's device."""
 
     scores: Tensor  # (N, Q) float32, 0..1
     mask_logits: Tensor  # (N, Q, h, w), at the network's own size; above 0 is object
@@ -31,16 +31,16 @@ class Prediction:
     @staticmethod
     def of_phrases(logits: Tensor, presence: Tensor, mask_logits: Tensor) -> Prediction:
         """From the network's outputs for N phrases: logits (N, Q), presence (N, 1) or (N,)."""
-        there = presence.float().sigmoid().reshape(-1, 1)
-        return Prediction(logits.float().sigmoid() * there, mask_logits)
+        present = presence.float().sigmoid().reshape(-1, 1)
+        return Prediction(logits.float().sigmoid() * present, mask_logits)
 
 
 def detections(prediction: Prediction, thresholds: Sequence[float], size_px: tuple[int, int]) -> list[Detection]:
-    """The candidates that reach their prompt's threshold and the best of every prompt, at (height, width) px.
+    """The candidates that reach their prompt's threshold, and each prompt's best one, at (height, width) px.
 
-    The best one is there even below the threshold, so that a user learns which threshold would keep it.
+    The best one is returned even below the threshold, so that a user learns which threshold would keep it.
     """
-    prompts, candidates = _worth_a_look(prediction.scores, thresholds)
+    prompts, candidates = _best_candidates(prediction.scores, thresholds)
     bits = packed_masks(prediction.mask_logits[prompts, candidates], size_px)
     scores = prediction.scores[prompts, candidates].tolist()
     with ThreadPoolExecutor(_THREADS) as threads:
@@ -48,28 +48,28 @@ def detections(prediction: Prediction, thresholds: Sequence[float], size_px: tup
     return [Detection(prompt, score, mask) for prompt, score, mask in zip(prompts.tolist(), scores, masks, strict=True)]
 
 
-def _worth_a_look(scores: Tensor, thresholds: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Rows and columns of `scores` (N, Q), each (K,) on its device."""
+def _best_candidates(scores: Tensor, thresholds: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the chosen `scores` (N, Q), each (K,) on its device."""
     wanted = scores >= torch.tensor(thresholds, device=scores.device)[:, None]
     best = torch.zeros_like(wanted).scatter_(1, scores.argmax(1, keepdim=True), True)
     rank = torch.where(best, scores + 1, torch.where(wanted, scores, -1)).flatten()
     found = int((rank >= 0).sum())
-    most = max(_MOST, len(scores))
-    if found > most:
-        log.warning("%d masks reach their threshold; only the best %d are looked at.", found, most)
-    chosen = rank.topk(min(found, most)).indices
+    limit = max(_MAX_DETECTIONS, len(scores))
+    if found > limit:
+        log.warning("%d masks reach their threshold; only the best %d are used.", found, limit)
+    chosen = rank.topk(min(found, limit)).indices
     return chosen // scores.shape[1], chosen % scores.shape[1]
 
 
 def packed_masks(mask_logits: Tensor, size_px: tuple[int, int]) -> np.ndarray:
-    """(K, H, ceil(W / 8)) uint8 bits, as of `np.packbits`, of (K, h, w) logits resized to (H, W) and above 0.
+    """(K, h, w) logits -> (K, H, ceil(W / 8)) uint8: where they are above 0 at (H, W), in bits as by `np.packbits`.
 
-    Resized, compared and packed on the device: an eighth of the bytes crosses over, through pinned memory.
+    Resized, compared and packed on the device, so that an eighth of the bytes is copied, through pinned memory.
     """
     height, width = size_px
     weights = 2 ** torch.arange(7, -1, -1, device=mask_logits.device, dtype=torch.uint8)
     parts = []
-    for part in mask_logits.split(_AT_ONCE):
+    for part in mask_logits.split(_BATCH):
         sized = functional.interpolate(part[:, None].float(), size_px, mode="bilinear", align_corners=False)[:, 0]
         inside = functional.pad(sized > 0, (0, -width % 8))
         parts.append((inside.unflatten(2, (-1, 8)) * weights).sum(-1, dtype=torch.uint8))
@@ -88,14 +88,14 @@ def _to_host(values: Tensor) -> np.ndarray:
 
 
 def unpacked(bits: np.ndarray, width_px: int) -> np.ndarray:
-    """(H, W) bool from the rows of `packed_masks`."""
+    """(H, W) bool from one mask of `packed_masks`."""
     return np.unpackbits(bits, axis=1, count=width_px).view(np.bool_)
 
 
 def network_pixels(rgb: np.ndarray, side_px: int, device: torch.device) -> Tensor:
-    """A photo, (H, W, 3) uint8, as SAM 3 wants it: (1, 3, side, side) float32 in -1..1, in steps of 8 bits."""
+    """A photo, (H, W, 3) uint8, as input of SAM 3: (1, 3, side, side) float32 in -1..1, rounded to 8 bits."""
     image = torch.tensor(np.ascontiguousarray(rgb), device=device).permute(2, 0, 1)[None]
-    if device.type != "cpu":  # 8-bit resizing is there for the CPU alone
+    if device.type != "cpu":  # PyTorch resizes 8-bit images on the CPU alone
         image = image.float()
     sized = functional.interpolate(image, (side_px, side_px), mode="bilinear", align_corners=False, antialias=True)
     return sized.float().round_().clamp_(0, 255) / 127.5 - 1

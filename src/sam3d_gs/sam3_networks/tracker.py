@@ -1,4 +1,4 @@
-"""The part of SAM 3 that takes boxes and points, in transformers."""
+"""SAM 3's tracker in transformers, which takes boxes and points."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 from transformers import Sam3TrackerModel
 
+from sam3d_gs.masks.prompts import Prompt
 from sam3d_gs.sam3_networks.checkpoint import load_model
 from sam3d_gs.sam3_networks.device import computing
-from sam3d_gs.sam3_networks.meta_compat import image_embeddings, set_norms
+from sam3d_gs.sam3_networks.meta_compat import image_embeddings, set_norm_epsilon
 from sam3d_gs.sam3_networks.prediction import Prediction, network_pixels
-from sam3d_gs.sam3_networks.prompts import Prompt
 
 
 class ClickNetwork:
-    """Finds the one object that a box or a point means."""
+    """Sam3TrackerModel: the mask of the one object that a box or a point marks."""
 
     def __init__(self, model: Any, precision: str = "fp32") -> None:
         """`model`: a Sam3TrackerModel on its device."""
         self._model, self._precision = model, precision
-        set_norms(model.vision_encoder)
+        set_norm_epsilon(model.vision_encoder)
 
     @staticmethod
     def load(checkpoint: str, device: torch.device, precision: str) -> ClickNetwork:
@@ -31,19 +31,19 @@ class ClickNetwork:
         return ClickNetwork(load_model(Sam3TrackerModel, checkpoint, device), precision)
 
     def predict(self, rgb: np.ndarray, prompts: Sequence[Prompt]) -> Prediction:
-        """One candidate for every prompt, scored by the IoU the network expects; the photo (H, W, 3) uint8."""
+        """One candidate per prompt for a photo, (H, W, 3) uint8; its score is the IoU that the network predicts."""
         device = self._model.device
         side_px = int(self._model.prompt_encoder.input_image_size)
         scale = torch.tensor([side_px / rgb.shape[1], side_px / rgb.shape[0]] * 2)
         with computing(device, self._precision):
             embeddings = image_embeddings(self._model, network_pixels(rgb, side_px, device))
-            answers = [self._answer(embeddings, (torch.tensor(p.xy) * scale[: len(p.xy)]).to(device)) for p in prompts]
-        return Prediction(torch.stack([score for score, _ in answers]), torch.stack([mask for _, mask in answers]))
+            masks = [self._mask(embeddings, (torch.tensor(p.xy) * scale[: len(p.xy)]).to(device)) for p in prompts]
+        return Prediction(torch.stack([score for score, _ in masks]), torch.stack([mask for _, mask in masks]))
 
-    def _answer(self, embeddings: list[Tensor], xy: Tensor) -> tuple[Tensor, Tensor]:
-        """Score (1,) and mask logits (1, h, w). A box tells one object; of a point's three readings the best counts."""
-        asked = {"input_boxes": xy[None, None]} if len(xy) == 4 else {"input_points": xy[None, None, None]}
-        out = self._model(image_embeddings=embeddings, multimask_output=len(xy) == 2, **asked)
+    def _mask(self, embeddings: list[Tensor], xy: Tensor) -> tuple[Tensor, Tensor]:
+        """Score (1,) and mask logits (1, h, w): of a box its one mask, of a point the best of its three."""
+        prompt = {"input_boxes": xy[None, None]} if len(xy) == 4 else {"input_points": xy[None, None, None]}
+        out = self._model(image_embeddings=embeddings, multimask_output=len(xy) == 2, **prompt)
         scores, masks = out.iou_scores[0, 0].float(), out.pred_masks[0, 0]
         best = scores.argmax()
         return scores[best].clamp(0, 1)[None], masks[best][None]

@@ -1,1 +1,1 @@
-"""A vision-language model that names the objects: its server, the request, the reading and cleaning of its answer."""
+"""Phrases by a vision-language model: its server, the request, parsing and cleaning up the answer."""

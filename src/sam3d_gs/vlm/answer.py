@@ -1,7 +1,7 @@
-"""Read the phrases out of what a language model said, however it said it.
+"""Parse the list of objects in a language model's answer, in whatever form it comes.
 
-The forms, likeliest first: the JSON that was asked for, that JSON inside a code fence or a <prompt_list> block, a JSON
-or Python list cut off in the middle, a numbered or dashed list. Text is only ever read as text.
+Forms, most likely first: the JSON that was requested, that JSON inside a code fence or a <prompt_list> block, a
+truncated JSON or Python list, a numbered or bulleted list. Nothing is ever evaluated.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-MAX_READ = 100_000  # characters; a model that says more has gone astray
+MAX_READ = 100_000  # characters; a longer answer is not a list of objects
 MAX_NAMED = 1000
 _MAX_STARTS = 100  # brackets tried as the start of the list
 _LISTS = ("objects", "phrases", "prompts", "prompt_list", "items", "list")
@@ -34,7 +34,7 @@ class Named:
 
 
 def read_answer(content: str) -> list[Named]:
-    """What the answer names, in its order; empty when no list can be made out. Never raises."""
+    """The objects that the answer names, in its order; empty when it holds no list. Never raises."""
     text = _after_thinking(content[-MAX_READ:] if "</think>" in content else content[:MAX_READ])
     for part in _likely_parts(text):
         found = _from_json(part) or _from_python_list(part) or _from_lines(part)
@@ -44,7 +44,7 @@ def read_answer(content: str) -> list[Named]:
 
 
 def _after_thinking(text: str) -> str:
-    """Without the thinking, which some servers leave in the answer; nothing of it when it was never closed."""
+    """The text without the thinking, which some servers leave in; empty when the thinking never ended."""
     text = text.rpartition("</think>")[2]
     return text.partition("<think>")[0]
 
@@ -59,19 +59,19 @@ def _likely_parts(text: str) -> Iterator[str]:
 
 
 def _from_json(text: str) -> list[Named]:
-    """The first bracket that starts a usable list; of a list cut off, the items that are whole."""
+    """The first list in the text; of a truncated list the complete items."""
     decoder = json.JSONDecoder()
     for start in list(re.finditer(r"[\[{]", text))[:_MAX_STARTS]:
         try:
             found = _named(decoder.raw_decode(text, start.start())[0])
         except (ValueError, RecursionError):
-            found = _whole_items(decoder, text, start.end()) if start[0] == "[" else []
+            found = _complete_items(decoder, text, start.end()) if start[0] == "[" else []
         if found:
             return found
     return []
 
 
-def _whole_items(decoder: json.JSONDecoder, text: str, position: int) -> list[Named]:
+def _complete_items(decoder: json.JSONDecoder, text: str, position: int) -> list[Named]:
     found: list[Named] = []
     try:
         while len(found) < MAX_NAMED:
@@ -79,13 +79,13 @@ def _whole_items(decoder: json.JSONDecoder, text: str, position: int) -> list[Na
             position = gap.end() if gap else position
             value, position = decoder.raw_decode(text, position)
             found += _named([value])
-    except (ValueError, RecursionError):  # the cut, or the end
+    except (ValueError, RecursionError):  # truncated here, or the end of the list
         pass
     return found
 
 
 def _named(value: Any) -> list[Named]:
-    """The named objects in a decoded JSON value: a list of texts or rows, or an object that holds such a list."""
+    """The named objects in a decoded JSON value: a list of strings or rows, or an object that holds such a list."""
     if isinstance(value, dict):
         lists = [value[key] for key in _LISTS if isinstance(value.get(key), list)]
         row = _row(value)
@@ -112,7 +112,7 @@ def _box(value: Any) -> tuple[float, float, float, float] | None:
     if not isinstance(value, list) or len(value) != 4:
         return None
     if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v <= 1000 for v in value):
-        return None  # also NaN, and pixels, whose scale nobody knows
+        return None  # also for NaN, and for pixels of an image whose size is unknown
     x0, y0, x1, y1 = map(float, value)
     return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 and all(map(math.isfinite, value)) else None
 
@@ -129,5 +129,5 @@ def _from_lines(text: str) -> list[Named]:
 
 
 def _before_remark(text: str) -> str:
-    """`**red cup**: on the table` names a red cup."""
+    """The name without what follows it: "red cup" of `**red cup**: on the table`."""
     return re.split(r":\s|\s[-–—]\s|\s\(", text.replace("**", ""), maxsplit=1)[0]

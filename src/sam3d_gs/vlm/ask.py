@@ -1,4 +1,4 @@
-"""Ask a vision-language model for the objects in one photo: the request, one second try, the answer as phrases."""
+"""Ask a vision-language model for the objects in one photo: the request, one retry, the answer as phrases."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from sam3d_gs.options import VlmOptions
 from sam3d_gs.types import Photo, Phrase
 from sam3d_gs.vlm.answer import Named, read_answer
 from sam3d_gs.vlm.client import Client, Reply, ServerError, ServerTimeoutError
-from sam3d_gs.vlm.phrase_cleanup import tidy
+from sam3d_gs.vlm.phrase_cleanup import clean_phrases
 
 log = logging.getLogger("sam3d_gs")
 
 QUESTION = "List the objects in this photo."
 MAX_PROMPT_BYTES = 32_768
-_SPARE_ROWS = 4  # asked for beyond max_phrases, since duplicates and surfaces fall away
-_ANSWER_TOKENS = 1024  # room for the list itself when the thinking is cut short
-_PROMPT_TOKENS = 2048  # room for the system prompt and the frame of the chat
-_IMAGE_TOKEN_PX = 28  # side of the square that costs one token: 32 for Qwen3-VL, 28 for its forerunners
-_TEMPERATURE, _TOP_P = 0.6, 0.95  # what Qwen advises for thinking; greedy decoding tends to loop
-# Fields that not every server knows, in the order in which they are given up when it answers with HTTP 400.
+_SPARE_ROWS = 4  # requested beyond max_phrases, since duplicates and surfaces are dropped
+_ANSWER_TOKENS = 1024  # reserved for the list itself when the thinking is limited
+_PROMPT_TOKENS = 2048  # reserved for the system prompt and the chat template
+_IMAGE_TOKEN_PX = 28  # side of the square that one token covers: 32 for Qwen3-VL, 28 for its predecessors
+_TEMPERATURE, _TOP_P = 0.6, 0.95  # as Qwen recommends for thinking; greedy decoding tends to loop
+# Fields that not every server accepts, in the order in which they are left out after HTTP 400 or 422.
 _OPTIONAL = (
     ("thinking_token_budget", "chat_template_kwargs"),
     ("response_format", "max_tokens", "temperature", "top_p", "seed"),
@@ -39,7 +39,7 @@ _OPTIONAL = (
 
 @dataclass
 class Transcript:
-    """What was asked and answered about one photo, for the file beside phrases.json; grows while it happens."""
+    """The requests and answers about one photo, for answer.json; filled in as they happen."""
 
     model: str
     system_prompt: str
@@ -48,16 +48,16 @@ class Transcript:
 
 
 def context_tokens(options: VlmOptions) -> int:
-    """How many tokens the server must keep in mind for one photo, rounded up to whole thousands (of 1024)."""
+    """The context length that the server needs for one photo, rounded up to a multiple of 1024."""
     image = math.ceil(options.sent_side_px / _IMAGE_TOKEN_PX) ** 2
     return math.ceil((image + _PROMPT_TOKENS + options.max_tokens) / 1024) * 1024
 
 
 def system_prompt(options: VlmOptions) -> str:
-    """Ours, or the user's file. Raises BadInputError."""
+    """The text of prompt.md or of the user's file. Raises BadInputError."""
     path = options.system_prompt
     try:
-        text = path.read_text(encoding="utf-8-sig") if path else _own_prompt()
+        text = path.read_text(encoding="utf-8-sig") if path else _default_prompt()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path} is not a readable text file for --system-prompt: {error}.") from error
     if not text.strip() or len(text.encode()) > MAX_PROMPT_BYTES:
@@ -65,36 +65,36 @@ def system_prompt(options: VlmOptions) -> str:
     return text.strip().replace("{max_phrases}", str(options.max_phrases))
 
 
-def _own_prompt() -> str:
+def _default_prompt() -> str:
     return (files("sam3d_gs.vlm") / "prompt.md").read_text(encoding="utf-8")
 
 
 class Asker:
-    """Asks one server about photos."""
+    """Asks one server for the objects in photos."""
 
     def __init__(self, client: Client, options: VlmOptions, thinking: bool = True) -> None:
-        """`thinking`: the model may think, so that its thinking is to be bounded. Raises BadInputError."""
+        """`thinking`: the model thinks before it answers, so its thinking is limited. Raises BadInputError."""
         self._client, self._options = client, options
         self._prompt = system_prompt(options)
-        self._left_out = 0 if thinking else 1  # how many of _OPTIONAL are not sent
-        self.transcript: Transcript | None = None  # of the latest photo, also when it failed
+        self._left_out = 0 if thinking else 1  # how many groups of _OPTIONAL are not sent
+        self.transcript: Transcript | None = None  # of the last photo, even if it failed
 
     def ask(self, photo: Photo) -> list[Phrase]:
-        """Phrases, best first. A first try that leads to nothing is repeated, without thinking.
+        """Phrases, best first. If the first try gives no list, the second one asks without thinking.
 
-        Raises Sam3dGsError when no try gives a phrase.
+        Raises Sam3dGsError when neither gives a phrase.
         """
         options = self._options
         transcript = self.transcript = Transcript(options.model, self._prompt)
         named = self._named(photo, transcript)
         size_px = (photo.width_px, photo.height_px)
-        phrases, dropped = tidy(named, size_px, options.max_phrases, options.include_surfaces)
+        phrases, dropped = clean_phrases(named, size_px, options.max_phrases, options.include_surfaces)
         transcript.dropped = [asdict(row) for row in dropped]
         if not phrases:
-            said = "; ".join(f"{row.text!r:.60}: {row.reason}" for row in dropped[:3]) or "an empty list"
+            reasons = "; ".join(f"{row.text!r:.60}: {row.reason}" for row in dropped[:3]) or "an empty list"
             raise Sam3dGsError(
-                f"{options.model} named nothing usable in {photo.path.name} ({said}). Name the objects yourself with "
-                '--phrases "red cup", or allow walls and floors with --include-surfaces.'
+                f"{options.model} named nothing usable in {photo.path.name} ({reasons}). Name the objects "
+                'yourself with --phrases "red cup", or allow walls and floors with --include-surfaces.'
             )
         return phrases
 
@@ -104,22 +104,22 @@ class Asker:
             try:
                 named, problem = self._try(url, thinking_tokens, transcript)
             except ServerError as error:
-                if last or not _may_pass(error):
+                if last or not _is_transient(error):
                     raise
                 problem = str(error)
             else:
                 if named or not problem:
                     return named
             if not last:
-                log.warning("%s: %s Trying once more, without thinking.", photo.name, problem)
+                log.warning("%s: %s Trying again without thinking.", photo.name, problem)
         raise Sam3dGsError(
             f"{self._options.model} gave no list of objects for {photo.path.name}, not even without thinking: "
-            f"{problem} "
-            'Its words are in answer.json. Name the objects yourself with --phrases "red cup", or try another --model.'
+            f"{problem} The full answers are in answer.json. "
+            'Name the objects yourself with --phrases "red cup", or try another --model.'
         )
 
     def _try(self, url: str, thinking_tokens: int, transcript: Transcript) -> tuple[list[Named], str]:
-        """What the answer names, and what was wrong with it ("" for a list that is empty in good order)."""
+        """The objects named, and what was wrong with the answer ("" for a valid list, even an empty one)."""
         attempt: dict[str, Any] = {"thinking_tokens": thinking_tokens}
         transcript.attempts.append(attempt)
         started_s = time.perf_counter()
@@ -134,23 +134,23 @@ class Asker:
         named = read_answer(reply.content)
         if named:
             if reply.finish_reason == "length":
-                log.warning("The model's list was cut off at --max-tokens; its %d whole phrases are kept.", len(named))
+                log.warning("The list was cut off at --max-tokens; its %d complete phrases are kept.", len(named))
             return named, ""
         if reply.finish_reason == "length":
-            return [], "The model was still thinking or talking at --max-tokens."
+            return [], "The model had not finished its answer at --max-tokens."
         if '"objects"' in reply.content and reply.content.rstrip().endswith("}"):
             return [], ""
         return [], "The model's answer holds no list." if reply.content.strip() else "The model's answer is empty."
 
     def _chat(self, url: str, thinking_tokens: int) -> Reply:
-        """The richest request that this server takes; which one that is, is remembered."""
+        """Send as many of the optional fields as this server accepts; what it rejects is not sent again."""
         while True:
             try:
                 return self._client.chat(self._request(url, thinking_tokens), self._options.request_timeout_s)
             except ServerError as error:
                 if error.status not in (400, 422) or self._left_out == len(_OPTIONAL):
                     raise
-                log.info("%s Asking again with fewer wishes.", error)
+                log.info("%s Asking again with fewer options.", error)
                 self._left_out += 1
 
     def _request(self, url: str, thinking_tokens: int) -> dict[str, Any]:
@@ -164,9 +164,9 @@ class Asker:
             "max_tokens": max_tokens,
             "temperature": _TEMPERATURE,
             "top_p": _TOP_P,
-            "seed": int(not think),  # so that a second try is another one also where nobody thinks
+            "seed": int(not think),  # a model that does not think would else give the same answer twice
             "response_format": {"type": "json_schema", "json_schema": schema},
-            # vLLM: a budget closes the thinking of models that always think; the switch is for those that may.
+            # vLLM: the budget limits the thinking of models that always think, the switch turns it off in the others.
             "thinking_token_budget": min(thinking_tokens, max_tokens - min(_ANSWER_TOKENS, max_tokens // 2)),
             "chat_template_kwargs": {"enable_thinking": think},
         }
@@ -174,13 +174,13 @@ class Asker:
         return {name: value for name, value in fields.items() if name not in left_out}
 
 
-def _may_pass(error: ServerError) -> bool:
-    """Worth a second try: slow, overloaded or broken answers, not a refusal."""
+def _is_transient(error: ServerError) -> bool:
+    """True for a timeout, a broken connection or a server error, which a retry may get past; False for a refusal."""
     return isinstance(error, ServerTimeoutError) or error.status == 0 or error.status >= 500
 
 
 def answer_schema(max_phrases: int) -> dict[str, Any]:
-    """JSON schema of the answer; everything in it is bounded, or a model could fill it for ever."""
+    """JSON schema of the answer. Everything in it is bounded: a model could fill an open list forever."""
     side = {"type": "integer", "minimum": 0, "maximum": 1000}
     row = {
         "type": "object",

@@ -1,4 +1,4 @@
-"""Speak with an OpenAI-compatible server: one request at a time, with an end, by the standard library alone."""
+"""A client for OpenAI-compatible servers: one request at a time, each with a deadline, standard library only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_RESPONSE_BYTES = 16 << 20
 
 
 class ServerError(Sam3dGsError):
-    """The language-model server did not give a usable response. `status`: the HTTP status, 0 when there was none."""
+    """The server gave no usable response. `status`: the HTTP status, 0 without one."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -38,36 +38,38 @@ class Reply:
     """One answer of a model."""
 
     content: str
-    reasoning: str  # the thinking, where the server tells it apart
+    reasoning: str  # the thinking, where the server separates it
     finish_reason: str  # "stop", "length" (cut off at the token cap), ...
-    tokens: int | None  # made, thinking included
+    tokens: int | None  # generated, thinking included
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key to another place."""
+    """Refuse redirects: they would send the key to another server."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
 
 
 class Client:
-    """A server at `base_url`, which ends in /v1 as OpenAI's own clients want it. The key is sent, never shown."""
+    """A server at `base_url`, which usually ends in /v1. The key is sent to it and never shown."""
 
     def __init__(self, base_url: str, key: str = "") -> None:
         """Raises UsageError when the URL or the key cannot be used."""
         self.base_url = checked_url(base_url)
         self._key = key.strip()
         if not self._key.isascii() or not self._key.isprintable() or " " in self._key:
-            raise UsageError("The API key holds characters that no key has. Set the environment variable anew.")
+            raise UsageError(
+                "The API key has a space or a character outside ASCII. Set its environment variable again."
+            )
         host = urllib.parse.urlsplit(self.base_url).hostname or ""
-        # A proxy knows nothing of this machine's own servers.
+        # No proxy for servers on this machine.
         proxies = [urllib.request.ProxyHandler({})] if is_loopback(host) else []
         self._opener = urllib.request.build_opener(_NoRedirect, *proxies)
         if self._key and self.base_url.startswith("http:") and not is_loopback(host):
-            log.warning("The API key goes to %s without encryption. Use https, or leave the key out.", host)
+            log.warning("The API key is sent to %s without encryption. Use https, or leave the key out.", host)
 
     def models(self, timeout_s: float) -> list[str]:
-        """The ids the server answers to. Raises ServerError."""
+        """The model ids that the server accepts. Raises ServerError."""
         data = self._send("/models", None, timeout_s)
         rows = data.get("data")
         return (
@@ -88,7 +90,7 @@ class Client:
             )
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ServerError(
-                f"{self.base_url} gave JSON that is no chat completion ({_excerpt(json.dumps(data))}). "
+                f"{self.base_url} returned JSON that is no chat completion ({_excerpt(json.dumps(data))}). "
                 "Check --base-url; it usually ends in /v1."
             ) from error
 
@@ -119,48 +121,48 @@ class Client:
             data = json.loads(raw)
         except (ValueError, RecursionError) as error:
             raise ServerError(
-                f"{self.base_url} answers with something else than JSON ({_excerpt(raw.decode('utf-8', 'replace'))}). "
+                f"{self.base_url} did not return JSON ({_excerpt(raw.decode('utf-8', 'replace'))}). "
                 "Check --base-url; it usually ends in /v1."
             ) from error
         return data if isinstance(data, dict) else {}
 
     def _refused(self, error: urllib.error.HTTPError, path: str) -> ServerError:
         try:
-            said = error.read(65536).decode("utf-8", "replace")
+            text = error.read(65536).decode("utf-8", "replace")
         except (OSError, http.client.HTTPException):
-            said = ""
+            text = ""
         if self._key:
-            said = said.replace(self._key, "<key>")
-        said = _excerpt(_message_in(said))
+            text = text.replace(self._key, "<key>")
+        message = _excerpt(_message_in(text))
         if error.code in (401, 403):
-            cure = "Put a valid key into the environment variable that --api-key-env names."
+            fix = "Put a valid key in the environment variable that --api-key-env names."
         elif error.code == 404:
-            cure = "Check --model and --base-url, which usually ends in /v1."
+            fix = "Check --model and --base-url, which usually ends in /v1."
         elif error.code == 429:
-            cure = "The server allows no more requests now. Wait and try again."
+            fix = "The server accepts no more requests for now. Wait and try again."
         elif error.code >= 500:
-            cure = "The fault is the server's: see its log, then try again."
+            fix = "This is an error of the server: see its log, then try again."
         else:
-            cure = "See `sam3d-gs phrases --help` for what can be changed about the request."
-        return ServerError(f"{self.base_url}{path} refused with HTTP {error.code} ({said}). {cure}", error.code)
+            fix = "See `sam3d-gs phrases --help` for the options of the request."
+        return ServerError(f"{self.base_url}{path} refused with HTTP {error.code} ({message}). {fix}", error.code)
 
 
 def checked_url(url: str) -> str:
-    """`url` without a slash at the end. Raises UsageError when it is no plain http(s) address."""
+    """`url` without a trailing slash. Raises UsageError unless it is a plain http(s) address."""
     try:
         parts = urllib.parse.urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
     if not good or not url.isascii() or not url.isprintable() or " " in url:
-        raise UsageError(f"--base-url {url!r:.100} is no address. Expected e.g. http://127.0.0.1:8000/v1.")
+        raise UsageError(f"--base-url {url!r:.100} is not an address. Expected e.g. http://127.0.0.1:8000/v1.")
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise UsageError("--base-url holds more than an address. Give the key by the environment variable instead.")
+        raise UsageError("--base-url must have no user, query or fragment. Give the key in its environment variable.")
     return url.rstrip("/")
 
 
 def is_loopback(host: str) -> bool:
-    """True for names and addresses of this machine itself."""
+    """True for a name or address of this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -168,7 +170,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _read(response: http.client.HTTPResponse, deadline_s: float) -> bytes:
-    """The body, whole. A server that sends byte by byte cannot hold us past the deadline."""
+    """The whole body. Raises TimeoutError at the deadline, also for a server that sends byte by byte."""
     parts, size = [], 0
     while part := response.read1(65536):
         parts.append(part)
@@ -176,21 +178,21 @@ def _read(response: http.client.HTTPResponse, deadline_s: float) -> bytes:
         if time.monotonic() > deadline_s:
             raise TimeoutError
         if size > MAX_RESPONSE_BYTES:
-            raise OSError(f"more than {MAX_RESPONSE_BYTES >> 20} MiB of response")
-    if response.length:  # read1 does not say so itself
+            raise OSError(f"the response is larger than {MAX_RESPONSE_BYTES >> 20} MiB")
+    if response.length:  # read1 does not raise for it
         raise OSError(f"the connection broke {response.length} bytes before the end")
     return b"".join(parts)
 
 
 def _text(value: Any) -> str:
-    """Content is text, nothing, or a list of parts of which some hold text."""
+    """The text of a message's content, which is a string, null, or a list of parts."""
     if isinstance(value, list):
         return "".join(_text(part.get("text")) for part in value if isinstance(part, dict))
     return value if isinstance(value, str) else ""
 
 
 def _message_in(body: str) -> str:
-    """The message inside an error response, where it has the usual form; else all of it."""
+    """The message in an error response of the usual form, else the whole body."""
     try:
         data = json.loads(body)
         error = data.get("error", data)
@@ -200,6 +202,6 @@ def _message_in(body: str) -> str:
 
 
 def _excerpt(text: str, limit: int = 160) -> str:
-    """One printable line."""
+    """`text` as one printable line of at most `limit` characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -1,4 +1,4 @@
-"""Make search phrases of what a language model named: short, all different, objects only."""
+"""Turn the objects a language model named into search phrases: short, all different, objects only."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ARTICLES = {"a", "an", "the"}
 _PREPOSITION = re.compile(
     r"\s(?:of|on|in|with|at|by|under|near|behind|above|below|from|over|beside|against|inside|next|for|and)\s"
 )
-# Not separate things: the last noun of a phrase decides, so that a wall clock is an object and a brick wall is not.
+# No objects. The last noun of a phrase decides: a wall clock is an object, a brick wall is not.
 # fmt: off
 _SURFACES = frozenset((
     "scene", "background", "foreground", "backdrop", "environment", "surrounding", "setting", "interior",
@@ -35,18 +35,18 @@ class Dropped:
     reason: str
 
 
-def tidy(
+def clean_phrases(
     named: Sequence[Named], size_px: tuple[int, int], max_phrases: int, include_surfaces: bool = False
 ) -> tuple[list[Phrase], list[Dropped]]:
-    """Phrases in the model's order, numbered, and what was left out. `size_px`: the photo's (width, height)."""
+    """The phrases, in the model's order and numbered, and those dropped. `size_px`: the photo's (width, height)."""
     kept: list[Phrase] = []
     dropped: list[Dropped] = []
     first_of: dict[tuple[str, ...], str] = {}
     for row in named:
         text = plain_words(row.text)
-        key = _same_for_all_spellings(text)
+        key = _spelling_key(text)
         if not key:
-            reason = "no words in it"
+            reason = "contains no words"
         elif len(text.split()) > MAX_WORDS or len(text) > MAX_CHARACTERS:
             reason = f"more than {MAX_WORDS} words or {MAX_CHARACTERS} characters"
         elif key in first_of:
@@ -64,21 +64,21 @@ def tidy(
 
 
 def plain_words(text: str) -> str:
-    """Letters, digits and the signs inside phrases; no symbols, control characters, quotes around it, first article."""
+    """`text` without symbols, control characters, surrounding punctuation and leading articles."""
     text = unicodedata.normalize("NFC", text[: 20 * MAX_CHARACTERS])
-    text = "".join(c if _belongs(c) else " " for c in text)
+    text = "".join(c if _is_plain(c) else " " for c in text)
     words = text.strip(" \t\n\"'`.,;:!?()[]{}<>#*_~|\\/-“”‘’«»„").split()
     while len(words) > 1 and words[0].casefold() in _ARTICLES:
         words = words[1:]
     return " ".join(words)
 
 
-def _belongs(character: str) -> bool:
+def _is_plain(character: str) -> bool:
     category = unicodedata.category(character)
     return category[0] in "LMNPZ" and category not in ("Zl", "Zp") and character not in '"`*<>{}[]|\\~#_'
 
 
-def _same_for_all_spellings(text: str) -> tuple[str, ...]:
+def _spelling_key(text: str) -> tuple[str, ...]:
     """Equal for phrases that differ in case, number, articles, punctuation or the order of words."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in folded).split()

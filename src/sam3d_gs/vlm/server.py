@@ -1,8 +1,8 @@
-"""`vllm serve` as our child: started on loopback, waited for, and stopped so that nothing of it stays behind.
+"""Run `vllm serve` as a child process: start it on loopback, wait until it is ready, stop it with all its workers.
 
-The child leads a session of its own, so that Ctrl-C reaches us first and the whole process group can be ended: a killed
-vLLM leaves its engine and worker processes alive. A guard process holds the other end of a pipe of ours; should we die
-without a word (kill -9, a closed terminal), the pipe closes and the guard ends the group.
+The child leads its own session, so that Ctrl-C reaches us first and the whole process group can be ended: a killed vLLM
+leaves its engine and worker processes alive. A guard process holds the other end of a pipe of ours; if we are killed
+(kill -9, a closed terminal), the pipe closes and the guard ends the group.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from types import TracebackType
 from sam3d_gs.errors import MissingPackageError, Sam3dGsError
 from sam3d_gs.files import cannot_write
 from sam3d_gs.vlm.client import Client, ServerError
-from sam3d_gs.vlm.gpus import Share, wait_until_free
+from sam3d_gs.vlm.gpus import GpuShare, wait_until_free
 
 log = logging.getLogger("sam3d_gs")
 
 HOST = "127.0.0.1"
-_STOP_S = 10.0  # after SIGTERM; vLLM needs under one second when idle, and sometimes never ends when it is not
-_STOP_STARTING_S = 2.0  # SIGTERM does not reach a vLLM that is loading
-_STOP_WORKERS_S = 1.0  # once their parent is gone
+_STOP_S = 10.0  # after SIGTERM; an idle vLLM needs under one second, a busy one sometimes never ends
+_STOP_STARTING_S = 2.0  # a vLLM that is still loading ignores SIGTERM
+_STOP_WORKERS_S = 1.0  # after their parent has ended
 _KILL_S = 10.0
 _GPU_FREE_S = 30.0
 _POLL_S = 0.25
-_SAY_S = 30.0
+_PROGRESS_S = 30.0  # between messages while it starts
 _GUARD = (
     'read -r _; kill -TERM "-$0"; '
     'for _ in 1 2 3 4 5 6 7 8 9 10; do kill -0 "-$0" || exit; sleep 1; done; kill -KILL "-$0"'
 )
 
-# What vLLM's log says -> what to do about it.
-_CURES = (
+# Pattern in vLLM's log -> how to fix it.
+_FIXES = (
     (
         r"gated repo|401 Client Error|403 Client Error",
         "Ask for access on the model's page, then run `hf auth login`.",
@@ -60,7 +60,7 @@ _CURES = (
     ),
     (
         r"address already in use|Errno 98",
-        "Another program took the port: try again, or choose one with --port.",
+        "Another program took the port: try again, or choose another with --port.",
     ),
     (
         r"not a valid model identifier|not a local folder|Repository Not Found|not a valid repo|Invalid repository ID",
@@ -68,26 +68,27 @@ _CURES = (
     ),
     (
         r"offline mode|LocalEntryNotFound|couldn't connect|ConnectionError|Name or service not known",
-        "The model is not on this machine and cannot be fetched: connect, or give --model a folder.",
+        "The model is not on this machine and cannot be downloaded: go online, or give --model a folder.",
     ),
 )
 
 
 @dataclass(frozen=True)
 class Launch:
-    """How the server is to be started."""
+    """How to start the server."""
 
-    command: str  # a program on PATH, or the path of one
+    command: str  # a program on PATH, or its path
     model: str  # hub id or folder
     log_file: Path
     context_tokens: int
-    thinking: bool  # the model thinks first, and vLLM must tell that from the answer
-    gpus: Share = field(default_factory=Share)
+    thinking: bool  # the model thinks first, and vLLM must separate that from the answer
+    gpus: GpuShare = field(default_factory=GpuShare)
     port: int = 0  # 0: a free one
     start_timeout_s: float = 1800.0
-    extra_arguments: tuple[str, ...] = ()  # for vLLM, after ours, so that they win
+    extra_arguments: tuple[str, ...] = ()  # for vLLM; they come after ours and override them
 
     def arguments(self, program: str, port: int, names: Sequence[str]) -> list[str]:
+        """The command line; the server answers to all `names`."""
         arguments = [program, "serve", self.model, "--host", HOST, "--port", str(port)]
         arguments += ["--served-model-name", *names]
         arguments += ["--max-model-len", str(self.context_tokens)]
@@ -96,13 +97,13 @@ class Launch:
         arguments += ["--reasoning-parser", "qwen3"] if self.thinking else []
         if self.gpus.memory_share:
             arguments += ["--gpu-memory-utilization", f"{self.gpus.memory_share:.2f}"]
-        if self.gpus.cards:
-            arguments += ["--tensor-parallel-size", str(self.gpus.cards)]
+        if self.gpus.count:
+            arguments += ["--tensor-parallel-size", str(self.gpus.count)]
         return [*arguments, *self.extra_arguments]
 
 
 class Server:
-    """A running vLLM. Use as a context, or call `stop`."""
+    """A running vLLM. Use it as a context manager, or call `stop`."""
 
     def __init__(self, launch: Launch, process: subprocess.Popen[bytes], guard: subprocess.Popen[bytes], port: int):
         self._launch, self._process, self._guard = launch, process, guard
@@ -111,12 +112,12 @@ class Server:
 
     @classmethod
     def start(cls, launch: Launch) -> Server:
-        """Start vLLM and wait until it answers for this model. Raises Sam3dGsError; nothing is left running then."""
+        """Start vLLM and wait until it serves the model. Raises Sam3dGsError after stopping whatever was started."""
         program = find_program(launch.command)
         port = _free_port(launch.port)
-        token = f"sam3d-gs-{secrets.token_hex(8)}"  # a name that no other server on this port can know
+        token = f"sam3d-gs-{secrets.token_hex(8)}"  # a model name that no other server on this port has
         environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-        environment.pop("VLLM_API_KEY", None)  # it would shut us out
+        environment.pop("VLLM_API_KEY", None)  # vLLM would refuse our requests
         if launch.gpus.ids:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(launch.gpus.ids)
             environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order of nvidia-smi
@@ -141,12 +142,12 @@ class Server:
         self.stop()
 
     def check_alive(self) -> None:
-        """Raises Sam3dGsError with the end of the log when the server has died, or does so in this second."""
+        """Raises Sam3dGsError with the last error in the log if the server has died or dies within a second."""
         if _wait_for(lambda: self._process.poll() is not None, 1.0):
-            raise self._died("vLLM ended by itself")
+            raise self._died("vLLM died")
 
     def stop(self) -> None:
-        """End the whole process group and wait until its GPU memory is free. Again: nothing happens."""
+        """End the whole process group and wait until its GPU memory is free. Does nothing when called again."""
         group, started_s = self._process.pid, time.monotonic()
         was_running = self._process.poll() is None
         try:
@@ -160,25 +161,25 @@ class Server:
             self._process.wait()
             self._dismiss_guard()
         if not _wait_for(lambda: not _alive(group), _KILL_S):
-            log.warning("Processes of vLLM do not end (process group %d).", group)
+            log.warning("Some processes of vLLM could not be ended (process group %d).", group)
         elif was_running:
             log.info("vLLM was stopped in %.1f s.", time.monotonic() - started_s)
         if not wait_until_free(self._launch.gpus, _GPU_FREE_S):
             log.warning("GPU %s has less free memory than before vLLM ran.", ", ".join(self._launch.gpus.ids))
 
     def leave_running(self) -> str:
-        """Let the server live on after us; how to use and stop it."""
+        """Leave the server running after we exit. Returns a message that says how to use and stop it."""
         self._dismiss_guard()
         model = shlex.quote(self._launch.model)
         return (
-            f"vLLM keeps running. Use it: sam3d-gs phrases PHOTO --engine openai --base-url {self.base_url} "
-            f"--model {model}. Stop it: kill -TERM {self._process.pid}; sleep 10; kill -KILL -{self._process.pid}"
+            f"vLLM keeps running. To use it: sam3d-gs phrases PHOTO --engine openai --base-url {self.base_url} "
+            f"--model {model}. To stop it: kill -TERM {self._process.pid}; sleep 10; kill -KILL -{self._process.pid}"
         )
 
     def _wait_until_ready(self, token: str) -> None:
-        """Poll until the server answers to our secret name, the process dies, or the time is over."""
+        """Poll until the server lists the model name `token`, the process dies, or the time is up."""
         client, started_s = Client(self.base_url), time.monotonic()
-        say_s = _SAY_S
+        next_message_s = _PROGRESS_S
         while True:
             if self._process.poll() is not None:
                 raise self._died("vLLM did not start")
@@ -187,26 +188,27 @@ class Server:
                     break
             except ServerError as error:
                 if error.status == 401:
-                    raise self._died("vLLM wants a key: leave --api-key out of --vllm-args") from error
+                    raise self._died("vLLM requires a key: remove --api-key from --vllm-args") from error
             waited_s = time.monotonic() - started_s
             if waited_s > self._launch.start_timeout_s:
                 raise self._died(f"vLLM was not ready after {waited_s:.0f} s (--start-timeout)")
-            if waited_s > say_s:
+            if waited_s > next_message_s:
                 log.info("vLLM is still starting (%.0f s; a first start also downloads the model) ...", waited_s)
-                say_s += _SAY_S
+                next_message_s += _PROGRESS_S
             time.sleep(_POLL_S)
         self._ready = True
         log.info("vLLM is ready after %.1f s.", time.monotonic() - started_s)
 
     def _died(self, what: str) -> Sam3dGsError:
+        """`what` happened, the last error in the log, how to fix it, and where the log is."""
         tail = _tail(self._launch.log_file)
-        cures = [cure for pattern, cure in _CURES if re.search(pattern, tail, re.IGNORECASE)]
+        fixes = [fix for pattern, fix in _FIXES if re.search(pattern, tail, re.IGNORECASE)]
         return Sam3dGsError(
-            f"{what}{_last_error(tail)}. {cures[0] + ' ' if cures else ''}Log: {self._launch.log_file}."
+            f"{what}{_last_error(tail)}. {fixes[0] + ' ' if fixes else ''}Log: {self._launch.log_file}."
         )
 
     def _dismiss_guard(self) -> None:
-        """Killed before its pipe closes, so that it does nothing."""
+        """Kill the guard before its pipe closes, so that it does not end the group."""
         self._guard.kill()
         self._guard.wait()
         if self._guard.stdin:
@@ -214,13 +216,13 @@ class Server:
 
 
 def find_program(command: str) -> str:
-    """Path of vLLM's program: on PATH, or beside this Python. Raises MissingPackageError."""
+    """Path of the vLLM program: on PATH, or next to this Python. Raises MissingPackageError."""
     beside = Path(sys.executable).parent / command
     found = shutil.which(command) or (str(beside) if os.access(beside, os.X_OK) and beside.is_file() else None)
     if found is None:
         raise MissingPackageError(
             f"Engine 'vllm' of phrases needs the program {command!r}, which is not in this environment. Use the "
-            "environment vllm (envs/vllm.yml), name the program with --vllm-command, or use a running server with "
+            "environment vllm (envs/vllm.yml), give its path with --vllm-command, or use a running server with "
             "--engine openai --base-url URL."
         )
     return found
@@ -234,7 +236,7 @@ def _free_port(wanted: int) -> int:
         except OSError as error:
             raise Sam3dGsError(
                 f"Port {wanted} of this machine cannot be used ({error.strerror}). Choose another --port, or leave it "
-                f"out to take a free one; a server that runs there is used with --engine openai --base-url "
+                f"out to get a free one. To use a server that runs there: --engine openai --base-url "
                 f"http://{HOST}:{wanted}/v1."
             ) from error
         return int(probe.getsockname()[1])
@@ -243,7 +245,7 @@ def _free_port(wanted: int) -> int:
 def _spawn(command: Sequence[str], environment: dict[str, str], log_file: Path) -> subprocess.Popen[bytes]:
     try:
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        log_file.unlink(missing_ok=True)  # a server left running keeps writing to the old one
+        log_file.unlink(missing_ok=True)  # a server left running keeps writing to the old file
         output = log_file.open("wb")
     except OSError as error:
         raise cannot_write(log_file, error) from error
@@ -274,12 +276,12 @@ def _spawn_guard(group: int) -> subprocess.Popen[bytes]:
 
 
 def _signal_group(group: int, number: int, only_leader: bool = False) -> None:
-    with suppress(ProcessLookupError, PermissionError):  # gone; macOS: only zombies are left
+    with suppress(ProcessLookupError, PermissionError):  # it has ended; macOS: only zombies are left
         (os.kill if only_leader else os.killpg)(group, number)
 
 
 def _alive(group: int) -> bool:
-    """True while a process of the group lives; zombies, which a container's first process may never reap, are dead."""
+    """True while a process of the group runs. Zombies do not count: in a container nobody may ever reap them."""
     proc = Path("/proc")
     if not (proc / "self" / "stat").exists():
         try:
@@ -317,7 +319,7 @@ def _tail(path: Path, size: int = 65536) -> str:
 
 
 def _last_error(tail: str) -> str:
-    """The last line of the log that reads like a reason, as `: reason`."""
+    """ ": " and the last line of the log that looks like an error; "" without one."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in tail.splitlines()]
     reasons = [line for line in lines if re.search(r"\b\w*(?:Error|Exception)\b:|\berror:", line)]
     if not reasons:

@@ -1,4 +1,4 @@
-"""Boxes and points of the user, one object each, in the pixels of the photo as it is worked on."""
+"""The user's boxes and points as prompts for a network, one object each."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sam3d_gs.types import Photo, Phrase
 
 @dataclass(frozen=True)
 class Prompt:
-    """What the user pointed at."""
+    """One box or point."""
 
-    name: str  # stands for the phrase
-    xy: tuple[float, ...]  # x0, y0, x1, y1 of a box or x, y of a point; px at the size we work on
+    name: str  # takes the place of a phrase
+    xy: tuple[float, ...]  # x0, y0, x1, y1 of a box or x, y of a point; px of `Photo.rgb`
 
     @property
     def is_box(self) -> bool:
@@ -23,7 +23,10 @@ class Prompt:
 
 
 def prompts_of(options: Sam3Options, photo: Photo) -> list[Prompt]:
-    """The options' boxes and points, which are in pixels of the photo's file. Raises BadInputError for one outside."""
+    """The options' boxes and points, scaled from pixels of the photo's file to those of `Photo.rgb`.
+
+    Raises BadInputError for one outside the photo.
+    """
     width, height = photo.file_size or (photo.width_px, photo.height_px)
     made = []
     for given in (*options.boxes, *options.points):
@@ -42,12 +45,12 @@ def prompts_of(options: Sam3Options, photo: Photo) -> list[Prompt]:
 
 
 def phrases_of(prompts: Sequence[Prompt]) -> list[Phrase]:
-    """A phrase for every prompt, so that its object has a name."""
+    """One phrase per prompt, which names its object."""
     return [Phrase(number, prompt.name) for number, prompt in enumerate(prompts)]
 
 
-def taking_all(options: Sam3Options) -> Sam3Options:
-    """What the user pointed at is wanted, whatever its score, size and place."""
+def without_filters(options: Sam3Options) -> Sam3Options:
+    """The options with every filter off: an object that the user pointed at is kept whatever its score and size."""
     return replace(
         options, score_threshold=0.0, phrase_thresholds=(), min_area_percent=0.0, border_filter=False, max_objects=10**6
     )

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sam3d_gs.masks.detections import Detection, select_objects, thresholds
 from sam3d_gs.options import MaskOptions
-from sam3d_gs.sam3_networks.selection import Detection, select, thresholds
 from sam3d_gs.types import InstanceMask, Phrase
 
 SHAPE = (120, 160)
@@ -22,7 +22,7 @@ def box(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
 
 
 def chosen(*found: tuple[int, float, np.ndarray], options: MaskOptions = OPTIONS) -> dict[str, InstanceMask]:
-    made = select([Detection(*one) for one in found], PHRASES, options)
+    made = select_objects([Detection(*one) for one in found], PHRASES, options)
     flags = [mask.dropped is not None for mask in made]
     assert flags == sorted(flags)  # kept ones first
     assert len(made) == len(found)  # nothing is lost
@@ -99,7 +99,7 @@ def test_the_cap_keeps_the_best() -> None:
 
 
 def test_nothing_found() -> None:
-    assert select([], PHRASES, OPTIONS) == []
+    assert select_objects([], PHRASES, OPTIONS) == []
 
 
 rectangles = st.tuples(
@@ -113,7 +113,7 @@ def test_kept_masks_share_no_pixel_and_every_detection_comes_out(
     drawn: list[tuple[int, float, int, int, int, int]],
 ) -> None:
     found = [Detection(phrase, score, box(x, y, x + w, y + h)) for phrase, score, x, y, w, h in drawn]
-    made = select(found, PHRASES, OPTIONS)
+    made = select_objects(found, PHRASES, OPTIONS)
     assert len({mask.object_id for mask in made}) == len(found)
     kept = [mask for mask in made if mask.dropped is None]
     assert all(mask.score >= 0.5 and mask.mask.any() for mask in kept)
