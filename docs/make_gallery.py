@@ -70,14 +70,27 @@ def thinned_out(gaussians: Gaussians) -> Gaussians:
 
 
 def other_directions(gaussians: Gaussians, up: np.ndarray) -> list[Image.Image]:
-    """The scene (camera frame) from DIRECTIONS, over white."""
+    """The scene (camera frame) from DIRECTIONS, over white, all in one scale."""
     level = transform(gaussians, Pose(matrix_to_quat(rotation_from_camera("z-up", up)), np.zeros(3), 1.0))
-    pictures = []
+    pictures, boxes = [], []
     for _, yaw_deg, elevation_deg in DIRECTIONS:
-        (camera,) = object_cameras(level, (yaw_deg,), 420, elevation_deg=elevation_deg)
+        (camera,) = object_cameras(level, (yaw_deg,), 640, elevation_deg=elevation_deg)
         seen = render(level, camera, (1.0, 1.0, 1.0))
         pictures.append(Image.fromarray((np.clip(seen.rgb, 0, 1) * 255 + 0.5).astype(np.uint8)))
-    return pictures
+        rows, columns = np.nonzero(seen.alpha > 0.05)
+        boxes.append((columns.min(), rows.min(), columns.max(), rows.max()))
+    half = 0.53 * max(max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in boxes)
+    return [
+        cut_out(picture, (x0 + x1) / 2, (y0 + y1) / 2, half)
+        for picture, (x0, y0, x1, y1) in zip(pictures, boxes, strict=True)
+    ]
+
+
+def cut_out(picture: Image.Image, x: float, y: float, half: float) -> Image.Image:
+    """The square about a point; white outside the picture."""
+    square = Image.new("RGB", (round(2 * half), round(2 * half)), "white")
+    square.paste(picture, (round(half - x), round(half - y)))
+    return square
 
 
 def row(pictures: list[Image.Image], names: list[str] | tuple[str, ...]) -> Image.Image:
@@ -89,7 +102,7 @@ def row(pictures: list[Image.Image], names: list[str] | tuple[str, ...]) -> Imag
     for i, (picture, name) in enumerate(zip(pictures, names, strict=True)):
         left = i * (width + GAP_PX)
         strip.paste(picture.convert("RGB").resize((width, height), Image.Resampling.LANCZOS), (left, 0))
-        draw.text((left + 8, 6), name, "white", font(16), stroke_width=2, stroke_fill=(60, 60, 60))
+        draw.text((left + 8, 6), name, "white", font(20), stroke_width=2, stroke_fill=(60, 60, 60))
     return strip
 
 
