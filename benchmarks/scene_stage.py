@@ -22,12 +22,14 @@ from machine import machine_line, peak_memory_mb
 from PIL import Image
 from render import spheres
 
+from sam3d_gs.engines import registry
 from sam3d_gs.gaussians.pt import write_pt
 from sam3d_gs.masks.files import write_masks
 from sam3d_gs.options import SceneOptions
 from sam3d_gs.photo import load_photo
 from sam3d_gs.stages import scene
-from sam3d_gs.stages.bookkeeping import Context, prepare, recording
+from sam3d_gs.stages.bookkeeping import Context, recording
+from sam3d_gs.stages.claim import claimed
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject, Pose
 from sam3d_gs.workspace import Workspace, object_id
 
@@ -60,16 +62,16 @@ def make_workspace(root: Path, objects: int, gaussians: int, size: tuple[int, in
     """Photo, masks and .pt files as the earlier stages leave them."""
     Image.new("RGB", size, (200, 200, 200)).save(root / "photo.png")
     photo = load_photo(root / "photo.png")
-    workspace = Workspace(root, photo.name)
-    prepare(workspace, photo)
+    with claimed(root, photo) as workspace:
+        pass
     context = Context(workspace, photo)
     masks = [disc(photo, number, objects) for number in range(objects)]
-    with recording(context, "masks", "made up", {}, {}) as recorder:
+    with recording(context, "masks", registry.choose("masks"), {}) as recorder:
         recorder.add_output(*write_masks(workspace, masks, "made up"))
     one = spheres(gaussians, count=1)
     one = replace(one, means=one.means - one.means.mean(0))
     K = np.array([[size[0], 0.0, size[0] / 2], [0.0, size[0], size[1] / 2], [0.0, 0.0, 1.0]])
-    with recording(context, "objects", "made up", {}, {}) as recorder:
+    with recording(context, "objects", registry.choose("objects"), {}) as recorder:
         for mask in masks:
             middle = [*(np.add(mask.box_xyxy[:2], mask.box_xyxy[2:]) / 2), 1.0]
             pose = Pose(np.array([1.0, 0.0, 0.0, 0.0]), np.linalg.inv(K) @ middle * DEPTH, 0.5)

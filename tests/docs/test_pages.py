@@ -12,7 +12,7 @@ import typer
 
 import sam3d_gs
 from sam3d_gs.cli import app
-from sam3d_gs.engines import ENGINES
+from sam3d_gs.engines.registry import STAGES_WITH_ENGINES, specs_of
 from sam3d_gs.options import PROFILES
 from tests.docs.pages import PAGES, ROOT, blocks, code_spans, command_lines, links, text_of
 
@@ -80,13 +80,13 @@ def test_options_that_the_prose_names_exist(page: str) -> None:
     assert named <= known, f"{page}: {named - known}"
 
 
-@pytest.mark.parametrize("stage", sorted(ENGINES))
+@pytest.mark.parametrize("stage", STAGES_WITH_ENGINES)
 def test_readme_and_engines_page_name_exactly_the_engines_there_are(stage: str) -> None:
     row = re.search(rf"^\| `{stage}` \|[^|]*\|([^|]*)\|", text_of("README.md"), re.MULTILINE)
     assert row
-    assert set(re.findall(r"`([\w-]+)`", row[1])) == set(ENGINES[stage])
+    assert set(re.findall(r"`([\w-]+)`", row[1])) == {spec.name for spec in specs_of(stage)}
     rows = re.findall(rf"^\| {stage} \| `([\w-]+)` \|", text_of("docs/engines.md"), re.MULTILINE)
-    assert sorted(rows) == sorted(ENGINES[stage])
+    assert sorted(rows) == sorted(spec.name for spec in specs_of(stage))
 
 
 @pytest.mark.parametrize("profile", sorted(PROFILES))

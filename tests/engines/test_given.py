@@ -11,7 +11,7 @@ from PIL import Image
 from sam3d_gs.engines.masks_given import GivenMasks, phrase_from_name, read_mask
 from sam3d_gs.engines.phrases_given import GivenPhrases
 from sam3d_gs.errors import BadInputError, UsageError
-from sam3d_gs.options import MaskOptions, PhraseOptions
+from sam3d_gs.options import GivenMaskOptions, GivenPhraseOptions
 from sam3d_gs.photo import load_photo
 from sam3d_gs.types import Photo
 
@@ -83,7 +83,7 @@ def test_order_names_and_empty_masks(folder: Path, photo: Photo) -> None:
     Image.new("L", SIZE, 3).save(folder / "black.jpg")
     (folder / "notes.txt").write_text("not a mask")
     (folder / ".hidden.png").write_text("not a mask")
-    found = GivenMasks(MaskOptions("given", masks_dir=folder)).masks(photo, [])
+    found = GivenMasks(GivenMaskOptions(masks_dir=folder)).masks(photo, [])
     assert [m.phrase for m in found if m.dropped is None] == ["wooden chair", "2", "10", "Blue Vase"]
     assert [m.dropped for m in found if m.dropped] == ["empty mask (black.jpg)", "empty mask (nothing.png)"]
     assert len({m.object_id for m in found}) == 6
@@ -92,22 +92,22 @@ def test_order_names_and_empty_masks(folder: Path, photo: Photo) -> None:
 def test_the_photo_beside_its_masks_is_no_mask(folder: Path, photo: Photo) -> None:
     (folder / "photo.png").write_bytes(photo.path.read_bytes())
     Image.fromarray(_square()).save(folder / "a.png")
-    assert [m.phrase for m in GivenMasks(MaskOptions("given", masks_dir=folder)).masks(photo, [])] == ["a"]
+    assert [m.phrase for m in GivenMasks(GivenMaskOptions(masks_dir=folder)).masks(photo, [])] == ["a"]
 
 
 def test_missing_and_empty_folders(folder: Path, photo: Photo) -> None:
     with pytest.raises(BadInputError, match="No masks in"):
-        GivenMasks(MaskOptions("given", masks_dir=folder)).masks(photo, [])
+        GivenMasks(GivenMaskOptions(masks_dir=folder)).masks(photo, [])
     with pytest.raises(BadInputError, match="No such folder"):
-        GivenMasks(MaskOptions("given", masks_dir=folder / "nowhere"))
+        GivenMasks(GivenMaskOptions(masks_dir=folder / "nowhere"))
     with pytest.raises(UsageError):
-        GivenMasks(MaskOptions("given"))
+        GivenMasks(GivenMaskOptions())
 
 
 def test_a_broken_mask_is_named(folder: Path, photo: Photo) -> None:
     (folder / "broken.png").write_bytes(b"\x89PNG half")
     with pytest.raises(BadInputError, match=r"broken\.png"):
-        GivenMasks(MaskOptions("given", masks_dir=folder)).masks(photo, [])
+        GivenMasks(GivenMaskOptions(masks_dir=folder)).masks(photo, [])
 
 
 @pytest.mark.parametrize(
@@ -121,31 +121,31 @@ def test_phrases_from_names(stem: str, phrase: str) -> None:
 def test_given_phrases(tmp_path: Path, photo: Photo) -> None:
     file = tmp_path / "mine.txt"
     file.write_text("# my list\n\n spoon \nRED cup\n", encoding="utf-8")
-    engine = GivenPhrases(PhraseOptions("given", phrases=("red  cup", "plate"), phrases_file=file))
+    engine = GivenPhrases(GivenPhraseOptions(phrases=("red  cup", "plate"), phrases_file=file))
     assert [(p.number, p.text) for p in engine.phrases(photo)] == [(0, "red cup"), (1, "plate"), (2, "spoon")]
 
 
 def test_no_given_phrase_is_cut_by_max_phrases(photo: Photo) -> None:
     texts = tuple(f"thing {number}" for number in range(15))
-    engine = GivenPhrases(PhraseOptions("given", phrases=texts, max_phrases=12))
+    engine = GivenPhrases(GivenPhraseOptions(phrases=texts))
     assert [phrase.text for phrase in engine.phrases(photo)] == list(texts)
 
 
 def test_repeated_phrases_are_named(photo: Photo, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("WARNING", "sam3d_gs"):
-        engine = GivenPhrases(PhraseOptions("given", phrases=("red cup", "spoon", "RED cup", "spoon", "red  cup")))
+        engine = GivenPhrases(GivenPhraseOptions(phrases=("red cup", "spoon", "RED cup", "spoon", "red  cup")))
     assert [phrase.text for phrase in engine.phrases(photo)] == ["red cup", "spoon"]
     assert caplog.messages == ['Dropped phrases that were given before: "RED cup", "spoon", "red cup".']
     caplog.clear()
-    GivenPhrases(PhraseOptions("given", phrases=("red cup", "spoon")))
+    GivenPhrases(GivenPhraseOptions(phrases=("red cup", "spoon")))
     assert not caplog.messages
 
 
 def test_given_phrases_that_are_none(tmp_path: Path) -> None:
     for texts in ((), ("",), ("  ",), ("x" * 300,)):
         with pytest.raises(UsageError):
-            GivenPhrases(PhraseOptions("given", phrases=texts))
+            GivenPhrases(GivenPhraseOptions(phrases=texts))
     binary = tmp_path / "a.txt"
     binary.write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(BadInputError, match=r"a\.txt"):
-        GivenPhrases(PhraseOptions("given", phrases_file=binary))
+        GivenPhrases(GivenPhraseOptions(phrases_file=binary))

@@ -19,7 +19,7 @@ from sam3d_gs.engines.objects_native import NativeObjects
 from sam3d_gs.errors import EXIT_FAILED, EXIT_PARTIAL, EXIT_STOPPED, EXIT_USAGE, BadInputError
 from sam3d_gs.gaussians import pt
 from sam3d_gs.gaussians.pt import read_pt
-from sam3d_gs.options import ObjectOptions
+from sam3d_gs.options import NativeOptions
 from sam3d_gs.sam3d_torch import pose
 from sam3d_gs.sam3d_torch.runtime import object_seed
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject
@@ -167,7 +167,7 @@ def test_the_object_stands_where_its_depth_is(
         return decoded({**latents, "translation": still}, *normalisation)
 
     monkeypatch.setattr(pose, "decode", centred)
-    options = ObjectOptions(
+    options = NativeOptions(
         "native",
         checkpoints=checkpoints,
         depth=tmp_path / "depth.npy",
@@ -247,7 +247,7 @@ def test_own_depth_makes_the_scene_metric(
 
 def test_intrinsics_speak_of_the_photos_file(checkpoints: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "depth.npy", np.ones((48, 64), np.float32))
-    options = ObjectOptions(
+    options = NativeOptions(
         "native", checkpoints=checkpoints, depth=tmp_path / "depth.npy", intrinsics="500,600,310,250"
     )
     scaled = Photo(Path("large.jpg"), "large", np.zeros((48, 64, 3), np.uint8), "0", file_size=(640, 480))
@@ -325,7 +325,7 @@ def test_a_damaged_checkpoint_is_one_line_before_any_work(
     shutil.copytree(checkpoints, folder)
     damage(folder)
     with pytest.raises(BadInputError):
-        NativeObjects(ObjectOptions("native", checkpoints=folder))
+        NativeObjects(NativeOptions(checkpoints=folder))
     code, _, err = lift(picture, masks, "--checkpoints", folder)
     assert code == EXIT_FAILED
     assert named in err.strip().splitlines()[-1]
@@ -335,14 +335,14 @@ def test_a_damaged_checkpoint_is_one_line_before_any_work(
 def test_checkpoints_are_found_in_the_workspace(
     cli: Run, picture: Path, masks: Path, checkpoints: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(checkpoints, tmp_path / "w" / ObjectOptions.checkpoints)
+    shutil.copytree(checkpoints, tmp_path / "w" / NativeOptions.checkpoints)
     assert cli("masks", picture, "--masks", masks, "-w", tmp_path / "w")[0] == 0
     code, _, err = cli("objects", picture, "--engine", "native", *FAST, "-w", tmp_path / "w")
     assert code == 0, err
 
 
 def test_an_object_does_not_depend_on_what_else_is_wanted(checkpoints: Path) -> None:
-    options = ObjectOptions("native", checkpoints=checkpoints, preset="draft", steps=2, slat_steps=1)
+    options = NativeOptions(checkpoints=checkpoints, preset="draft", steps=2, slat_steps=1)
     engine = NativeObjects(options)
     rgb = np.random.default_rng(1).integers(0, 255, (40, 60, 3), dtype=np.uint8)
     photo = Photo(Path("kitchen.png"), "kitchen", rgb, "0")

@@ -15,13 +15,12 @@ import torch
 from PIL import Image
 
 from sam3d_gs.cli import main
-from sam3d_gs.engines import load_engine, sam3d_official
+from sam3d_gs.engines import registry, sam3d_official
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.engines.objects_sam3d import OfficialObjects
 from sam3d_gs.errors import EXIT_USAGE, BadInputError, MissingPackageError, Sam3dGsError
 from sam3d_gs.gaussians.pose import quat_to_matrix
 from sam3d_gs.gaussians.pt import read_pt
-from sam3d_gs.options import ObjectOptions
 from sam3d_gs.sam3d_torch.runtime import object_seed
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject
 from sam3d_gs.workspace import Workspace
@@ -83,7 +82,7 @@ BOWL = mask("01-bowl-0", slice(14, 30), slice(36, 60))
 
 
 def engine(checkpoints: Path, **more: Any) -> OfficialObjects:
-    made = load_engine("objects", "sam3d-objects", ObjectOptions("sam3d-objects", checkpoints=checkpoints, **more))
+    made = registry.choose("objects", "sam3d-objects", checkpoints=checkpoints, **more).load()
     assert isinstance(made, OfficialObjects)
     return made
 

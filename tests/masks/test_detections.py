@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam3d_gs.masks.detections import Detection, select_objects, thresholds
-from sam3d_gs.options import MaskOptions
+from sam3d_gs.options import Sam3Options
 from sam3d_gs.types import InstanceMask, Phrase
 
 SHAPE = (120, 160)
-OPTIONS = MaskOptions(engine="sam3", score_threshold=0.5)
+OPTIONS = Sam3Options(score_threshold=0.5)
 PHRASES = [Phrase(n, text) for n, text in enumerate(("cup", "mug", "tray", "spoon"))]
 CUP, MUG, TRAY, SPOON = range(4)
 
@@ -21,7 +21,7 @@ def box(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
     return mask
 
 
-def chosen(*found: tuple[int, float, np.ndarray], options: MaskOptions = OPTIONS) -> dict[str, InstanceMask]:
+def chosen(*found: tuple[int, float, np.ndarray], options: Sam3Options = OPTIONS) -> dict[str, InstanceMask]:
     made = select_objects([Detection(*one) for one in found], PHRASES, options)
     flags = [mask.dropped is not None for mask in made]
     assert flags == sorted(flags)  # kept ones first
@@ -79,12 +79,12 @@ def test_what_is_no_object_is_dropped_with_the_reason(score: float, mask: np.nda
 
 
 def test_the_border_filter_can_be_switched_off() -> None:
-    options = MaskOptions(engine="sam3", score_threshold=0.5, border_filter=False)
+    options = Sam3Options(score_threshold=0.5, border_filter=False)
     assert chosen((CUP, 0.9, box(0, 0, 160, 60)), options=options)["00-cup-0"].dropped is None
 
 
 def test_a_threshold_of_its_own_for_a_phrase() -> None:
-    options = MaskOptions(engine="sam3", score_threshold=0.5, phrase_thresholds=(("Spoon", 0.2),))
+    options = Sam3Options(score_threshold=0.5, phrase_thresholds=(("Spoon", 0.2),))
     assert thresholds(PHRASES, options) == [0.5, 0.5, 0.5, 0.2]
     made = chosen((CUP, 0.3, box(10, 10, 50, 50)), (SPOON, 0.3, box(80, 10, 120, 50)), options=options)
     assert made["03-spoon-0"].dropped is None
@@ -92,7 +92,7 @@ def test_a_threshold_of_its_own_for_a_phrase() -> None:
 
 
 def test_the_cap_keeps_the_best() -> None:
-    options = MaskOptions(engine="sam3", score_threshold=0.5, max_objects=1)
+    options = Sam3Options(score_threshold=0.5, max_objects=1)
     made = chosen((CUP, 0.6, box(10, 10, 50, 50)), (SPOON, 0.9, box(80, 10, 120, 50)), options=options)
     assert made["03-spoon-0"].dropped is None
     assert made["00-cup-0"].dropped == "beyond the 1 best objects"

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from sam3d_gs.errors import BadInputError
-from sam3d_gs.options import MaskOptions
 from sam3d_gs.types import Photo, Phrase
 
 torch = pytest.importorskip("torch")
@@ -127,12 +126,12 @@ def photo(tmp_path: Path) -> Photo:
 
 
 def engine(tmp_path: Path, **options: Any) -> Any:
-    from sam3d_gs.engines import load_engine
+    from sam3d_gs.engines.registry import choose
 
     if not (tmp_path / "sam3.pt").exists():
         torch.save({"detector.scale": torch.ones(1)}, tmp_path / "sam3.pt")
     given = {"score_threshold": 0.5, "border_filter": False, "device": "cpu", "sam3": str(tmp_path), **options}
-    return load_engine("masks", "sam3-official", MaskOptions("sam3-official", **given))
+    return choose("masks", "sam3-official", **given).load()
 
 
 def test_phrases_in_one_batch_on_one_encoding(built: list[dict[str, Any]], photo: Photo, tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from sam3d_gs.errors import BadInputError, Sam3dGsError
-from sam3d_gs.options import PhraseOptions
+from sam3d_gs.options import OpenAIOptions
 from sam3d_gs.types import Photo
 from sam3d_gs.vlm.ask import Asker, answer_schema, context_tokens, data_url, system_prompt
 from sam3d_gs.vlm.client import Client, ServerError
 from tests.vlm.stub_server import Say, chat, endless, never, raw, serve, status
 
-OPTIONS = PhraseOptions("openai", max_phrases=3, request_timeout_s=5)
+OPTIONS = OpenAIOptions(max_phrases=3, request_timeout_s=5)
 PHOTO = Photo(Path("kitchen.jpg"), "kitchen", np.full((50, 100, 3), (200, 10, 10), np.uint8), "")
 GOOD = chat(
     '\n\n{"objects": [{"phrase": "red cup", "count": 2, "box": [0, 0, 500, 1000]}, {"phrase": "floor"}]}', "Hm."

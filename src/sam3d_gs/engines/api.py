@@ -6,7 +6,7 @@ when the engine is loaded. An engine whose upstream uses another frame converts 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,8 +20,6 @@ class PhraseEngine(Protocol):
     photo or None; the stage writes it beside the phrases.
     """
 
-    licences: Mapping[str, str]  # model or data used -> licence, shown in the report
-
     def phrases(self, photo: Photo) -> list[Phrase]:
         """Best first, numbered from 0 without gaps. Empty when nothing was found."""
         ...
@@ -29,8 +27,6 @@ class PhraseEngine(Protocol):
 
 class MaskEngine(Protocol):
     """Finds the pixels of each named object."""
-
-    licences: Mapping[str, str]
 
     def masks(self, photo: Photo, phrases: Sequence[Phrase]) -> list[InstanceMask]:
         """Kept masks first, then the dropped ones with their reason; ids are unique over both."""
@@ -47,8 +43,6 @@ class FailedObject:
 
 class ObjectEngine(Protocol):
     """Lifts masks to posed Gaussians."""
-
-    licences: Mapping[str, str]
 
     def objects(
         self,

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from sam3d_gs.embedded.language.phrase_matching import masks_for_phrases
-from sam3d_gs.embedded.proposals.mask_net import LICENCES
 from sam3d_gs.options import MaskOptions
 from sam3d_gs.types import InstanceMask, Photo, Phrase
 
 
 class EmbeddedMasks:
     """Finds again what the embedded phrases engine described; in other phrases it knows colour, size and place."""
-
-    licences: Mapping[str, str] = LICENCES
 
     def __init__(self, options: MaskOptions) -> None:
         self._options = options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +22,6 @@ _OUR_ID = re.compile(r"\d{2,}-(?P<slug>.+)-\d+")  # 00-wooden-chair-0
 
 class GivenMasks:
     """Reads every picture of a folder as one object's mask, in the natural order of the names."""
-
-    licences: Mapping[str, str] = {}
 
     def __init__(self, options: GivenMaskOptions) -> None:
         if options.masks_dir is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from sam3d_gs.options import Sam3Options
 from sam3d_gs.sam3_networks.device import KINDS, choose_precision, release_memory, warn_if_on_cpu
@@ -15,8 +15,6 @@ from sam3d_gs.types import InstanceMask, Photo, Phrase
 
 class Sam3Masks:
     """Masks by transformers' Sam3Model (phrases) or Sam3TrackerModel (boxes and points), both of one checkpoint."""
-
-    licences: Mapping[str, str] = {"SAM 3 weights": "SAM License"}
 
     def __init__(self, options: Sam3Options) -> None:
         """Loads the network that the options need. Raises Sam3dGsError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from sam3d_gs.options import Sam3Options
 from sam3d_gs.sam3_networks.device import KINDS, choose_precision, release_memory, warn_if_on_cpu
@@ -14,8 +14,6 @@ from sam3d_gs.types import InstanceMask, Photo, Phrase
 
 class OfficialSam3Masks:
     """Masks by the package of facebookresearch/sam3, from phrases or from boxes and points."""
-
-    licences: Mapping[str, str] = {"SAM 3 code and weights": "SAM License"}
 
     def __init__(self, options: Sam3Options) -> None:
         """Loads the network. Raises Sam3dGsError."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sam3d_gs.embedded.proposals.mask_net import WEIGHTS, load_mask_net
@@ -30,12 +30,9 @@ class EmbeddedObjects:
         path = shipped_weights() if weights == SHIPPED else Path(weights) if weights is not None else None
         if path is None or (weights == SHIPPED and not path.is_file()):
             self._networks = Networks(objects=None, scene=None)
-            name = "silhouette inflation (sam3d_gs)"
         else:
             scene = load_mask_net(mask_weights) if mask_weights.is_file() else None
             self._networks = Networks(load_object_net(path), scene)
-            name = "embedded object network (sam3d_gs)"
-        self.licences: Mapping[str, str] = {name: "Apache-2.0"}
 
     def objects(
         self, photo: Photo, masks: Sequence[InstanceMask], wanted: Sequence[str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -45,10 +45,6 @@ class NativeObjects:
                 vram_gib=options.vram_gib,
             ),
         )
-        self.licences: Mapping[str, str] = {
-            "SAM 3D Objects weights": "SAM License",
-            **({"MoGe weights": "MIT"} if options.depth is None else {}),
-        }
 
     def close(self) -> None:
         """Give the device's memory back."""

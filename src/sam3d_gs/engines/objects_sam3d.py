@@ -6,7 +6,7 @@ Not run with the package itself (see `sam3d_official.py`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib import metadata
 from typing import Any
@@ -32,11 +32,6 @@ _MIN_SIDE_PX = 3  # of a mask: the package cannot crop to less
 
 class OfficialObjects:
     """Lifts masks with the official pipeline, one object after the other, Gaussians only."""
-
-    licences: Mapping[str, str] = {
-        "SAM 3D Objects code and weights": "SAM License",
-        "MoGe code and weights": "MIT",
-    }
 
     def __init__(self, options: Sam3dOptions) -> None:
         """Loads all networks onto the card, about 12 GiB. Raises Sam3dGsError."""

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from sam3d_gs.embedded.language.phrase_matching import described_objects
-from sam3d_gs.embedded.proposals.mask_net import LICENCES
 from sam3d_gs.options import PhraseOptions
 from sam3d_gs.types import InstanceMask, Photo, Phrase
 
 
 class EmbeddedPhrases:
     """Describes objects by what it can measure, "large round red object, left"; it knows no nouns."""
-
-    licences: Mapping[str, str] = LICENCES
 
     def __init__(self, options: PhraseOptions) -> None:
         self._options = options

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from sam3d_gs.errors import UsageError
 from sam3d_gs.options import GivenPhraseOptions
@@ -15,8 +15,6 @@ log = logging.getLogger("sam3d_gs")
 
 class GivenPhrases:
     """Returns the same phrases for every photo: all of them, whatever `max_phrases` says about phrases to be found."""
-
-    licences: Mapping[str, str] = {}
 
     def __init__(self, options: GivenPhraseOptions) -> None:
         """Raises UsageError without phrases or for one that is empty or too long, BadInputError for a bad file."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from sam3d_gs.errors import UsageError
 from sam3d_gs.options import OpenAIOptions
 from sam3d_gs.types import Photo, Phrase
 from sam3d_gs.vlm.ask import Asker, Transcript
 from sam3d_gs.vlm.client import Client
-from sam3d_gs.vlm.model import licences
 
 
 class OpenAIPhrases:
@@ -20,7 +18,6 @@ class OpenAIPhrases:
         """Raises UsageError without `base_url`."""
         if not options.base_url:
             raise UsageError("Engine 'openai' of phrases needs --base-url, e.g. http://127.0.0.1:8000/v1.")
-        self.licences: Mapping[str, str] = licences(options.model)
         self._asker = Asker(Client(options.base_url, os.environ.get(options.api_key_env, "")), options)
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Mapping
 
 from sam3d_gs.errors import UsageError
 from sam3d_gs.options import VllmOptions
@@ -13,7 +12,7 @@ from sam3d_gs.types import Photo, Phrase
 from sam3d_gs.vlm.ask import Asker, Transcript, context_tokens, system_prompt
 from sam3d_gs.vlm.client import Client, ServerError
 from sam3d_gs.vlm.gpus import choose_gpus
-from sam3d_gs.vlm.model import licences, needed_mib, thinks
+from sam3d_gs.vlm.model import needed_mib, thinks
 from sam3d_gs.vlm.server import Launch, Server, find_program
 
 log = logging.getLogger("sam3d_gs")
@@ -25,7 +24,6 @@ class VllmPhrases:
     def __init__(self, options: VllmOptions) -> None:
         """Checks the options; starts nothing yet. Raises Sam3dGsError."""
         self._options = options
-        self.licences: Mapping[str, str] = licences(options.model)
         self._server: Server | None = None
         self._asker: Asker | None = None
         find_program(options.vllm_command)

@@ -127,13 +127,13 @@ def _share_out(choices: dict[int, Choice], kept: Sequence[int], policy: Policy) 
 
     Returns the pixels given away, (H, W) bool.
     """
-    areas = {number: np.count_nonzero(choices[number].mask) for number in kept}
+    areas = {number: int(np.count_nonzero(choices[number].mask)) for number in kept}
     taken = np.zeros_like(next(iter(choices.values())).mask)
     owners: list[int] = []
     for number in sorted(kept, key=lambda n: areas[n]):  # stable: of equal sizes the better one
         mask, area = choices[number].mask, areas[number]
         own = policy.remainder(mask, taken)
-        own_px = np.count_nonzero(own)
+        own_px = int(np.count_nonzero(own))
         if own_px < max(_REMAINDER * area, policy.least_px, 1):
             members = tuple(n for n in owners if _lies_in(choices[n].mask, mask, policy.named_share)) or tuple(owners)
             lost = f"{1 - own_px / max(area, 1):.0%}" if policy.tells_lost_share else ""

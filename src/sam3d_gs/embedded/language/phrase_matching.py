@@ -112,10 +112,7 @@ def _winner(proposal: int, choices: Mapping[int, Choice]) -> int:
 
 def _instance_mask(choice: Choice, assigned: Mapping[int, Assignment], requested: bool) -> InstanceMask:
     assignment = assigned[choice.proposal]
-    reason = choice.dropped
+    reason = choice.reason(lambda other: assigned[other].object_id)
     if reason is None and not requested:
         reason = "no phrase asks for it"
-    elif reason is not None:
-        others = ", ".join(assigned[other].object_id for other in choice.because_of)
-        reason = " ".join(part for part in (reason, others, choice.measure and f"({choice.measure})") if part)
     return InstanceMask(assignment.object_id, assignment.phrase, choice.mask, choice.score, assignment.aliases, reason)

@@ -26,7 +26,6 @@ from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.files import atomic_path
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "masks.safetensors"
-LICENCES = {"sam3d_gs embedded mask net, trained on procedural scenes": "Apache-2.0"}
 
 STRIDE_PX = 32  # the photo's sides must be multiples of this
 CELL_PX = 8  # one query per cell of this size
