@@ -19,7 +19,7 @@ import torch
 from machine import machine_line
 
 from sam3d_gs.embedded.placement.pitch import PITCH_RANGE_DEG
-from sam3d_gs.embedded.proposals.objects import objects_of
+from sam3d_gs.embedded.proposals.objects import find_objects
 from sam3d_gs.engines.objects_embedded import EmbeddedObjects
 from sam3d_gs.gaussians.pose import quat_to_matrix
 from sam3d_gs.options import EmbeddedObjectOptions
@@ -33,7 +33,7 @@ CONSTANTS_DEG = (5.0, 10.0, 15.0)
 def pitch_of(engine: EmbeddedObjects, path: Path) -> float | None:
     """In degrees below the horizon; None where the engine finds no object."""
     photo = load_photo(path)
-    kept = [choice.mask for choice in objects_of(photo) if choice.dropped is None]
+    kept = [choice.mask for choice in find_objects(photo) if choice.dropped is None]
     masks = [InstanceMask(f"{i:02d}-object-0", "object", mask, 1.0) for i, mask in enumerate(kept)]
     for made in engine.objects(photo, masks, [item.object_id for item in masks]):
         if isinstance(made, PlacedObject):

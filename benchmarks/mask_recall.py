@@ -22,8 +22,8 @@ import numpy as np
 from PIL import Image
 
 from sam3d_gs.embedded.proposals.mask_net import WEIGHTS
-from sam3d_gs.embedded.proposals.outline import outlined
-from sam3d_gs.embedded.proposals.regions import MOST_PROPOSALS, propose
+from sam3d_gs.embedded.proposals.outline import refine_outlines
+from sam3d_gs.embedded.proposals.regions import MAX_PROPOSALS, propose
 from sam3d_gs.embedded.proposals.selection import select
 
 SMALLEST_SHARE = 0.005
@@ -118,9 +118,9 @@ class _Tally:
 
 def recall_on(photos: Iterable[LabelledPhoto], baseline: bool = False, weights: Path = WEIGHTS) -> list[Row]:
     """Table rows: all proposals, the best ten, the kept set, and with `baseline` a classical method."""
-    all_name, few_name, kept_name = f"proposals (<= {MOST_PROPOSALS})", f"the best {_FEW} of them", "kept objects"
+    all_name, few_name, kept_name = f"proposals (<= {MAX_PROPOSALS})", f"the best {_FEW} of them", "kept objects"
     tallies = {name: _Tally() for name in (all_name, few_name, kept_name)}
-    classical = f"felzenszwalb (<= {MOST_PROPOSALS})"
+    classical = f"felzenszwalb (<= {MAX_PROPOSALS})"
     if baseline:
         tallies[classical] = _Tally()
     for number, (_, rgb, real) in enumerate(photos):
@@ -130,7 +130,7 @@ def recall_on(photos: Iterable[LabelledPhoto], baseline: bool = False, weights: 
         proposals = propose(rgb, weights=weights)
         proposed = time.perf_counter() - started
         chosen = [choice.mask for choice in select(proposals, rgb) if choice.dropped is None]
-        kept = outlined(rgb, chosen) if chosen else []
+        kept = refine_outlines(rgb, chosen) if chosen else []
         masks = [proposal.mask for proposal in proposals]
         tallies[all_name].add(real, masks, proposed)
         tallies[few_name].add(real, masks[:_FEW], proposed)
@@ -169,7 +169,7 @@ def felzenszwalb_proposals(rgb: np.ndarray) -> list[np.ndarray]:
     ranked.sort(key=lambda entry: -entry[0])
     kept: list[np.ndarray] = []
     for _, mask in ranked:
-        if len(kept) == MOST_PROPOSALS:
+        if len(kept) == MAX_PROPOSALS:
             break
         if not kept or best_ious([mask], kept)[0] < 0.6:
             kept.append(mask)

@@ -74,7 +74,7 @@ def test_described_objects_are_found_again(photo: Photo) -> None:
 def test_ids_are_unique_and_every_proposal_is_accounted_for(photo: Photo) -> None:
     for texts in ((), ("red",), ("red", "crimson", "large", "teapot"), ("red", "red")):
         found = masks(photo, *texts)
-        assert len(found) == len(regions.proposals_of(photo))
+        assert len(found) == len(regions.find_proposals(photo))
         assert len({m.object_id for m in found}) == len(found)
         assert all(m.mask.shape == (240, 320) for m in found)
         states = [m.dropped is not None for m in found]
@@ -126,7 +126,7 @@ def test_reasons_name_the_other_object_by_its_id(photo: Photo, monkeypatch: pyte
         regions.Proposal(box(60, 120, 90, 150), 0.7),
         regions.Proposal(box(0, 0, 320, 60), 0.6),
     ]
-    monkeypatch.setattr(objects, "proposals_of", lambda photo: proposals)
+    monkeypatch.setattr(objects, "find_proposals", lambda photo: proposals)
     found = masks(dataclasses.replace(photo, sha256="2" * 64), "red")
     assert [(m.object_id, m.dropped) for m in found[:3]] == [
         ("00-red-0", None),
@@ -146,10 +146,10 @@ def test_options_reach_the_selection(photo: Photo) -> None:
 
 
 def test_proposals_are_computed_once_per_photo(photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = regions.proposals_of(photo)
+    first = regions.find_proposals(photo)
     monkeypatch.setattr(regions, "propose", lambda rgb: pytest.fail("computed again"))
-    assert regions.proposals_of(dataclasses.replace(photo, name="copy")) is first
-    assert objects.objects_of(photo) is objects.objects_of(dataclasses.replace(photo, name="copy"))
+    assert regions.find_proposals(dataclasses.replace(photo, name="copy")) is first
+    assert objects.find_objects(photo) is objects.find_objects(dataclasses.replace(photo, name="copy"))
 
 
 def test_an_empty_photo_has_no_phrases_and_no_masks() -> None:

@@ -11,7 +11,7 @@ from scipy.ndimage import binary_dilation
 
 from sam3d_gs.embedded.placement.pitch import Pitch
 from sam3d_gs.embedded.shape.crops import Crop
-from sam3d_gs.embedded.shape.object_net import ObjectNet, ObjectNetConfig, TwoLayers, save_object_net
+from sam3d_gs.embedded.shape.object_net import DepthLayers, ObjectNet, ObjectNetConfig, save_object_net
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.engines.objects_embedded import EmbeddedObjects
 from sam3d_gs.gaussians.pose import quat_to_matrix, transform
@@ -211,12 +211,12 @@ def test_a_net_of_another_size_with_four_layers_works_too(tmp_path: Path) -> Non
 def telling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddedObjects:
     """An engine whose network takes everything for the middle of a larger, nearer thing, and says how sure it is."""
 
-    def answers(_: ObjectNet, crops: list[Crop]) -> list[TwoLayers]:
+    def answers(_: ObjectNet, crops: list[Crop]) -> list[DepthLayers]:
         side = np.ones(crops[0].coverage.shape, np.float32)
         error = np.full((*side.shape, 2), 0.2, np.float32)
         fronts = [np.where(crop.coverage > 0, 0.1, 2.0).astype(np.float32) for crop in crops]
         return [
-            TwoLayers(front, 0.4 * side, crop.rgb, side, whole=side, scale=error)
+            DepthLayers(front, 0.4 * side, crop.rgb, side, amodal=side, depth_error=error)
             for front, crop in zip(fronts, crops, strict=True)
         ]
 

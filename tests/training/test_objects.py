@@ -13,9 +13,9 @@ import torch
 
 from sam3d_gs.embedded.shape.crops import crop_object
 from sam3d_gs.embedded.shape.object_net import (
-    Answer,
     ObjectNet,
     ObjectNetConfig,
+    Prediction,
     load_object_net,
     predict,
     save_object_net,
@@ -104,12 +104,12 @@ def test_plain_samples_fill_the_crop_with_the_given_margin() -> None:
     assert torch.allclose(plain.up.norm(dim=-1), torch.ones(12), atol=1e-5)
 
 
-def true_answer(batch: Batch) -> Answer:
+def true_answer(batch: Batch) -> Prediction:
     front, thickness = batch.layers[:, :1], batch.layers[:, :1] - batch.layers[:, 3:]
     safe = thickness.clamp(min=1e-6)
     near = (front - batch.layers[:, 1:2]) / safe
     far = (batch.layers[:, 2:3] - batch.layers[:, 3:]) / safe
-    return Answer(
+    return Prediction(
         front,
         thickness,
         batch.back_rgb,
@@ -125,7 +125,7 @@ def true_answer(batch: Batch) -> Answer:
 def test_the_truth_costs_nothing_and_errors_cost(batch: Batch) -> None:
     answer = true_answer(batch)
     right = losses(answer, batch)
-    for name in ("front", "back", "gradients", "normals", "colour", "visible", "inner", "hollow", "whole"):
+    for name in ("front", "back", "gradients", "normals", "colour", "visible", "inner", "hollow", "amodal"):
         assert float(right[name]) < 1e-3, name
     wrong = losses(answer._replace(front=answer.front + 0.1 * torch.rand_like(answer.front)), batch)
     for name in ("front", "back", "gradients", "normals"):
@@ -170,7 +170,7 @@ def test_trains_and_exports_what_the_package_loads(tmp_path: Path) -> None:
     rgb = np.full((60, 80, 3), 120, np.uint8)
     (layers,) = predict(loaded, [crop_object(rgb, mask, SMALL.side_px)])
     assert layers.front.shape == (32, 32)
-    assert layers.cavity is not None and layers.scale is not None and layers.up is not None
+    assert layers.cavity is not None and layers.depth_error is not None and layers.up is not None
     assert ((layers.cavity.near_share + layers.cavity.far_share) <= 1 + 1e-5).all()
 
 
@@ -182,7 +182,7 @@ def test_a_grown_net_says_what_the_old_one_said_and_more(tmp_path: Path) -> None
     assert grown.config == SMALL
     x = torch.randn(2, 6, 32, 32)
     before, after = load_object_net(tmp_path / "old.safetensors")(x), grown(x)
-    for name in ("front", "thickness", "back_rgb", "visible", "log_scale"):
+    for name in ("front", "thickness", "back_rgb", "visible", "log_depth_error"):
         torch.testing.assert_close(getattr(after, name), getattr(before, name))
     assert before.hollow.shape[1] == 0
     assert (after.hollow == 0).all()

@@ -138,7 +138,7 @@ def geometry_losses(said: Geometry, scenes: Scenes) -> dict[str, Tensor]:
     return {
         "depth": mean((error - offset[:, None, None]).abs()),
         "relief": relief / 3,
-        "rise": mean((said.rise.float() - at_geometry_stride(scenes.rise)).abs()),
+        "rise": mean((said.sin_elevation.float() - at_geometry_stride(scenes.rise)).abs()),
         "floor": mean(floor),
     }
 

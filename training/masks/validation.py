@@ -44,7 +44,7 @@ def figures(net: MaskNet, scenes: Scenes) -> dict[str, list[float]]:
             for a, b in itertools.combinations(depth, 2):
                 if abs(depth[a] - depth[b]) > _APART:
                     found["order"].append(float((depth[a] > depth[b]) == (said_depth[a] > said_depth[b])))
-            said_rise = maps.geometry.rise[i].float().clamp(-1, 1)
+            said_rise = maps.geometry.sin_elevation[i].float().clamp(-1, 1)
             error = said_rise.asin() - at_geometry_stride(scenes.rise[i : i + 1])[0].asin()
             found["rise_deg"].append(float(error.abs().median().rad2deg()))
     return found

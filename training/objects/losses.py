@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sam3d_gs.embedded.shape.object_net import Answer
+from sam3d_gs.embedded.shape.object_net import Prediction
 from training.objects.samples import Batch
 
 HIDDEN_WEIGHT = 0.3  # of pixels behind an occluder: nobody can know them well
@@ -26,13 +26,13 @@ WEIGHTS = {
     "visible": 0.15,
     "inner": 0.5,
     "hollow": 0.15,
-    "whole": 0.15,
-    "scale": 0.05,
+    "amodal": 0.15,
+    "depth_error": 0.05,
     "up": 0.05,
 }
 
 
-def losses(answer: Answer, batch: Batch) -> dict[str, Tensor]:
+def losses(answer: Prediction, batch: Batch) -> dict[str, Tensor]:
     """Scalars by name, and "total", their weighted sum. Heads that the net lacks add nothing."""
     usable = batch.usable[:, None, None, None]
     weight = (batch.visible + HIDDEN_WEIGHT * (batch.amodal - batch.visible)) * usable
@@ -61,19 +61,19 @@ def losses(answer: Answer, batch: Batch) -> dict[str, Tensor]:
         terms["hollow"] = _mean(
             F.binary_cross_entropy_with_logits(answer.hollow, batch.hollow, reduction="none"), weight
         )
-        terms["whole"] = _logit_error(answer.whole, batch.amodal, usable)
-    if answer.log_scale.shape[1]:
+        terms["amodal"] = _logit_error(answer.amodal, batch.amodal, usable)
+    if answer.log_depth_error.shape[1]:
         errors = torch.cat([front_error, back_error], dim=1).detach().abs()  # scales learn from errors, not the reverse
-        terms["scale"] = _mean(laplace(errors, answer.log_scale).mean(1, keepdim=True), weight)
+        terms["depth_error"] = _mean(laplace(errors, answer.log_depth_error).mean(1, keepdim=True), weight)
     if answer.up.shape[1]:
         terms["up"] = (fisher(answer.up, batch.up) * batch.usable).sum() / batch.usable.sum().clamp(min=1)
     terms["total"] = torch.stack([WEIGHTS[name] * value for name, value in terms.items()]).sum()
     return terms
 
 
-def laplace(error: Tensor, log_scale: Tensor) -> Tensor:
+def laplace(error: Tensor, log_error: Tensor) -> Tensor:
     """Negative log likelihood of an absolute error under a Laplace distribution, less log 2."""
-    return error * torch.exp(-log_scale) + log_scale
+    return error * torch.exp(-log_error) + log_error
 
 
 def fisher(vector: Tensor, direction: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ from sam3d_gs.embedded.shape.inflate import inflate
 from sam3d_gs.embedded.shape.object_net import (
     MIN_THICKNESS,
     Cavity,
-    TwoLayers,
+    DepthLayers,
     load_object_net,
     predict,
     shipped_weights,
@@ -61,7 +61,7 @@ class Scores:
     seconds: list[float] = field(default_factory=list)  # of crop and net
 
 
-def true_layers(case: Case, crop: Crop, count: int) -> TwoLayers:
+def true_layers(case: Case, crop: Crop, count: int) -> DepthLayers:
     """What a perfect net of two or four layers would answer."""
     row, column = _photo_pixels(case, crop)
     zoom = PICTURE_PX / 2 / crop.half_px  # crop half-sides per picture half-side
@@ -72,7 +72,7 @@ def true_layers(case: Case, crop: Crop, count: int) -> TwoLayers:
         hollow = case.hollow[row, column].astype(np.float32)
         cavity = Cavity(hollow, (first - exit_) / thickness, (entry - last) / thickness)
     grey = np.full((*first.shape, 3), 0.5, np.float32)
-    return TwoLayers(first, thickness, grey, np.ones_like(first), cavity)
+    return DepthLayers(first, thickness, grey, np.ones_like(first), cavity)
 
 
 def _photo_pixels(case: Case, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +87,7 @@ def _photo_pixels(case: Case, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
     return nearest[0][row, column], nearest[1][row, column]
 
 
-def made_points(case: Case, crop: Crop, layers: TwoLayers, count: int = POINTS) -> np.ndarray:
+def made_points(case: Case, crop: Crop, layers: DepthLayers, count: int = POINTS) -> np.ndarray:
     """(count, 3) points of the shell of Gaussians, in the frame of the case but for an offset in depth."""
     surfels = build_surfels(case.rgb, case.mask, crop, layers, case.K, case.depth, seed=0)
     return surface_samples(to_gaussians(surfels, np.eye(3), np.array([0, 0, case.depth]), 1.0), count)
@@ -130,7 +130,7 @@ def _least(value: Callable[[float], float], low: float, high: float, tolerance: 
     return float((low + high) / 2)
 
 
-def thickness_percent(case: Case, crop: Crop, layers: TwoLayers) -> float:
+def thickness_percent(case: Case, crop: Crop, layers: DepthLayers) -> float:
     side = len(crop.coverage)
     row, column = np.nonzero(case.mask)
     at = [
@@ -142,7 +142,7 @@ def thickness_percent(case: Case, crop: Crop, layers: TwoLayers) -> float:
     return 100 * float(np.abs(made - true).mean()) / float(np.ptp(case.surface, axis=0).max())
 
 
-def behind_percent(case: Case, crop: Crop, layers: TwoLayers) -> float:
+def behind_percent(case: Case, crop: Crop, layers: DepthLayers) -> float:
     """Mean absolute error of the colours that the unseen side gets, `case.behind` being there."""
     assert case.behind is not None
     inside = crop.coverage > 0.5
@@ -151,7 +151,7 @@ def behind_percent(case: Case, crop: Crop, layers: TwoLayers) -> float:
     return 100 * float(np.abs(made - case.behind[_photo_pixels(case, crop)])[inside].mean())
 
 
-def engine(name: str) -> Callable[[Case], tuple[Crop, TwoLayers]]:
+def engine(name: str) -> Callable[[Case], tuple[Crop, DepthLayers]]:
     """What answers to a case: "inflation", "truth-2", "truth-4", "shipped" or a file of weights."""
     if name == "inflation":
         return lambda case: _with(crop_object(case.rgb, case.mask), inflate)
@@ -166,7 +166,7 @@ def engine(name: str) -> Callable[[Case], tuple[Crop, TwoLayers]]:
     )
 
 
-def _with(crop: Crop, answer: Callable[[Crop], TwoLayers]) -> tuple[Crop, TwoLayers]:
+def _with(crop: Crop, answer: Callable[[Crop], DepthLayers]) -> tuple[Crop, DepthLayers]:
     return crop, answer(crop)
 
 

@@ -22,10 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sam3d_gs.embedded.shape.object_net import (
-    Answer,
     AttentionBlock,
     ObjectNet,
     ObjectNetConfig,
+    Prediction,
     ResidualBlock,
     load_object_net,
 )
@@ -56,9 +56,9 @@ class ObjectsTask:
         shapes = draw.integers(len(self.pool), self.batch_size // 2)  # each gives two samples
         return make_batch(draw, self.pool.pick(shapes), self.options)
 
-    def losses(self, net: Callable[[Tensor], Answer], batch: Batch) -> dict[str, Tensor]:
+    def losses(self, net: Callable[[Tensor], Prediction], batch: Batch) -> dict[str, Tensor]:
         x = net_input(batch.image, batch.mask).contiguous(memory_format=torch.channels_last)
-        return losses(Answer(*(part.float() for part in net(x))), batch)
+        return losses(Prediction(*(part.float() for part in net(x))), batch)
 
     @torch.no_grad()
     def validate(self, net: nn.Module) -> dict[str, float]:
@@ -72,7 +72,7 @@ class ObjectsTask:
         for start in starts:
             index = torch.arange(start, min(start + self.batch_size // 2, len(self.held_out)), device=device)
             batch = make_batch(draw, self.held_out.pick(index), self.options)
-            answer = Answer(*(part.float() for part in net(net_input(batch.image, batch.mask))))
+            answer = Prediction(*(part.float() for part in net(net_input(batch.image, batch.mask))))
             for name, value in losses(answer, batch).items():
                 totals[name] = totals.get(name, 0.0) + float(value) / len(starts)
             if answer.up.shape[1]:

@@ -12,22 +12,35 @@ import numpy as np
 import torch
 
 from sam3d_gs import __version__
-from sam3d_gs.embedded.placement.camera import attitude, gravity_up, tilted, turned_to_camera, upright_frame
-from sam3d_gs.embedded.placement.geometry import (
-    log_depths,
-    pitch_of_horizon_deg,
-    read_geometry,
-    shows_surroundings,
+from sam3d_gs.embedded.placement.camera import (
+    apply_alignment,
+    depth_along_camera_axis,
+    gravity_alignment,
+    gravity_up,
+    upright_frame,
 )
-from sam3d_gs.embedded.placement.pitch import KNOWN_SPREAD_DEG, Pitch, estimate_pitch
-from sam3d_gs.embedded.placement.place_objects import Silhouette, place, silhouette
-from sam3d_gs.embedded.placement.plates import Plate, find_plates, flattened
+from sam3d_gs.embedded.placement.geometry import (
+    horizon_pitch_deg,
+    median_log_depths,
+    predict_geometry,
+    shows_background,
+)
+from sam3d_gs.embedded.placement.pitch import KNOWN_STD_DEG, Pitch, estimate_pitch
+from sam3d_gs.embedded.placement.place_objects import place_objects
+from sam3d_gs.embedded.placement.plates import Plate, find_plates, flatten_plate
+from sam3d_gs.embedded.placement.silhouette import Silhouette
 from sam3d_gs.embedded.proposals.mask_net import MaskNet
-from sam3d_gs.embedded.shape.amodal_completion import continued, crop_margin, occluders, without_torn
-from sam3d_gs.embedded.shape.crops import CROP_PX, Crop, box_of, covered_by, crop_object
+from sam3d_gs.embedded.shape.amodal_completion import (
+    complete_behind_occluders,
+    crop_margin,
+    occluders,
+    push_behind_occluders,
+    remove_detached_parts,
+)
+from sam3d_gs.embedded.shape.crops import CROP_PX, Crop, bounding_slices, crop_object, with_coverage
 from sam3d_gs.embedded.shape.inflate import inflate
-from sam3d_gs.embedded.shape.mask_repair import complete_plate, keep_hidden, without_specks
-from sam3d_gs.embedded.shape.object_net import ObjectNet, TwoLayers, predict
+from sam3d_gs.embedded.shape.mask_repair import complete_plate, remove_specks
+from sam3d_gs.embedded.shape.object_net import DepthLayers, ObjectNet, predict
 from sam3d_gs.embedded.shape.surfel_builder import build_surfels, relative_depth
 from sam3d_gs.embedded.shape.surfels import to_gaussians
 from sam3d_gs.engines.api import FailedObject
@@ -56,7 +69,7 @@ class Draft:
     rgb: np.ndarray  # (H, W, 3) uint8, the photo, with the hidden parts of the object painted in
     mask: np.ndarray  # (H, W) bool, `visible` and the hidden parts
     crop: Crop
-    layers: TwoLayers
+    layers: DepthLayers
 
 
 def reconstruct(
@@ -86,22 +99,22 @@ def reconstruct(
     if not any(item.object_id in wanted for item in usable):
         return
 
-    visible = [without_specks(item.mask) for item in usable]
-    has_background = shows_surroundings(photo.rgb, visible)
+    visible = [remove_specks(item.mask) for item in usable]
+    has_background = shows_background(photo.rgb, visible)
     fov_deg = fov_deg or (None if has_background else CUTOUT_FOV_DEG)
     K = intrinsics(photo.width_px, photo.height_px, photo.focal_px, fov_deg)
 
     drafts = predict_shapes(photo.rgb, usable, visible, networks.objects)
-    geometry = read_geometry(networks.scene, photo.rgb) if networks.scene and has_background else None
+    geometry = predict_geometry(networks.scene, photo.rgb) if networks.scene and has_background else None
     if pitch_deg is not None:
-        pitch = Pitch(pitch_deg, KNOWN_SPREAD_DEG)
+        pitch = Pitch(pitch_deg, KNOWN_STD_DEG)
     else:
-        horizon_deg = pitch_of_horizon_deg(geometry, K, (photo.width_px, photo.height_px)) if geometry else None
+        horizon_deg = horizon_pitch_deg(geometry, K, (photo.width_px, photo.height_px)) if geometry else None
         layers = [draft.layers for draft in drafts] if networks.objects else None
         pitch = estimate_pitch([d.crop for d in drafts], layers, [d.plate for d in drafts], K, horizon_deg)
 
-    drafts, silhouettes = align_with_gravity(drafts, K, pitch.for_the_ground.deg)
-    depths = place(silhouettes, K, pitch.for_the_ground, log_depths(geometry, visible) if geometry else None)
+    drafts, silhouettes = align_with_gravity(drafts, K, pitch.for_ground.deg)
+    depths = place_objects(silhouettes, K, pitch.for_ground, median_log_depths(geometry, visible) if geometry else None)
     for i, draft in enumerate(drafts):
         if draft.item.object_id in wanted:
             others = [(silhouettes[j], float(depths[j])) for j in range(len(drafts)) if j != i]
@@ -137,25 +150,26 @@ def predict_shapes(
 
 def _completed(draft: Draft, in_front: Sequence[np.ndarray]) -> Draft:
     """The draft with the parts that the network predicts behind the masks `in_front`."""
-    if draft.layers.whole is None or not in_front:
+    if draft.layers.amodal is None or not in_front:
         return draft
-    rgb, mask = continued(draft.rgb, draft.mask, draft.crop, draft.layers.whole, in_front)
-    return replace(draft, rgb=rgb, mask=mask, crop=covered_by(draft.crop, mask))
+    rgb, mask = complete_behind_occluders(draft.rgb, draft.mask, draft.crop, draft.layers.amodal, in_front)
+    return replace(draft, rgb=rgb, mask=mask, crop=with_coverage(draft.crop, mask))
 
 
 def align_with_gravity(
     drafts: Sequence[Draft], K: np.ndarray, pitch_deg: float
 ) -> tuple[list[Draft], list[Silhouette]]:
-    """The drafts with depths along the camera's axis, tilted upright or flat, and what the placement needs of them."""
+    """The drafts with depths along the camera's axis, aligned with gravity, and their silhouettes for the placement."""
     aligned, silhouettes = [], []
     for draft in drafts:
-        layers = turned_to_camera(draft.crop, draft.layers, K)
-        how = attitude(draft.visible, draft.plate, draft.crop, layers, K, pitch_deg)
-        layers = tilted(draft.crop, layers, how)
+        layers = depth_along_camera_axis(draft.crop, draft.layers, K)
+        alignment = gravity_alignment(draft.visible, draft.plate, draft.crop, layers, K, pitch_deg)
+        layers = apply_alignment(draft.crop, layers, alignment)
         if draft.plate is not None:
-            layers = flattened(layers, draft.plate, draft.crop)
+            layers = flatten_plate(layers, draft.plate, draft.crop)
         aligned.append(replace(draft, layers=layers))
-        silhouettes.append(silhouette(draft.visible, draft.crop, relative_depth(draft.crop, layers, K), how.lies_flat))
+        relative = relative_depth(draft.crop, layers, K)
+        silhouettes.append(Silhouette.of(draft.visible, draft.crop, relative, alignment.lies_flat))
     return aligned, silhouettes
 
 
@@ -168,10 +182,10 @@ def hide_completed_parts(
     """
     if not (draft.mask & ~draft.visible).any():
         return draft
-    layers = keep_hidden(draft.crop, draft.layers, float(K[0, 0]), depth, others)
+    layers = push_behind_occluders(draft.crop, draft.layers, float(K[0, 0]), depth, others)
     if draft.plate is None:
-        mask = without_torn(draft.mask, draft.visible, draft.crop, draft.layers.front - layers.front)
-        draft = replace(draft, mask=mask, crop=covered_by(draft.crop, mask))
+        mask = remove_detached_parts(draft.mask, draft.visible, draft.crop, draft.layers.front - layers.front)
+        draft = replace(draft, mask=mask, crop=with_coverage(draft.crop, mask))
     return replace(draft, layers=layers)
 
 
@@ -209,9 +223,9 @@ def _scores(draft: Draft) -> dict[str, float]:
     if not inside.any():
         return {"visible": 0.0}
     scores = {"visible": float(draft.layers.visible[inside].mean())}
-    if draft.layers.scale is not None:
-        longer_px = max(s.stop - s.start for s in box_of(draft.mask))
-        error = float(draft.layers.scale[inside].mean()) * draft.crop.half_px / (longer_px / 2)
+    if draft.layers.depth_error is not None:
+        longer_px = max(s.stop - s.start for s in bounding_slices(draft.mask))
+        error = float(draft.layers.depth_error[inside].mean()) * draft.crop.half_px / (longer_px / 2)
         scores["shape"] = float(np.clip(1 - error, 0, 1))
     return scores
 

@@ -1,4 +1,4 @@
-"""Words for looks, and looks for words."""
+"""Words for regions, and regions for words."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam3d_gs.embedded.language.colours import NAMES, PALETTE, colour_shares, likeness
-from sam3d_gs.embedded.language.region_attributes import Look, look_at
+from sam3d_gs.embedded.language.colours import NAMES, PALETTE, colour_shares, histogram_intersection
+from sam3d_gs.embedded.language.region_attributes import RegionAttributes, measure_region
 from sam3d_gs.embedded.language.words import (
-    MATCH,
-    across_word,
+    MATCH_THRESHOLD,
     describe,
-    down_word,
+    explain_no_match,
+    horizontal_word,
     known_words,
-    match,
+    match_scores,
     shape_word,
-    why_nothing,
+    vertical_word,
 )
 
 HEIGHT, WIDTH = 120, 160
@@ -35,18 +35,18 @@ def painted(*boxes: tuple[tuple[int, int, int, int], str]) -> tuple[np.ndarray, 
     return rgb, masks
 
 
-def looks_of(*boxes: tuple[tuple[int, int, int, int], str]) -> list[Look]:
+def looks_of(*boxes: tuple[tuple[int, int, int, int], str]) -> list[RegionAttributes]:
     rgb, masks = painted(*boxes)
-    return [look_at(rgb, mask) for mask in masks]
+    return [measure_region(rgb, mask) for mask in masks]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_palette_colour_names_itself(name: str) -> None:
     for value in PALETTE[name]:
         rgb = np.full((5, 5, 3), list(bytes.fromhex(value)), np.uint8)
-        look = look_at(rgb, np.ones((5, 5), bool))
-        assert look.colour == name
-        assert match(name, [look]) == [1.0]
+        region = measure_region(rgb, np.ones((5, 5), bool))
+        assert region.colour == name
+        assert match_scores(name, [region]) == [1.0]
 
 
 def test_the_names_people_give_to_everyday_colours() -> None:
@@ -54,25 +54,29 @@ def test_the_names_people_give_to_everyday_colours() -> None:
     everyday |= {"202020": "black", "7f7f7f": "grey", "5b3a1e": "brown", "dcc9a3": "beige", "f7b6c8": "pink"}
     for value, name in everyday.items():
         rgb = np.full((4, 4, 3), list(bytes.fromhex(value)), np.uint8)
-        assert look_at(rgb, np.ones((4, 4), bool)).colour == name, value
+        assert measure_region(rgb, np.ones((4, 4), bool)).colour == name, value
 
 
 def test_colour_shares_sum_to_one_and_are_zero_for_an_empty_mask() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     shares = colour_shares(rgb, np.ones((40, 50), bool))
     assert shares.sum() == pytest.approx(1)
-    assert likeness(shares, shares) == pytest.approx(1)
+    assert histogram_intersection(shares, shares) == pytest.approx(1)
     assert not colour_shares(rgb, np.zeros((40, 50), bool)).any()
 
 
 def test_a_description_says_size_colour_and_place() -> None:
-    looks = looks_of(((0, 30, 60, 100), "red"), ((64, 52, 96, 68), "blue"), ((150, 100, 158, 110), "green"))
-    assert describe(looks) == ["large red object, left", "medium wide blue object, centre", "small green object, right"]
+    regions = looks_of(((0, 30, 60, 100), "red"), ((64, 52, 96, 68), "blue"), ((150, 100, 158, 110), "green"))
+    assert describe(regions) == [
+        "large red object, left",
+        "medium wide blue object, centre",
+        "small green object, right",
+    ]
 
 
 def test_twins_get_more_words_and_others_do_not() -> None:
-    looks = looks_of(((0, 0, 30, 30), "red"), ((0, 90, 30, 120), "red"), ((130, 40, 160, 70), "red"))
-    assert describe(looks) == [
+    regions = looks_of(((0, 0, 30, 30), "red"), ((0, 90, 30, 120), "red"), ((130, 40, 160, 70), "red"))
+    assert describe(regions) == [
         "medium red object, top left",
         "medium red object, bottom left",
         "medium red object, right",
@@ -82,7 +86,7 @@ def test_twins_get_more_words_and_others_do_not() -> None:
 def test_two_strong_colours_are_both_named() -> None:
     rgb, (mask,) = painted(((10, 10, 50, 50), "red"))
     rgb[32:50, 10:50] = list(bytes.fromhex(PALETTE["white"][0]))
-    assert describe([look_at(rgb, mask)]) == ["large red and white object, left"]
+    assert describe([measure_region(rgb, mask)]) == ["large red and white object, left"]
 
 
 def test_a_number_tells_the_last_twins_apart() -> None:
@@ -106,7 +110,7 @@ boxes = st.tuples(
 @settings(max_examples=40, deadline=None)
 @given(st.lists(boxes, min_size=1, max_size=14))
 def test_descriptions_of_one_photo_are_all_different(found: list[tuple[tuple[int, int, int, int], str]]) -> None:
-    texts = describe([look for box in found for look in looks_of(box)])
+    texts = describe([region for box in found for region in looks_of(box)])
     assert len({text.casefold() for text in texts}) == len(texts)
     assert all(known_words(text) for text in texts)
 
@@ -115,13 +119,13 @@ def test_descriptions_of_one_photo_are_all_different(found: list[tuple[tuple[int
 @given(boxes)
 def test_a_mirrored_picture_swaps_left_and_right_and_nothing_else(box: tuple[tuple[int, int, int, int], str]) -> None:
     rgb, (mask,) = painted(box)
-    look, mirrored = look_at(rgb, mask), look_at(rgb[:, ::-1], mask[:, ::-1])
+    region, mirrored = measure_region(rgb, mask), measure_region(rgb[:, ::-1], mask[:, ::-1])
     swapped = {"left": "right", "centre": "centre", "right": "left"}
-    assert across_word(mirrored) == swapped[across_word(look)]
-    assert (down_word(mirrored), shape_word(mirrored), mirrored.colour) == (
-        down_word(look),
-        shape_word(look),
-        look.colour,
+    assert horizontal_word(mirrored) == swapped[horizontal_word(region)]
+    assert (vertical_word(mirrored), shape_word(mirrored), mirrored.colour) == (
+        vertical_word(region),
+        shape_word(region),
+        region.colour,
     )
 
 
@@ -130,20 +134,20 @@ def test_shapes() -> None:
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     disc = (yy - 60) ** 2 + (xx - 80) ** 2 < 30**2
     slanted = (abs(xx - yy - 20) < 4) & (yy > 10) & (yy < 110)
-    assert shape_word(look_at(rgb, disc)) == "round"
-    assert shape_word(look_at(rgb, slanted)) == "thin"
+    assert shape_word(measure_region(rgb, disc)) == "round"
+    assert shape_word(measure_region(rgb, slanted)) == "thin"
     square, tall, wide = looks_of(((10, 10, 40, 40), "red"), ((10, 10, 30, 50), "red"), ((10, 10, 60, 40), "red"))
-    assert [shape_word(look) for look in (square, tall, wide)] == ["", "tall", "wide"]
+    assert [shape_word(region) for region in (square, tall, wide)] == ["", "tall", "wide"]
 
 
 @pytest.mark.parametrize(
     ("phrase", "words"),
     [
         ("a huge crimson cup", [("size", "large"), ("colour", "red")]),
-        ("Gray box, upper-left", [("colour", "grey"), ("down", "top"), ("across", "left")]),
-        ("navy thing in the middle", [("colour", "blue"), ("across", "centre")]),
-        ("the middle left one", [("down", "middle"), ("across", "left")]),
-        ("LEFTMOST red!", [("extreme", "leftmost"), ("colour", "red")]),
+        ("Gray box, upper-left", [("colour", "grey"), ("vertical", "top"), ("horizontal", "left")]),
+        ("navy thing in the middle", [("colour", "blue"), ("horizontal", "centre")]),
+        ("the middle left one", [("vertical", "middle"), ("horizontal", "left")]),
+        ("LEFTMOST red!", [("superlative", "leftmost"), ("colour", "red")]),
         ("red red", [("colour", "red")]),
         ("teapot", []),
         ("", []),
@@ -155,10 +159,10 @@ def test_phrases_are_read_by_the_words_they_hold(phrase: str, words: list[tuple[
 
 
 def test_matching_by_colour_place_and_superlative() -> None:
-    looks = looks_of(((0, 30, 60, 100), "red"), ((130, 10, 150, 30), "red"), ((64, 52, 96, 68), "blue"))
+    regions = looks_of(((0, 30, 60, 100), "red"), ((130, 10, 150, 30), "red"), ((64, 52, 96, 68), "blue"))
 
     def hits(phrase: str) -> list[int]:
-        return [n for n, score in enumerate(match(phrase, looks)) if score >= MATCH]
+        return [n for n, score in enumerate(match_scores(phrase, regions)) if score >= MATCH_THRESHOLD]
 
     assert hits("red") == [0, 1]
     assert hits("red cup, right") == [1]
@@ -170,16 +174,16 @@ def test_matching_by_colour_place_and_superlative() -> None:
 
 
 def test_every_description_matches_its_own_look() -> None:
-    looks = looks_of(((0, 30, 60, 100), "red"), ((130, 10, 150, 30), "red"), ((64, 52, 96, 68), "blue"))
-    for n, text in enumerate(describe(looks)):
-        assert match(text, looks)[n] == max(match(text, looks)) >= MATCH
+    regions = looks_of(((0, 30, 60, 100), "red"), ((130, 10, 150, 30), "red"), ((64, 52, 96, 68), "blue"))
+    for n, text in enumerate(describe(regions)):
+        assert match_scores(text, regions)[n] == max(match_scores(text, regions)) >= MATCH_THRESHOLD
 
 
 def test_nouns_carry_no_information() -> None:
-    looks = looks_of(((0, 30, 60, 100), "red"))
-    assert match("cup", looks) == [0.0]
-    assert "cannot recognise nouns" in why_nothing("cup")
-    assert "orange" in why_nothing("cup")
-    assert "green" in why_nothing("green cup")
-    assert "nouns" not in why_nothing("green cup")
-    assert match("red", []) == []
+    regions = looks_of(((0, 30, 60, 100), "red"))
+    assert match_scores("cup", regions) == [0.0]
+    assert "cannot recognise nouns" in explain_no_match("cup")
+    assert "orange" in explain_no_match("cup")
+    assert "green" in explain_no_match("green cup")
+    assert "nouns" not in explain_no_match("green cup")
+    assert match_scores("red", []) == []

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sam3d_gs.embedded.placement.camera import turned_to_camera
+from sam3d_gs.embedded.placement.camera import depth_along_camera_axis
 from sam3d_gs.embedded.shape.crops import Crop
-from sam3d_gs.embedded.shape.object_net import TwoLayers
+from sam3d_gs.embedded.shape.object_net import DepthLayers
 from sam3d_gs.embedded.shape.surfel_builder import relative_depth
 from sam3d_gs.photo import intrinsics
 
@@ -20,8 +20,8 @@ def test_a_card_seen_square_on_stands_square_to_its_ray(column_px: float) -> Non
     K = intrinsics(1000, 750, None, 55.0)
     ones = np.ones((SIDE, SIDE), np.float32)
     crop = Crop(np.zeros((SIDE, SIDE, 3), np.float32), ones, (column_px, 375.0), 60.0)
-    flat = TwoLayers(0 * ones, ones, np.zeros((SIDE, SIDE, 3), np.float32), ones)
-    depth = relative_depth(crop, turned_to_camera(crop, flat, K), K)
+    flat = DepthLayers(0 * ones, ones, np.zeros((SIDE, SIDE, 3), np.float32), ones)
+    depth = relative_depth(crop, depth_along_camera_axis(crop, flat, K), K)
 
     u = column_px - 60.0 + (np.arange(SIDE) + 0.5) * 120.0 / SIDE
     v = 375.0 - 60.0 + (np.arange(SIDE) + 0.5) * 120.0 / SIDE

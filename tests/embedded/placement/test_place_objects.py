@@ -7,9 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam3d_gs.embedded.placement.camera import Attitude, gravity_up, tilted
+from sam3d_gs.embedded.placement.camera import GravityAlignment, apply_alignment, gravity_up
 from sam3d_gs.embedded.placement.pitch import Pitch
-from sam3d_gs.embedded.placement.place_objects import MOST_SAID, TYPICAL_DEPTH, ground_depth, place, silhouette
+from sam3d_gs.embedded.placement.place_objects import (
+    MAX_PREDICTION_WEIGHT,
+    TYPICAL_DEPTH,
+    ground_depth,
+    place_objects,
+)
+from sam3d_gs.embedded.placement.silhouette import Silhouette
 from sam3d_gs.embedded.shape.crops import crop_object
 from sam3d_gs.embedded.shape.inflate import inflate
 from sam3d_gs.photo import intrinsics
@@ -34,9 +40,9 @@ def depths_of(masks: list[np.ndarray], pitch_deg: float = PITCH_DEG, flat: bool 
     objects = []
     for mask in masks:
         crop = crop_object(np.zeros((height, width, 3), np.uint8), mask)
-        relative = 1 - (0 if flat else 1) * inflate(crop).front * crop.half_px / K[0, 0]
-        objects.append(silhouette(mask, crop, relative * np.ones((160, 160))))
-    return place(objects, K, Pitch(pitch_deg, 3.0))
+        relative = np.ones((160, 160)) if flat else 1 - inflate(crop).front * crop.half_px / K[0, 0]
+        objects.append(Silhouette.of(mask, crop, relative))
+    return place_objects(objects, K, Pitch(pitch_deg, 3.0))
 
 
 def test_focal_comes_from_exif_else_from_the_longer_side() -> None:
@@ -135,21 +141,19 @@ def test_tilting_adds_a_ramp_about_the_object() -> None:
     mask = mask_of((100, 40, 220, 200))
     crop = crop_object(np.zeros((HEIGHT, WIDTH, 3), np.uint8), mask)
     layers = inflate(crop)
-    change = tilted(crop, layers, Attitude(0.5)).front - layers.front
+    change = apply_alignment(crop, layers, GravityAlignment(0.5)).front - layers.front
     assert change[-1, 0] - change[0, 0] == pytest.approx(1.0, abs=0.01)
     assert change[crop.coverage > 0.5].mean() == pytest.approx(0, abs=1e-4)
 
 
-def said_depths_of(
-    masks: list[np.ndarray], said: list[float], spread_deg: float = 3.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """Depths of place cards without and with a network that says these; the pitch is known to `spread_deg`."""
+def said_depths_of(masks: list[np.ndarray], said: list[float], std_deg: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+    """Depths of place cards without and with a network that says these; the pitch is known to `std_deg`."""
     height, width = masks[0].shape
     K = intrinsics(width, height, None, 55.0)
     crops = [crop_object(np.zeros((height, width, 3), np.uint8), mask) for mask in masks]
-    objects = [silhouette(mask, crop, np.ones((160, 160))) for mask, crop in zip(masks, crops, strict=True)]
-    pitch = Pitch(PITCH_DEG, spread_deg)
-    return place(objects, K, pitch), place(objects, K, pitch, np.log(said))
+    objects = [Silhouette.of(mask, crop, np.ones((160, 160))) for mask, crop in zip(masks, crops, strict=True)]
+    pitch = Pitch(PITCH_DEG, std_deg)
+    return place_objects(objects, K, pitch), place_objects(objects, K, pitch, np.log(said))
 
 
 def test_a_network_that_agrees_changes_nothing_whatever_its_unit() -> None:
@@ -172,11 +176,11 @@ def test_the_less_sure_the_pitch_the_more_the_network_counts() -> None:
     """More so for what is far: a degree there is a long way along the ground."""
     far, middle, near = (mask_of((x, y - 30, x + 40, y)) for x, y in ((20, 110), (120, 150), (220, 200)))
     moved = []
-    for spread_deg in (0.5, 3.0, 9.0, 40.0):
-        without, with_it = said_depths_of([far, middle, near], [1, 1, 1], spread_deg)
+    for std_deg in (0.5, 3.0, 9.0, 40.0):
+        without, with_it = said_depths_of([far, middle, near], [1, 1, 1], std_deg)
         moved.append(np.log(without / with_it)[[0, 2]] / np.log(without / without[1])[[0, 2]])
     shares = np.array(moved)
     assert (np.diff(shares, axis=0) > -1e-9).all()
     assert shares[0].max() < 0.05
     assert shares[2][0] > shares[2][1]
-    assert shares[-1] == pytest.approx(MOST_SAID, abs=0.02)
+    assert shares[-1] == pytest.approx(MAX_PREDICTION_WEIGHT, abs=0.02)

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 pytest.importorskip("scipy")
 
-from sam3d_gs.embedded.placement.plates import HEIGHT as PLATE_HEIGHT
-from sam3d_gs.embedded.placement.plates import Plate, find_plates, flattened
+from sam3d_gs.embedded.placement.plates import MAX_HEIGHT as PLATE_HEIGHT
+from sam3d_gs.embedded.placement.plates import Plate, find_plates, flatten_plate
 from sam3d_gs.embedded.shape.crops import crop_object
-from sam3d_gs.embedded.shape.object_net import TwoLayers
+from sam3d_gs.embedded.shape.object_net import DepthLayers
 
-HEIGHT, WIDTH = 240, 320
-Y, X = np.mgrid[:HEIGHT, :WIDTH] + 0.5
+MAX_HEIGHT, WIDTH = 240, 320
+Y, X = np.mgrid[:MAX_HEIGHT, :WIDTH] + 0.5
 
 
 def ellipse(u: float, v: float, half_width: float, half_height: float) -> np.ndarray:
@@ -52,11 +52,11 @@ def test_a_plate_with_a_cup(u: float, v: float, half_width: float, aspect: float
 def test_a_plate_is_no_block() -> None:
     """Rays cross it on a way that is its height over the sine of the elevation, 30 degrees here; thin parts stay."""
     mask = ellipse(160, 120, 100, 50)
-    crop = crop_object(np.zeros((HEIGHT, WIDTH, 3), np.uint8), mask)
+    crop = crop_object(np.zeros((MAX_HEIGHT, WIDTH, 3), np.uint8), mask)
     plane = np.full((160, 160), 0.05, np.float32)
     plane[80:] = 1.7
-    layers = TwoLayers(plane, plane, np.zeros((160, 160, 3), np.float32), plane)
-    thickness_px = flattened(layers, Plate(mask, 100, 50), crop).thickness * crop.half_px
+    layers = DepthLayers(plane, plane, np.zeros((160, 160, 3), np.float32), plane)
+    thickness_px = flatten_plate(layers, Plate(mask, 100, 50), crop).thickness * crop.half_px
     np.testing.assert_allclose(thickness_px[80:] * 0.5, PLATE_HEIGHT * 100, rtol=1e-5)
     np.testing.assert_array_equal(thickness_px[:80], plane[:80] * np.float32(crop.half_px))
 
@@ -84,4 +84,4 @@ def test_what_is_no_plate() -> None:
     assert found(ellipse(160, 120, 140, 8), box(160, 118, 4)) is None, "a slit"
     assert found(box(160, 120, 3), box(160, 120, 1)) is None, "too small to say"
     assert found(plate & (X < 150), box(100, 120, 20)) is None, "half a plate is as well something else"
-    assert find_plates([np.zeros((HEIGHT, WIDTH), bool), cup])[0] is None
+    assert find_plates([np.zeros((MAX_HEIGHT, WIDTH), bool), cup])[0] is None

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from sam3d_gs.embedded.proposals import outline
-from sam3d_gs.embedded.proposals.outline import outlined
+from sam3d_gs.embedded.proposals.outline import refine_outlines
 
 HEIGHT, WIDTH = 240, 320
 YY, XX = np.mgrid[:HEIGHT, :WIDTH].astype(np.float64)
@@ -23,15 +23,15 @@ def grown(mask: np.ndarray, by_px: int) -> np.ndarray:
     return np.asarray(ndimage.distance_transform_edt(~mask) <= by_px)
 
 
-def on_a_floor(paint: np.ndarray, shadow: np.ndarray | None = None) -> np.ndarray:
-    """`paint` (H, W, 3), NaN where there is no object, on brown boards with grain, photographed with a little noise."""
+def on_a_floor(colours: np.ndarray, shadow: np.ndarray | None = None) -> np.ndarray:
+    """`colours` (H, W, 3), NaN where there is no object, on brown boards with grain and a little camera noise."""
     rng = np.random.default_rng(0)
     grain = ndimage.gaussian_filter(rng.normal(0, 1, (HEIGHT, WIDTH)), (1, 5))
     boards = 1 + 0.4 * grain + 0.06 * (YY // 30 % 2)
     floor = np.array((170.0, 130.0, 90.0)) * boards[..., None]
     if shadow is not None:
         floor *= 1 - 0.55 * ndimage.gaussian_filter(shadow.astype(float), 2)[..., None]
-    rgb = np.where(np.isnan(paint), floor, paint) + rng.normal(0, 2, (HEIGHT, WIDTH, 3))
+    rgb = np.where(np.isnan(colours), floor, colours) + rng.normal(0, 2, (HEIGHT, WIDTH, 3))
     return rgb.clip(0, 255).astype(np.uint8)
 
 
@@ -48,21 +48,21 @@ def red_ball() -> np.ndarray:
 
 def test_a_rim_of_background_goes(red_ball: np.ndarray) -> None:
     generous = grown(BALL, 7)
-    (better,) = outlined(red_ball, [generous])
+    (better,) = refine_outlines(red_ball, [generous])
     assert iou(generous, BALL) < 0.8
     assert iou(better, BALL) > 0.95
 
 
 def test_a_cast_shadow_goes(red_ball: np.ndarray) -> None:
     with_shadow = BALL | SHADOW
-    (better,) = outlined(red_ball, [with_shadow])
+    (better,) = refine_outlines(red_ball, [with_shadow])
     assert iou(with_shadow, BALL) < 0.85
     assert iou(better, BALL) > 0.9
 
 
 def test_a_lost_rim_comes_back(red_ball: np.ndarray) -> None:
     mean = ndimage.distance_transform_edt(BALL) > 3
-    (better,) = outlined(red_ball, [mean])
+    (better,) = refine_outlines(red_ball, [mean])
     assert iou(better, BALL) > iou(mean, BALL) + 0.03
 
 
@@ -70,17 +70,17 @@ def test_a_dark_foot_stays() -> None:
     """A blue block on black feet: dark parts at the bottom that are no shadow."""
     block = (abs(XX - 150) < 50) & (abs(YY - 100) < 50)
     feet = (abs(abs(XX - 150) - 30) < 14) & (abs(YY - 165) < 16)
-    paint = np.full((HEIGHT, WIDTH, 3), np.nan)
-    paint[block], paint[feet] = (60, 90, 170), (26, 26, 29)
-    rgb = on_a_floor(paint)
-    (better,) = outlined(rgb, [grown(block | feet, 4)])
+    colours = np.full((HEIGHT, WIDTH, 3), np.nan)
+    colours[block], colours[feet] = (60, 90, 170), (26, 26, 29)
+    rgb = on_a_floor(colours)
+    (better,) = refine_outlines(rgb, [grown(block | feet, 4)])
     assert better[feet].mean() > 0.97
     assert iou(better, block | feet) > 0.95
 
 
 def test_white_on_white_stays_as_it_is() -> None:
     rgb = np.full((HEIGHT, WIDTH, 3), 247.0) + np.random.default_rng(1).normal(0, 1.5, (HEIGHT, WIDTH, 3))
-    (same,) = outlined(rgb.clip(0, 255).astype(np.uint8), [BALL])
+    (same,) = refine_outlines(rgb.clip(0, 255).astype(np.uint8), [BALL])
     np.testing.assert_array_equal(same, BALL)
 
 
@@ -92,7 +92,7 @@ def test_no_bite_is_taken_out_where_the_object_looks_like_the_wall() -> None:
     behind = np.where((YY < 140)[..., None], (200.0, 200.0, 196.0), (170.0, 130.0, 90.0))
     noise = np.random.default_rng(0).normal(0, 2, (HEIGHT, WIDTH, 3))
     rgb = (np.where(BALL[..., None], painted, behind) + noise).clip(0, 255).astype(np.uint8)
-    (better,) = outlined(rgb, [grown(BALL, 2)])
+    (better,) = refine_outlines(rgb, [grown(BALL, 2)])
     assert iou(better, BALL) > 0.945
 
 
@@ -100,7 +100,7 @@ def test_a_notch_of_plain_background_is_opened() -> None:
     notch = (np.abs(XX - 150) < 10) & (YY < 125)
     horseshoe = BALL & ~notch
     rgb = on_a_floor(np.where(horseshoe[..., None], np.array((200.0, 40.0, 50.0)), np.nan))
-    (better,) = outlined(rgb, [BALL])
+    (better,) = refine_outlines(rgb, [BALL])
     assert iou(BALL, horseshoe) < 0.89
     assert iou(better, horseshoe) > 0.92
 
@@ -108,14 +108,14 @@ def test_a_notch_of_plain_background_is_opened() -> None:
 def test_outlined_drawings_stay_as_they_are() -> None:
     ring = np.abs(np.hypot(YY - 120, XX - 150) - 55) < 1.5
     rgb = np.where((ring | (YY.astype(int) % 60 == 0))[..., None], 20, 255).astype(np.uint8).repeat(3, -1)
-    (same,) = outlined(rgb, [BALL])
+    (same,) = refine_outlines(rgb, [BALL])
     assert iou(same, BALL) > 0.95
 
 
 def test_masks_that_share_no_pixel_share_none_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outline, "_one_outlined", lambda rgb, mask, others: grown(mask, 5))
+    monkeypatch.setattr(outline, "_refine_one", lambda rgb, mask, others: grown(mask, 5))
     masks = [BALL & (XX < 148), BALL & (XX >= 152)]
-    better = outlined(on_a_floor(ball((200, 40, 50))), masks)
+    better = refine_outlines(on_a_floor(ball((200, 40, 50))), masks)
     assert not (better[0] & better[1]).any()
     assert all((new & old).sum() == old.sum() < new.sum() for new, old in zip(better, masks, strict=True))
 
@@ -126,9 +126,9 @@ def test_odd_masks_come_back_whole(shape: tuple[int, int]) -> None:
     everything, corner = np.ones(shape, bool), np.zeros(shape, bool)
     corner[0, 0] = True
     for mask in (everything, corner):
-        (same,) = outlined(rgb, [mask])
+        (same,) = refine_outlines(rgb, [mask])
         np.testing.assert_array_equal(same, mask)
-    assert outlined(rgb, []) == []
+    assert refine_outlines(rgb, []) == []
 
 
 def test_another_object_is_no_background() -> None:
@@ -136,7 +136,7 @@ def test_another_object_is_no_background() -> None:
     saucer = ((YY - 170) / 40) ** 2 + ((XX - 150) / 110) ** 2 < 1
     cup = (abs(XX - 150) < 45) & (YY > 50) & (YY < 160)
     foot = cup & (YY > 135)
-    paint = np.full((HEIGHT, WIDTH, 3), np.nan)
-    paint[saucer], paint[cup], paint[foot] = (150, 30, 25), (235, 225, 210), (120, 24, 20)
-    cup_mask, _ = outlined(on_a_floor(paint), [cup, saucer & ~cup])
+    colours = np.full((HEIGHT, WIDTH, 3), np.nan)
+    colours[saucer], colours[cup], colours[foot] = (150, 30, 25), (235, 225, 210), (120, 24, 20)
+    cup_mask, _ = refine_outlines(on_a_floor(colours), [cup, saucer & ~cup])
     assert cup_mask[foot].mean() > 0.97

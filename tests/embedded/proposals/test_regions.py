@@ -11,16 +11,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sam3d_gs.embedded.proposals.edges import Guide, refined, tidy
+from sam3d_gs.embedded.proposals.edges import Guide, clean_mask, refine_mask
 from sam3d_gs.embedded.proposals.mask_net import MaskNet, affinity, load_mask_net
-from sam3d_gs.embedded.proposals.regions import Proposal, best_regions, propose
+from sam3d_gs.embedded.proposals.regions import Proposal, propose, select_regions
 from sam3d_gs.embedded.proposals.superpixels import (
-    Claims,
     Pass,
+    PassAffinity,
     Tree,
-    claims,
     fitted_size,
     merge_order,
+    pass_affinity,
     region_tree,
     superpixels,
 )
@@ -183,11 +183,11 @@ def test_a_choice_covers_other_objects_before_it_repeats_one() -> None:
     one = np.ones(13)
     tree = Tree(members, area, one, one, one, 0 * one)
     scores = np.array([0.01] * 10 + [0.9, 0.85, 0.3])
-    assert best_regions(tree, scores, 2) == [10, 12]
-    assert best_regions(tree, scores, 3) == [10, 12, 11]
+    assert select_regions(tree, scores, 2) == [10, 12]
+    assert select_regions(tree, scores, 3) == [10, 12, 11]
     tree.members[11, 5] = True  # now the same region twice
     tree.area[11] = 6
-    assert sorted(best_regions(tree, scores, 30)) == [*range(11), 12]
+    assert sorted(select_regions(tree, scores, 30)) == [*range(11), 12]
 
 
 def test_refined_edges_follow_the_photo() -> None:
@@ -200,9 +200,9 @@ def test_refined_edges_follow_the_photo() -> None:
     coarse[25:40, 70:90] = True  # superpixel leaking out at the top
     coarse[55:65, 112:116] = False  # and a bite taken out at the side
     blocky = coarse.repeat(4, 0).repeat(4, 1)
-    result = refined(Guide.of(rgb, small), coarse)
+    result = refine_mask(Guide.of(rgb, small), coarse)
     assert iou(result, disc) > 0.98 > 0.97 > iou(blocky, disc)
-    assert not refined(Guide.of(rgb, small), np.zeros_like(coarse)).any()
+    assert not refine_mask(Guide.of(rgb, small), np.zeros_like(coarse)).any()
 
 
 def test_the_guide_inverts_the_colour_covariances() -> None:
@@ -223,7 +223,7 @@ def test_tidy_drops_islands_and_fills_pinholes_only() -> None:
     expected = np.zeros((60, 60), bool)
     expected[10:50, 10:50] = True
     expected[25:45, 25:45] = False
-    np.testing.assert_array_equal(tidy(mask), expected)
+    np.testing.assert_array_equal(clean_mask(mask), expected)
 
 
 def test_the_cell_affinity_is_the_quadratic_it_claims_to_be() -> None:
@@ -253,15 +253,15 @@ def test_what_lies_behind_joins_last_and_a_net_without_depth_says_nothing_of_it(
 ) -> None:
     rgb = np.zeros((64, 96, 3), np.uint8)
     labels = np.repeat(np.arange(3), 32)[None].repeat(64, 0)  # three stripes that claim each other alike
-    alike = Claims(np.full((3, 3), 0.9, np.float32), np.ones(3, np.float32), np.zeros(3, np.float32))
+    alike = PassAffinity(np.full((3, 3), 0.9, np.float32), np.ones(3, np.float32), np.zeros(3, np.float32))
     for log_depth, first in (((1.0, 0.0, 0.0), {1, 2}), ((0.0, 0.0, 1.0), {0, 1})):
         look = replace(alike, log_depth=np.array(log_depth, np.float32))
-        monkeypatch.setattr("sam3d_gs.embedded.proposals.superpixels._looks", lambda *_, look=look: [look])
+        monkeypatch.setattr("sam3d_gs.embedded.proposals.superpixels._run_passes", lambda *_, look=look: [look])
         tree = region_tree(load_mask_net(), rgb, labels)
         assert set(np.flatnonzero(tree.members[3])) == first
         assert tree.cohesion[3] == pytest.approx(0.9, abs=1e-4)
     monkeypatch.undo()
-    said = claims(MaskNet().eval(), rgb, labels, Pass(20_000, False))
+    said = pass_affinity(MaskNet().eval(), rgb, labels, Pass(20_000, False))
     np.testing.assert_array_equal(said.log_depth, np.zeros(3))
 
 

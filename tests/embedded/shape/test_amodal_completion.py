@@ -7,7 +7,13 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from sam3d_gs.embedded.shape.amodal_completion import WIDEST_MARGIN, continued, crop_margin, occluders, without_torn
+from sam3d_gs.embedded.shape.amodal_completion import (
+    MAX_MARGIN,
+    complete_behind_occluders,
+    crop_margin,
+    occluders,
+    remove_detached_parts,
+)
 from sam3d_gs.embedded.shape.crops import CROP_MARGIN, crop_object
 
 HEIGHT, WIDTH = 120, 160
@@ -32,8 +38,8 @@ def test_a_crop_is_wider_only_to_hold_what_is_in_front() -> None:
     left = BALL & ~BOX
     assert crop_margin(left, []) == CROP_MARGIN
     small = (np.abs(X - 95) < 14) & (np.abs(Y - 70) < 20)
-    assert CROP_MARGIN < crop_margin(left, [small]) < WIDEST_MARGIN
-    assert crop_margin(left, [X > 90]) == WIDEST_MARGIN
+    assert CROP_MARGIN < crop_margin(left, [small]) < MAX_MARGIN
+    assert crop_margin(left, [X > 90]) == MAX_MARGIN
 
 
 def test_a_ball_goes_on_behind_a_box_in_its_own_colour() -> None:
@@ -43,7 +49,7 @@ def test_a_ball_goes_on_behind_a_box_in_its_own_colour() -> None:
     crop = crop_object(rgb, left, 64, 1.4)
     v, u = (crop.center_px[k] - crop.half_px + (np.arange(64) + 0.5) / 64 * 2 * crop.half_px for k in (1, 0))
     whole = (np.hypot(u[None] - 70, v[:, None] - 50) < 30) | (u[None] < 42)
-    painted, mask = continued(rgb, left, crop, whole.astype(np.float32), [BOX])
+    painted, mask = complete_behind_occluders(rgb, left, crop, whole.astype(np.float32), [BOX])
     hidden = BALL & ~left
     assert (mask & hidden).sum() > 0.93 * hidden.sum()
     assert not (mask & ~BALL & ~BOX).any()
@@ -56,14 +62,14 @@ def test_nothing_expected_changes_nothing() -> None:
     left = BALL & ~BOX
     rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     crop = crop_object(rgb, left, 64, 1.4)
-    painted, mask = continued(rgb, left, crop, np.zeros((64, 64), np.float32), [BOX])
+    painted, mask = complete_behind_occluders(rgb, left, crop, np.zeros((64, 64), np.float32), [BOX])
     assert painted is rgb and mask is left
-    _, mask = continued(rgb, left, crop, np.ones((64, 64), np.float32), [FAR])
+    _, mask = complete_behind_occluders(rgb, left, crop, np.ones((64, 64), np.float32), [FAR])
     assert mask is left, "what is not connected"
 
 
 def test_what_would_be_torn_off_is_given_up() -> None:
     left = BALL & ~BOX
     crop = crop_object(np.zeros((HEIGHT, WIDTH, 3), np.uint8), BALL, 64)
-    np.testing.assert_array_equal(without_torn(BALL, left, crop, np.full((64, 64), 0.1)), BALL)
-    np.testing.assert_array_equal(without_torn(BALL, left, crop, np.full((64, 64), 1.1)), left)
+    np.testing.assert_array_equal(remove_detached_parts(BALL, left, crop, np.full((64, 64), 0.1)), BALL)
+    np.testing.assert_array_equal(remove_detached_parts(BALL, left, crop, np.full((64, 64), 1.1)), left)

@@ -9,7 +9,7 @@ pytest.importorskip("scipy")
 
 from sam3d_gs.embedded.shape.appearance import MAX_GRAIN, FineDetail, back_colours
 from sam3d_gs.embedded.shape.crops import CROP_PX, Crop
-from sam3d_gs.embedded.shape.object_net import TwoLayers
+from sam3d_gs.embedded.shape.object_net import DepthLayers
 
 SIDE = 2 * CROP_PX
 Y, X = np.mgrid[:SIDE, :SIDE] / SIDE * 2 - 1
@@ -24,7 +24,7 @@ def back_of(front_rgb: np.ndarray, predicted: np.ndarray = BROWN) -> np.ndarray:
     coverage = np.ones((CROP_PX, CROP_PX), np.float32)
     rgb = np.broadcast_to(predicted.astype(np.float32), (CROP_PX, CROP_PX, 3))
     crop = Crop(rgb, coverage, (80.0, 80.0), 80.0)
-    layers = TwoLayers(coverage, coverage, rgb, coverage)
+    layers = DepthLayers(coverage, coverage, rgb, coverage)
     front_rgb = front_rgb.astype(np.float32)
     detail = FineDetail.of(front_rgb, INSIDE, SIDE / CROP_PX)
     return back_colours(layers, crop, front_rgb, INSIDE, detail, seed=0).mean(axis=-1)

@@ -8,13 +8,13 @@ import pytest
 pytest.importorskip("scipy")
 
 from sam3d_gs.embedded.placement.plates import find_plates
-from sam3d_gs.embedded.shape.mask_repair import SPREAD_PX, complete_plate, without_specks
+from sam3d_gs.embedded.shape.mask_repair import INPAINT_SIDE_PX, complete_plate, remove_specks
 
 
 @pytest.mark.parametrize("zoom", [0.4, 4.0])  # of the size at which colours are invented
 def test_a_plate_goes_on_in_its_own_colours(zoom: float) -> None:
     """Its colour changes from left to right; the blue cup on it leaves no trace, nor does the green shadow beside."""
-    width = round(1.5 * zoom * SPREAD_PX)
+    width = round(1.5 * zoom * INPAINT_SIDE_PX)
     y, x = (np.mgrid[: width * 2 // 3, :width] + 0.5) / width
     plate = ((x - 0.5) / 0.33) ** 2 + ((y - 0.33) / 0.25) ** 2 < 1
     cup = (np.abs(x - 0.5) < 0.1) & (np.abs(y - 0.3) < 0.12)
@@ -35,4 +35,4 @@ def test_specks_go() -> None:
     mask[10:40, 10:40] = True
     noisy = mask.copy()
     noisy[55, 55] = True
-    np.testing.assert_array_equal(without_specks(noisy), mask)
+    np.testing.assert_array_equal(remove_specks(noisy), mask)

@@ -42,7 +42,8 @@ def test_the_shipped_file_answers_as_when_it_was_made(net: ObjectNet) -> None:
     planes = [np.sin(0.11 * x + 0.3 * c) * np.cos(0.07 * y - 0.2 * c) for c in range(6)]
     with torch.inference_mode():
         said = net(torch.from_numpy(np.stack(planes).astype(np.float32))[None])
-    answer = torch.cat([said.front, said.thickness, said.back_rgb, said.visible, said.shares, said.log_scale], dim=1)[0]
+    parts = said.front, said.thickness, said.back_rgb, said.visible, said.shares, said.log_depth_error
+    answer = torch.cat(parts, dim=1)[0]
     means = [0.41369, 0.80936, 0.35145, 0.35507, 0.40941, 3.1767, 0.1889, 0.58155, 0.22955, -1.0834, -1.2427]
     np.testing.assert_allclose(answer.mean((1, 2)), means, atol=1e-4)
     here = [0.42966, 0.92628, 0.27355, 0.3826, 0.2967, 3.3894, 0.30235, 0.5908, 0.10685, -1.2927, -1.1939]
@@ -90,12 +91,12 @@ def test_four_layers_and_up_are_mirrored_with_the_crop() -> None:
     layers, other = predict(net, [crop, mirrored])
     assert layers.cavity is not None and other.cavity is not None
     assert layers.up is not None and other.up is not None
-    assert layers.scale is not None and layers.whole is not None
+    assert layers.depth_error is not None and layers.amodal is not None
     np.testing.assert_allclose(layers.up, other.up * [-1, 1, 1], atol=1e-5)
     np.testing.assert_allclose(layers.cavity.near_share, other.cavity.near_share[:, ::-1], atol=1e-5)
     assert abs(layers.up[0]) > 1e-4
     assert ((layers.cavity.near_share + layers.cavity.far_share) < 1).all()
-    assert layers.scale.shape == (64, 64, 2)
+    assert layers.depth_error.shape == (64, 64, 2)
 
 
 def test_weights_come_back_with_their_configuration(tmp_path: Path, net: ObjectNet) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam3d_gs.embedded.shape.poisson_blend import GRID, met_at_outline, screened
+from sam3d_gs.embedded.shape.poisson_blend import GRID, blend_along_outline, solve_screened_poisson
 
 RED, BLUE = np.array([0.9, 0.1, 0.1], np.float32), np.array([0.1, 0.2, 0.8], np.float32)
 
@@ -20,7 +20,7 @@ def disc(side: int, radius: float) -> np.ndarray:
 @pytest.mark.parametrize("side", [GRID // 2, GRID, 350])
 def test_the_back_begins_with_the_fronts_colour_and_goes_over_to_its_own(side: int) -> None:
     inside = disc(side, 0.45 * side)
-    met = met_at_outline(np.tile(BLUE, (side, side, 1)), np.tile(RED, (side, side, 1)), inside)
+    met = blend_along_outline(np.tile(BLUE, (side, side, 1)), np.tile(RED, (side, side, 1)), inside)
     middle = met[side // 2]
     first = int(np.flatnonzero(inside[side // 2])[0])
     np.testing.assert_allclose(middle[first], RED, atol=0.06)
@@ -35,14 +35,14 @@ def test_a_back_that_meets_the_front_already_stays() -> None:
     front = np.tile(RED, (120, 120, 1))
     back = front.copy()
     back[50:70, 50:70] = rng.random((20, 20, 3))  # far from the outline
-    np.testing.assert_allclose(met_at_outline(back, front, inside), back, atol=1e-6)
+    np.testing.assert_allclose(blend_along_outline(back, front, inside), back, atol=1e-6)
 
 
 def test_bands_go_round() -> None:
     side, inside = 200, disc(200, 80)
     bands = np.where((np.arange(side) // 40 % 2 == 0)[:, None, None], RED, BLUE) * np.ones((side, side, 1), np.float32)
     plain = np.tile((RED + BLUE) / 2, (side, side, 1))
-    met = met_at_outline(plain, bands, inside)
+    met = blend_along_outline(plain, bands, inside)
     near = inside & (np.abs(np.arange(side) - 100)[None] > 55) & (np.arange(side)[:, None] % 40 // 10 % 3 != 0)
     closer_to_band = np.abs(met - bands).sum(-1) < np.abs(met - (RED + BLUE - bands)).sum(-1)
     assert closer_to_band[near].mean() > 0.95
@@ -54,7 +54,7 @@ def test_any_mask_is_met_with_colours_in_range(side: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     inside = rng.random((side, side)) < rng.random()
     inside.flat[rng.integers(side * side)] = True
-    met = met_at_outline(*rng.random((2, side, side, 3)).astype(np.float32), inside)
+    met = blend_along_outline(*rng.random((2, side, side, 3)).astype(np.float32), inside)
     assert met.shape == (side, side, 3)
     assert met.dtype == np.float32
     assert np.isfinite(met).all() and met.min() >= 0 and met.max() <= 1
@@ -65,7 +65,7 @@ def test_without_fading_a_plane_stays_a_plane() -> None:
     rows, columns = np.mgrid[:40, :40]
     plane = (0.3 * rows - 0.2 * columns + 1.0)[..., None]
     fixed = within & ~disc(40, 15)
-    solved = screened(plane, fixed, within, np.inf)
+    solved = solve_screened_poisson(plane, fixed, within, np.inf)
     np.testing.assert_allclose(solved[within], plane[within], atol=1e-9)
     assert not solved[~within].any()
 
@@ -76,7 +76,7 @@ def test_on_a_line_it_fades_as_the_equation_says() -> None:
     fixed = np.arange(200)[None] == 0
     values = np.zeros((1, 200, 1))
     values[0, 0] = 1.0
-    solved = screened(values, fixed, within, 5.0)[0, :40, 0]
+    solved = solve_screened_poisson(values, fixed, within, 5.0)[0, :40, 0]
     both = 2 + 1 / 25
     root = (both - np.sqrt(both**2 - 4)) / 2
     np.testing.assert_allclose(solved, root ** np.arange(40), rtol=1e-6)

@@ -7,33 +7,33 @@ from dataclasses import replace
 import numpy as np
 
 from sam3d_gs.embedded.shape.appearance import FineDetail, side_colours
-from sam3d_gs.embedded.shape.cavity import inside_colours
+from sam3d_gs.embedded.shape.cavity import cavity_colours
 from sam3d_gs.embedded.shape.ray_shell import Shell
-from sam3d_gs.embedded.shape.side_surfaces import EDGE_REACH, FOLD_REACH, Faced, Paint
+from sam3d_gs.embedded.shape.side_surfaces import EDGE_REACH, MIRROR_REACH, SideColours, SideKind
 
 SIDE = 64
 
 
-def paint(front: np.ndarray, detail: np.ndarray) -> Paint:
+def colours(front: np.ndarray, detail: np.ndarray) -> SideColours:
     grey = np.full((SIDE, SIDE, 3), 0.5)
-    return Paint(front, np.zeros_like(grey), grey, detail, None)
+    return SideColours(front, np.zeros_like(grey), grey, detail, None)
 
 
 def test_a_side_begins_with_its_edge_and_folds_the_fronts_detail_over() -> None:
     red = np.full((SIDE, SIDE, 3), (0.9, 0.1, 0.1))
     detail = np.zeros((SIDE, SIDE, 3))
     detail[10, :] = np.linspace(0, 0.2, SIDE)[:, None]  # told apart by its column
-    behind = np.array([0.0, EDGE_REACH, 20, FOLD_REACH + 3, 2 * FOLD_REACH])
+    behind = np.array([0.0, EDGE_REACH, 20, MIRROR_REACH + 3, 2 * MIRROR_REACH])
     place, inward = np.tile([10, 5], (len(behind), 1)), np.tile([0.0, 1.0], (len(behind), 1))
-    made = paint(red, detail).folded(place, inward, behind)
+    made = colours(red, detail).mirrored_front(place, inward, behind)
     np.testing.assert_allclose(made[0], (0.9, 0.1, 0.1))
-    for k, column in ((1, 5 + EDGE_REACH), (2, 25), (3, 5 + FOLD_REACH - 3), (4, 5)):
+    for k, column in ((1, 5 + EDGE_REACH), (2, 25), (3, 5 + MIRROR_REACH - 3), (4, 5)):
         np.testing.assert_allclose(made[k], 0.5 + detail[10, column], atol=1e-6)
 
 
 def test_a_fold_over_the_pictures_edge_stays_in_it() -> None:
     plain = np.zeros((SIDE, SIDE, 3))
-    made = paint(plain, plain).folded(np.array([[1, 1]]), np.array([[-1.0, 0.0]]), np.array([20.0]))
+    made = colours(plain, plain).mirrored_front(np.array([[1, 1]]), np.array([[-1.0, 0.0]]), np.array([20.0]))
     np.testing.assert_allclose(made, 0.5)
 
 
@@ -67,15 +67,16 @@ def test_walls_of_an_inside_have_its_colours_and_a_rim_leads_to_them() -> None:
     flat = np.full((SIDE, SIDE), 1.0)
     shell = shell_with_air(flat, 2 * flat, np.stack([1.2 * flat, 1.8 * flat]))
     colours = {name: np.full((SIDE, SIDE, 3), value) for name, value in (("front", 0.2), ("back", 0.8), ("inner", 1.0))}
-    made = Paint(colours["front"], colours["back"], colours["front"], np.zeros((SIDE, SIDE, 3)), colours["inner"])
+    made = SideColours(colours["front"], colours["back"], colours["front"], np.zeros((SIDE, SIDE, 3)), colours["inner"])
     place, inward = np.full((3, 2), 9), np.ones((3, 2))
     depths = np.array([1.0, 1.1, 1.2])
-    np.testing.assert_allclose(made.side(shell, Faced(0, to_air=True), place, inward, depths), 1.0)
-    np.testing.assert_allclose(made.side(shell, Faced(0), place, inward, depths)[:, 0], (0.2, 0.6, 1.0))
-    np.testing.assert_allclose(made.side(shell, Faced(1), place, inward, depths + 0.8)[:, 0], (1.0, 0.9, 0.8))
+    np.testing.assert_allclose(made.at(shell, SideKind(0, to_cavity=True), place, inward, depths), 1.0)
+    np.testing.assert_allclose(made.at(shell, SideKind(0), place, inward, depths)[:, 0], (0.2, 0.6, 1.0))
+    np.testing.assert_allclose(made.at(shell, SideKind(1), place, inward, depths + 0.8)[:, 0], (1.0, 0.9, 0.8))
     unknown = replace(made, inside=None)  # from front to back as if there were no air
     np.testing.assert_allclose(
-        unknown.side(shell, Faced(0, to_air=True), place, inward, np.array([1.0, 1.5, 2.0]))[:, 0], (0.2, 0.5, 0.8)
+        unknown.at(shell, SideKind(0, to_cavity=True), place, inward, np.array([1.0, 1.5, 2.0]))[:, 0],
+        (0.2, 0.5, 0.8),
     )
 
 
@@ -88,8 +89,8 @@ def test_the_outside_going_on_behind_the_air_is_not_its_inside() -> None:
     there = np.zeros((SIDE, SIDE), bool)
     there[16:32] = True
     shell = shell_with_air(front, back, np.where(there, np.stack([1.1 * front, 0.95 * back]), back))
-    assert inside_colours(shell, there, front_rgb) is None
+    assert cavity_colours(shell, there, front_rgb) is None
     front[:16] = 1.9  # above it one looks in, as far as the far wall
-    seen = inside_colours(shell, there, front_rgb)
+    seen = cavity_colours(shell, there, front_rgb)
     assert seen is not None
     assert seen[there].min() > 0.9

@@ -13,9 +13,9 @@ from scipy.spatial.transform import Rotation
 
 from sam3d_gs.embedded.shape.crops import Crop, crop_object
 from sam3d_gs.embedded.shape.inflate import inflate
-from sam3d_gs.embedded.shape.object_net import Cavity, TwoLayers
-from sam3d_gs.embedded.shape.side_surfaces import left_over
-from sam3d_gs.embedded.shape.surfel_builder import LEAST_OPACITY, build_surfels
+from sam3d_gs.embedded.shape.object_net import Cavity, DepthLayers
+from sam3d_gs.embedded.shape.side_surfaces import subtract_intervals
+from sam3d_gs.embedded.shape.surfel_builder import MIN_OPACITY, build_surfels
 from sam3d_gs.embedded.shape.surfels import Surfels, matrices_to_quats, to_gaussians
 from sam3d_gs.gaussians.render import Camera, render_numba
 from sam3d_gs.photo import intrinsics
@@ -24,7 +24,7 @@ from sam3d_gs.types import Gaussians
 SIZE = (160, 120)  # width, height
 
 
-def scene(kind: str) -> tuple[np.ndarray, np.ndarray, Crop, TwoLayers]:
+def scene(kind: str) -> tuple[np.ndarray, np.ndarray, Crop, DepthLayers]:
     """A red object on blue: a ball (inflated), a box with upright sides, or a ring whose front jumps."""
     y, x = np.mgrid[: SIZE[1], : SIZE[0]] + 0.5
     if kind == "box":
@@ -41,7 +41,7 @@ def scene(kind: str) -> tuple[np.ndarray, np.ndarray, Crop, TwoLayers]:
         front = np.full(layers.front.shape, 0.2, np.float32)
         if kind == "ring":
             front[:, 80:] -= 0.5  # a step inside the object
-        layers = TwoLayers(front, np.full_like(front, 0.9), layers.back_rgb, layers.visible)
+        layers = DepthLayers(front, np.full_like(front, 0.9), layers.back_rgb, layers.visible)
     return rgb, mask, crop, layers
 
 
@@ -92,7 +92,7 @@ def test_what_is_left_of_a_solid_is_what_its_neighbour_lacks() -> None:
         return (at > stretch[0]) & (at < stretch[1])
 
     for beside in ([(near[0], near[1])], [(near[0], near[1]), (far[0], far[1])]):
-        left = np.sum([inside(stretch) for stretch in left_over((solid[0], solid[1]), beside)], axis=0)
+        left = np.sum([inside(stretch) for stretch in subtract_intervals((solid[0], solid[1]), beside)], axis=0)
         taken = np.any([inside(stretch) for stretch in beside], axis=0)
         wrong = left != (inside((solid[0], solid[1])) & ~taken)
         assert wrong.mean() < 0.005  # points on a boundary
@@ -138,7 +138,7 @@ def test_the_inside_has_the_colours_that_its_opening_shows() -> None:
     air[80:150] = 1
     share = np.full_like(air, 0.2 / 0.9)
     thickness = np.where(front < 0, 0.3, 0.9).astype(np.float32)
-    cup = TwoLayers(front, thickness, np.full_like(layers.back_rgb, 0.5), layers.visible, Cavity(air, share, share))
+    cup = DepthLayers(front, thickness, np.full_like(layers.back_rgb, 0.5), layers.visible, Cavity(air, share, share))
     K = intrinsics(*SIZE, None, 55.0)
     surfels = build_surfels(rgb, mask, crop_object(rgb, mask), cup, K, depth=3.0, seed=0)
     unit = 3.0 * crop.half_px / K[0, 0]
@@ -240,7 +240,7 @@ def test_a_pole_is_round_and_a_board_is_not() -> None:
     y, x = np.mgrid[:400, :400] / 200 - 1
     K = intrinsics(400, 400, None, 55.0)
     thick = np.full((160, 160), 0.5, np.float32)
-    layers = TwoLayers(thick / 2, thick, np.zeros((160, 160, 3), np.float32), thick)
+    layers = DepthLayers(thick / 2, thick, np.zeros((160, 160, 3), np.float32), thick)
     for half_width, expected in ((0.025, 0.05), (0.3, 0.5)):
         mask = (np.abs(x) < half_width) & (np.abs(y) < 0.92)
         if half_width < 0.1:  # a foot, for the thickness is limited by the widest part
@@ -262,7 +262,7 @@ def test_a_leg_seen_as_a_blade_becomes_a_leg() -> None:
     crop = crop_object(np.zeros((400, 400, 3), np.uint8), mask)
     across = np.broadcast_to(np.linspace(-1, 1, 160, dtype=np.float32), (160, 160))
     thick = np.full((160, 160), 0.6, np.float32)
-    layers = TwoLayers(0.3 - 4 * across, thick, np.zeros((160, 160, 3), np.float32), thick)
+    layers = DepthLayers(0.3 - 4 * across, thick, np.zeros((160, 160, 3), np.float32), thick)
     points = build_surfels(np.zeros((400, 400, 3), np.uint8), mask, crop, layers, K, depth=3.0, seed=0).points
     unit = 3.0 * crop.half_px / K[0, 0]
     post = (np.abs(points[:, 0]) < 0.06 * unit) & (np.abs(points[:, 1]) < 0.15 * unit)
@@ -275,11 +275,11 @@ def test_doubtful_surfaces_are_a_little_transparent_and_without_holes() -> None:
     rgb, mask, crop, layers = scene("ball")
     K = intrinsics(*SIZE, None, 55.0)
     error = np.zeros((*layers.front.shape, 2), np.float32)
-    sure = build_surfels(rgb, mask, crop, replace(layers, scale=error), K, depth=3.0, seed=0)
+    sure = build_surfels(rgb, mask, crop, replace(layers, depth_error=error), K, depth=3.0, seed=0)
     plain = build_surfels(rgb, mask, crop, layers, K, depth=3.0, seed=0)
     np.testing.assert_array_equal(sure.opacity, plain.opacity)
-    unsure = build_surfels(rgb, mask, crop, replace(layers, scale=error + 9), K, depth=3.0, seed=0)
+    unsure = build_surfels(rgb, mask, crop, replace(layers, depth_error=error + 9), K, depth=3.0, seed=0)
     share = unsure.opacity / plain.opacity
-    assert share.min() == pytest.approx(LEAST_OPACITY, abs=1e-6)
+    assert share.min() == pytest.approx(MIN_OPACITY, abs=1e-6)
     alpha = render_numba(to_gaussians(unsure, np.eye(3), np.zeros(3), 1.0), Camera(K, *SIZE, np.eye(4))).alpha
     assert alpha[binary_erosion(mask, iterations=2)].min() > 0.95

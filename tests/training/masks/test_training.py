@@ -191,7 +191,7 @@ def test_weights_carry_their_configuration(tmp_path: Path) -> None:
         ours, theirs = net(rgb), loaded(rgb)
     torch.testing.assert_close(ours.queries, theirs.queries, atol=1e-4, rtol=0)  # kernels are laid out otherwise
     assert ours.geometry is not None and theirs.geometry is not None
-    torch.testing.assert_close(ours.geometry.rise, theirs.geometry.rise, atol=1e-4, rtol=0)
+    torch.testing.assert_close(ours.geometry.sin_elevation, theirs.geometry.sin_elevation, atol=1e-4, rtol=0)
 
 
 def test_the_first_version_is_what_a_file_without_configuration_holds() -> None:

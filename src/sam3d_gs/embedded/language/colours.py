@@ -1,10 +1,10 @@
-"""Basic colour names by perceptual distance: which of thirteen words a person would use for a pixel."""
+"""Thirteen basic colour names, by perceptual distance to typical colours."""
 
 from __future__ import annotations
 
 import numpy as np
 
-# Several typical sRGB values a name, light and dark, vivid and dull; a pixel takes the name of the nearest in CIELAB.
+# Typical sRGB values of each name, light and dark, vivid and dull. The nearest one in CIELAB names a pixel.
 PALETTE: dict[str, tuple[str, ...]] = {
     "red": ("ff0000", "d0161b", "b22222", "8b0000", "e03c31", "a8281c", "5e1014", "c0504d", "92301c"),
     "orange": ("ff8c00", "ff7518", "f28500", "e86100", "ffa94d", "d9701f"),
@@ -21,10 +21,10 @@ PALETTE: dict[str, tuple[str, ...]] = {
     "black": ("000000", "1a1a1a", "262626", "1c1815", "15191e"),
 }
 NAMES = tuple(PALETTE)
-# People name an object after its colour even when more of it is in the shade: how much a share counts for the name.
-_SOBER = {"white": 1.0, "grey": 0.9, "black": 0.9, "brown": 1.1, "beige": 1.1}
-EMPHASIS = np.array([_SOBER.get(name, 1.4) for name in NAMES])
-_SAMPLES = 2000  # pixels looked at per region
+# Weight of a pixel of each colour: people name an object after its vivid colour even when more of it is grey or dark.
+_PROMINENCE_OF = {"white": 1.0, "grey": 0.9, "black": 0.9, "brown": 1.1, "beige": 1.1}
+PROMINENCE = np.array([_PROMINENCE_OF.get(name, 1.4) for name in NAMES])
+_SAMPLES = 2000  # pixels evaluated per region
 
 
 def _lab(rgb: np.ndarray) -> np.ndarray:
@@ -39,30 +39,30 @@ _PROTOTYPES = _lab(np.array([list(bytes.fromhex(value)) for values in PALETTE.va
 _PROTOTYPE_NAME = np.array([index for index, values in enumerate(PALETTE.values()) for _ in values])
 
 
-def named(pixels: np.ndarray) -> np.ndarray:
+def classify_colours(pixels: np.ndarray) -> np.ndarray:
     """(N, 3) uint8 sRGB -> (N,) int, index into NAMES."""
     distance = ((_lab(pixels)[:, None] - _PROTOTYPES) ** 2).sum(-1)
     return _PROTOTYPE_NAME[distance.argmin(1)]
 
 
 def colour_shares(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Share of each name among the pixels of `rgb` (H, W, 3) uint8 inside `mask` (H, W) bool, (len(NAMES),) float64.
+    """Colour-name histogram of `rgb` (H, W, 3) uint8 inside `mask` (H, W) bool: (len(NAMES),) float64, sum 1.
 
-    Sums to 1; all zero for an empty mask. Looks at evenly spread pixels, so the cost does not grow with the photo.
+    All zero for an empty mask. At most `_SAMPLES` evenly spread pixels are used, whatever the size of the photo.
     """
     inside = np.flatnonzero(mask)
     if not len(inside):
         return np.zeros(len(NAMES))
     inside = inside[np.linspace(0, len(inside) - 1, min(len(inside), _SAMPLES)).astype(np.int64)]
-    counts = np.bincount(named(rgb.reshape(-1, 3)[inside]), minlength=len(NAMES))
+    counts = np.bincount(classify_colours(rgb.reshape(-1, 3)[inside]), minlength=len(NAMES))
     return counts / counts.sum()
 
 
-def by_prominence(shares: np.ndarray) -> list[str]:
-    """The colour names of `colour_shares`, the one a person would give first."""
-    return [NAMES[n] for n in np.argsort(-shares * EMPHASIS, kind="stable")]
+def sort_by_prominence(shares: np.ndarray) -> list[str]:
+    """Colour names in descending order of prominence. shares: from `colour_shares`."""
+    return [NAMES[n] for n in np.argsort(-shares * PROMINENCE, kind="stable")]
 
 
-def likeness(first: np.ndarray, second: np.ndarray) -> float:
-    """How far two `colour_shares` agree: 0 no colour in common, 1 the same mixture."""
+def histogram_intersection(first: np.ndarray, second: np.ndarray) -> float:
+    """Intersection of two `colour_shares` (Swain and Ballard 1991): 0 no colour in common, 1 equal."""
     return float(np.minimum(first, second).sum())

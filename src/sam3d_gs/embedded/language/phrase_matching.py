@@ -9,9 +9,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sam3d_gs.embedded.language.region_attributes import look_at
-from sam3d_gs.embedded.language.words import MATCH, describe, match, why_nothing
-from sam3d_gs.embedded.proposals.objects import objects_of
+from sam3d_gs.embedded.language.region_attributes import measure_region
+from sam3d_gs.embedded.language.words import MATCH_THRESHOLD, describe, explain_no_match, match_scores
+from sam3d_gs.embedded.proposals.objects import find_objects
 from sam3d_gs.embedded.proposals.selection import Choice
 from sam3d_gs.options import MaskOptions
 from sam3d_gs.types import InstanceMask, Photo, Phrase
@@ -36,8 +36,8 @@ class Assignment:
 
 def described_objects(photo: Photo) -> list[tuple[str, Choice]]:
     """The objects kept under default options, best first, each with a description that no other one has."""
-    kept = [choice for choice in objects_of(photo) if choice.dropped is None]
-    texts = describe([look_at(photo.rgb, choice.mask) for choice in kept])
+    kept = [choice for choice in find_objects(photo) if choice.dropped is None]
+    texts = describe([measure_region(photo.rgb, choice.mask) for choice in kept])
     return list(zip(texts, kept, strict=True))
 
 
@@ -46,7 +46,7 @@ def masks_for_phrases(photo: Photo, phrases: Sequence[Phrase], options: MaskOpti
 
     A phrase that matches nothing is logged as a warning.
     """
-    choices = {choice.proposal: choice for choice in objects_of(photo, options)}
+    choices = {choice.proposal: choice for choice in find_objects(photo, options)}
     assigned = _assign_phrases(photo, phrases, choices)
     requested = set(assigned)
     _number_the_rest(photo, phrases, choices, assigned)
@@ -58,18 +58,18 @@ def _assign_phrases(photo: Photo, phrases: Sequence[Phrase], choices: Mapping[in
     """Proposal -> the first phrase that means it; later phrases become its aliases."""
     described = {text.casefold(): choice.proposal for text, choice in described_objects(photo)}
     kept = [choice for choice in choices.values() if choice.dropped is None]
-    looks = [look_at(photo.rgb, choice.mask) for choice in kept]
+    regions = [measure_region(photo.rgb, choice.mask) for choice in kept]
     assigned: dict[int, Assignment] = {}
     for phrase in phrases:
         own = described.get(phrase.text.casefold())
         if own is not None:
             matches = [own]
         else:
-            scores = match(phrase.text, looks)
+            scores = match_scores(phrase.text, regions)
             order = sorted(range(len(kept)), key=lambda n: -scores[n])
-            matches = [kept[n].proposal for n in order if scores[n] >= MATCH]
+            matches = [kept[n].proposal for n in order if scores[n] >= MATCH_THRESHOLD]
         if not matches:
-            log.warning("%s", why_nothing(phrase.text))
+            log.warning("%s", explain_no_match(phrase.text))
         instance = 0
         for proposal in matches:
             if proposal not in assigned:
@@ -95,7 +95,7 @@ def _number_the_rest(
             assigned[proposal] = Assignment(phrase.number, phrase.phrase, instance)
         else:
             remaining.append(proposal)
-    texts = describe([look_at(photo.rgb, choices[proposal].mask) for proposal in remaining])
+    texts = describe([measure_region(photo.rgb, choices[proposal].mask) for proposal in remaining])
     first = max((phrase.number for phrase in phrases), default=-1) + 1
     for number, (proposal, text) in enumerate(zip(remaining, texts, strict=True), start=first):
         assigned[proposal] = Assignment(number, text, 0)

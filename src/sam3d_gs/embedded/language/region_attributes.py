@@ -1,4 +1,4 @@
-"""How a region looks: the few facts that words can name, measured on its mask."""
+"""Measured attributes of a region that words can name: colours, size, position, shape."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sam3d_gs.embedded.language.colours import by_prominence, colour_shares
+from sam3d_gs.embedded.language.colours import colour_shares, sort_by_prominence
 
-_MEASURED_SIDE_PX = 256  # shapes are measured on masks thinned out to about this size
+_MEASURED_SIDE_PX = 256  # shapes are measured on masks subsampled to about this size
 
 
 @dataclass(frozen=True)
-class Look:
-    """What can be said about one region without knowing what it is. Places are shares of the photo's sides."""
+class RegionAttributes:
+    """Attributes of one region. Positions are shares of the photo's sides."""
 
     colours: np.ndarray  # (13,) float64, share of every colour name, sums to 1
     area: float  # share of the photo
@@ -25,27 +25,27 @@ class Look:
 
     @property
     def colour(self) -> str:
-        """The name a person would give it."""
-        return by_prominence(self.colours)[0]
+        """The name of its most prominent colour."""
+        return sort_by_prominence(self.colours)[0]
 
 
-def look_at(rgb: np.ndarray, mask: np.ndarray) -> Look:
-    """The look of the region `mask` (H, W) bool, not empty, of the photo `rgb` (H, W, 3) uint8."""
+def measure_region(rgb: np.ndarray, mask: np.ndarray) -> RegionAttributes:
+    """Attributes of the region `mask`, (H, W) bool, not empty, in the photo `rgb`, (H, W, 3) uint8."""
     step = max(1, round(max(mask.shape) / _MEASURED_SIDE_PX))
-    thinned = mask[::step, ::step]
-    if not thinned.any():
-        thinned, step = mask, 1
-    height, width = thinned.shape
-    rows, columns = np.nonzero(thinned)
-    # Pixel centres, from the middle of the photo, so that a mirrored mask gives exactly mirrored numbers.
+    subsampled = mask[::step, ::step]
+    if not subsampled.any():
+        subsampled, step = mask, 1
+    height, width = subsampled.shape
+    rows, columns = np.nonzero(subsampled)
+    # Pixel centres relative to the middle of the photo: a mirrored mask then gives exactly mirrored numbers.
     across, down = columns + 0.5 - width / 2, rows + 0.5 - height / 2
     x, y = float(across.mean()), float(down.mean())
 
-    # 1/12 is the variance of a pixel's own square: it keeps single rows and pixels from having no breadth.
+    # 1/12 is the variance within one square pixel; with it, single rows and pixels have a width.
     covariance = np.cov(np.stack((across, down)), bias=True) + np.eye(2) / 12
     narrow, wide = np.linalg.eigvalsh(covariance)
     reach = float(np.quantile(np.hypot(across - x, down - y), 0.98)) + 0.5
-    return Look(
+    return RegionAttributes(
         colours=colour_shares(rgb, mask),
         area=float(mask.mean()),
         x=0.5 + x / width,

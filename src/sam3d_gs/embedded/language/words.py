@@ -1,7 +1,7 @@
-"""Words for regions and back: "large round red object, left" from a look, and looks that fit a user's phrase.
+"""Describe regions in words ("large round red object, left"), and score regions against a user's phrase.
 
-The embedded engines know colours, sizes, places and simple shapes. They do not know nouns: in "red cup" only "red"
-says anything, and a phrase with no known word fits nothing.
+The vocabulary is colours, sizes, positions and simple shapes. Nouns are not in it: of "red cup" only "red" is used,
+and a phrase without a known word matches nothing.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sam3d_gs.embedded.language.colours import NAMES, by_prominence
-from sam3d_gs.embedded.language.region_attributes import Look
+from sam3d_gs.embedded.language.colours import NAMES, sort_by_prominence
+from sam3d_gs.embedded.language.region_attributes import RegionAttributes
 
-MATCH = 0.5  # a look fits a phrase from this score on
+MATCH_THRESHOLD = 0.5  # a region matches a phrase from this score on
 
-_LARGE, _MEDIUM, _TINY = 0.08, 0.02, 0.005  # share of the photo from which on (tiny: below which) the word is used
-_LEFT, _RIGHT = 0.4, 0.6  # a centroid beyond these is left or right, and top or bottom
+_LARGE, _MEDIUM, _TINY = 0.08, 0.02, 0.005  # share of the photo; tiny is below the last, small below the second
+_LEFT, _RIGHT = 0.4, 0.6  # of the photo's side: a centroid beyond these is left or right, top or bottom
 _TALL = 1.5  # height over width; wide is the inverse
 _LONG, _THIN = 2.5, 4.5  # elongation
 _ROUND = 0.8  # roundness
-_STRONG_SECOND_COLOUR = 0.35  # share of a colour worth naming beside the first
-_SECOND_COLOUR = 0.2  # the same, where something must tell two alike apart
+_STRONG_SECOND_COLOUR = 0.35  # share of the pixels from which a second colour is named
+_SECOND_COLOUR = 0.2  # the same, when two descriptions would otherwise be equal
 
-# Colours a person might have called by the other name.
-_NEAR = {
+# Colours that people confuse with the first one.
+_SIMILAR_COLOURS = {
     "red": ("brown", "orange", "pink"),
     "orange": ("red", "yellow", "brown"),
     "yellow": ("orange", "beige"),
@@ -63,8 +63,8 @@ _SYNONYMS: dict[str, dict[str, str]] = {
         "small": "little",
         "tiny": "mini",
     },
-    "across": {"left": "left-hand", "centre": "center central", "right": "right-hand"},
-    "down": {
+    "horizontal": {"left": "left-hand", "centre": "center central", "right": "right-hand"},
+    "vertical": {
         "top": "upper above high back background rear far",
         "bottom": "lower below low front foreground near",
         "middle": "mid",
@@ -76,7 +76,7 @@ _SYNONYMS: dict[str, dict[str, str]] = {
         "long": "elongated",
         "thin": "narrow slender slim",
     },
-    "extreme": {
+    "superlative": {
         "leftmost": "",
         "rightmost": "",
         "topmost": "uppermost highest",
@@ -89,39 +89,40 @@ _SYNONYMS: dict[str, dict[str, str]] = {
         "roundest": "",
     },
 }
-_KNOWN = {
+_VOCABULARY = {
     word: (kind, name)
     for kind, names in _SYNONYMS.items()
     for name, others in names.items()
     for word in (name, *others.split())
 }
 
-_EXTREMES: dict[str, Callable[[Look], float]] = {
-    "leftmost": lambda look: -look.x,
-    "rightmost": lambda look: look.x,
-    "topmost": lambda look: -look.y,
-    "bottommost": lambda look: look.y,
-    "largest": lambda look: look.area,
-    "smallest": lambda look: -look.area,
-    "tallest": lambda look: look.aspect,
-    "widest": lambda look: -look.aspect,
-    "longest": lambda look: look.elongation,
-    "roundest": lambda look: look.roundness,
+_SUPERLATIVES: dict[str, Callable[[RegionAttributes], float]] = {
+    "leftmost": lambda region: -region.x,
+    "rightmost": lambda region: region.x,
+    "topmost": lambda region: -region.y,
+    "bottommost": lambda region: region.y,
+    "largest": lambda region: region.area,
+    "smallest": lambda region: -region.area,
+    "tallest": lambda region: region.aspect,
+    "widest": lambda region: -region.aspect,
+    "longest": lambda region: region.elongation,
+    "roundest": lambda region: region.roundness,
 }
 
 
-# --- from looks to words -----------------------------------------------------------------------------------------
+# --- from regions to words -----------------------------------------------------------------------------------------
 
 
-def describe(looks: Sequence[Look]) -> list[str]:
-    """One phrase a look, all different: "large round red object, left", with more words where two would be alike.
+def describe(regions: Sequence[RegionAttributes]) -> list[str]:
+    """One phrase per region, all different, such as "large round red object, left".
 
-    Added in turn, to those that need it only: top or bottom, a weaker second colour, and at last a number.
+    Only phrases that would be equal get more words: first top or bottom, then a weaker second colour, then a number.
     """
-    texts = [_phrase(look, detail=0) for look in looks]
+    texts = [_description(region, detail=0) for region in regions]
     for detail in (1, 2):
         texts = [
-            _phrase(look, detail) if texts.count(text) > 1 else text for look, text in zip(looks, texts, strict=True)
+            _description(region, detail) if texts.count(text) > 1 else text
+            for region, text in zip(regions, texts, strict=True)
         ]
     seen: dict[str, int] = {}
     numbered = []
@@ -131,105 +132,105 @@ def describe(looks: Sequence[Look]) -> list[str]:
     return numbered
 
 
-def _phrase(look: Look, detail: int) -> str:
-    colours = look.colour
-    second = by_prominence(look.colours)[1]
-    if look.colours[NAMES.index(second)] >= (_SECOND_COLOUR if detail >= 2 else _STRONG_SECOND_COLOUR):
+def _description(region: RegionAttributes, detail: int) -> str:
+    colours = region.colour
+    second = sort_by_prominence(region.colours)[1]
+    if region.colours[NAMES.index(second)] >= (_SECOND_COLOUR if detail >= 2 else _STRONG_SECOND_COLOUR):
         colours += f" and {second}"
-    across, down = across_word(look), down_word(look)
-    place = across
-    if detail >= 1 and not (across == "centre" and down == "middle"):
-        place = f"{down} {across}"
-    words = (size_word(look), shape_word(look), colours, "object")
-    return f"{' '.join(word for word in words if word)}, {place}"
+    horizontal, vertical = horizontal_word(region), vertical_word(region)
+    position = horizontal
+    if detail >= 1 and not (horizontal == "centre" and vertical == "middle"):
+        position = f"{vertical} {horizontal}"
+    words = (size_word(region), shape_word(region), colours, "object")
+    return f"{' '.join(word for word in words if word)}, {position}"
 
 
-def size_word(look: Look) -> str:
-    if look.area >= _LARGE:
+def size_word(region: RegionAttributes) -> str:
+    if region.area >= _LARGE:
         return "large"
-    return "medium" if look.area >= _MEDIUM else "small"
+    return "medium" if region.area >= _MEDIUM else "small"
 
 
-def across_word(look: Look) -> str:
-    return _third(look.x, "left", "centre", "right")
+def horizontal_word(region: RegionAttributes) -> str:
+    return _position_word(region.x, "left", "centre", "right")
 
 
-def down_word(look: Look) -> str:
-    return _third(look.y, "top", "middle", "bottom")
+def vertical_word(region: RegionAttributes) -> str:
+    return _position_word(region.y, "top", "middle", "bottom")
 
 
-def _third(place: float, low: str, middle: str, high: str) -> str:
-    return low if place < _LEFT else high if place > _RIGHT else middle
+def _position_word(position: float, low: str, middle: str, high: str) -> str:
+    return low if position < _LEFT else high if position > _RIGHT else middle
 
 
-def shape_word(look: Look) -> str:
-    """The most telling shape word, or "" for a shape without one."""
-    if look.elongation >= _THIN:
+def shape_word(region: RegionAttributes) -> str:
+    """The word for the most distinctive property of the shape; "" when it has none."""
+    if region.elongation >= _THIN:
         return "thin"
-    if look.roundness >= _ROUND:
+    if region.roundness >= _ROUND:
         return "round"
-    if look.aspect >= _TALL:
+    if region.aspect >= _TALL:
         return "tall"
-    if look.aspect <= 1 / _TALL:
+    if region.aspect <= 1 / _TALL:
         return "wide"
-    return "long" if look.elongation >= _LONG else ""
+    return "long" if region.elongation >= _LONG else ""
 
 
-# --- from words to looks -----------------------------------------------------------------------------------------
+# --- from words to regions -----------------------------------------------------------------------------------------
 
 
 def known_words(phrase: str) -> list[tuple[str, str]]:
-    """The (kind, basic word) pairs a phrase holds, e.g. "crimson cup, leftmost" -> colour red, extreme leftmost."""
+    """Known words as (kind, canonical word): "crimson cup, leftmost" -> colour red, superlative leftmost."""
     text = re.sub(r"[^a-z\- ]+", " ", phrase.lower())
-    tokens = [part for token in text.split() for part in ([token] if token in _KNOWN else token.split("-"))]
-    if "middle" in tokens and not {"left", "right"} & set(tokens):  # "the middle" is then meant across
+    tokens = [part for token in text.split() for part in ([token] if token in _VOCABULARY else token.split("-"))]
+    if "middle" in tokens and not {"left", "right"} & set(tokens):  # "the middle" then means the centre
         tokens = ["centre" if token == "middle" else token for token in tokens]
-    return list(dict.fromkeys(_KNOWN[token] for token in tokens if token in _KNOWN))
+    return list(dict.fromkeys(_VOCABULARY[token] for token in tokens if token in _VOCABULARY))
 
 
-def match(phrase: str, looks: Sequence[Look]) -> list[float]:
-    """How well every look fits the phrase, 0..1; a fit is at least MATCH. All 0 when the phrase has no known word."""
+def match_scores(phrase: str, regions: Sequence[RegionAttributes]) -> list[float]:
+    """Score of every region for the phrase, 0..1, all 0 without a known word; MATCH_THRESHOLD and above is a match."""
     words = known_words(phrase)
     if not words:
-        return [0.0] * len(looks)
-    plain = [word for word in words if word[0] != "extreme"]
-    scores = [float(np.prod([_fit(kind, name, look) for kind, name in plain])) for look in looks]
+        return [0.0] * len(regions)
+    plain = [word for word in words if word[0] != "superlative"]
+    scores = [float(np.prod([_word_score(kind, name, region) for kind, name in plain])) for region in regions]
     for kind, name in words:
-        if kind == "extreme" and any(score >= MATCH for score in scores):
-            fitting = [n for n, score in enumerate(scores) if score >= MATCH]
-            extremity = [_EXTREMES[name](looks[n]) for n in fitting]
-            first = fitting[int(np.argmax(extremity))]
+        if kind == "superlative" and any(score >= MATCH_THRESHOLD for score in scores):
+            matching = [n for n, score in enumerate(scores) if score >= MATCH_THRESHOLD]
+            extremity = [_SUPERLATIVES[name](regions[n]) for n in matching]
+            first = matching[int(np.argmax(extremity))]
             scores = [score if n == first else 0.0 for n, score in enumerate(scores)]
     return scores
 
 
-def why_nothing(phrase: str) -> str:
-    """One line for a phrase that fits no region: what the engine did not understand, and what it would."""
+def explain_no_match(phrase: str) -> str:
+    """One line for the user about a phrase without a match: no region has its words, or it has no known word."""
     words = known_words(phrase)
     if words:
-        return f'No region of the photo is {", ".join(name for _, name in words)}, as "{phrase}" asks.'
+        return f'No object in the photo is {", ".join(name for _, name in words)}, so "{phrase}" matches nothing.'
     return (
-        f'The embedded engine cannot recognise nouns, and "{phrase}" has no other word it knows. It knows colours '
-        f"({', '.join(NAMES)}), sizes (large, medium, small), places (left, centre, right, top, bottom), shapes "
+        f'"{phrase}" has no word that the embedded engine knows: it cannot recognise nouns. It knows colours '
+        f"({', '.join(NAMES)}), sizes (large, medium, small), positions (left, centre, right, top, bottom), shapes "
         "(tall, wide, round, long, thin) and superlatives (leftmost, largest)."
     )
 
 
-def _fit(kind: str, name: str, look: Look) -> float:
-    """How well one word fits, 0..1, falling off softly where people would differ."""
+def _word_score(kind: str, name: str, region: RegionAttributes) -> float:
+    """Score of one word, 0..1, with soft limits where people would disagree."""
     if kind == "colour":
-        near = sum(look.colours[NAMES.index(other)] for other in _NEAR[name])
-        return float(min(1.0, (look.colours[NAMES.index(name)] + 0.15 * near) / 0.4))
+        near = sum(region.colours[NAMES.index(other)] for other in _SIMILAR_COLOURS[name])
+        return float(min(1.0, (region.colours[NAMES.index(name)] + 0.15 * near) / 0.4))
     if kind == "size":
-        return _size_fit(name, look.area)
-    if kind == "across":
-        return _place_fit(name, look.x, "left", "right")
-    if kind == "down":
-        return _place_fit(name, look.y, "top", "bottom")
-    return float(_has_shape(name, look))
+        return _size_score(name, region.area)
+    if kind == "horizontal":
+        return _position_score(name, region.x, "left", "right")
+    if kind == "vertical":
+        return _position_score(name, region.y, "top", "bottom")
+    return float(_has_shape(name, region))
 
 
-def _size_fit(name: str, area: float) -> float:
+def _size_score(name: str, area: float) -> float:
     if name == "large":
         return min(1.0, area / _LARGE)
     if name == "medium":
@@ -237,21 +238,21 @@ def _size_fit(name: str, area: float) -> float:
     return min(1.0, (_MEDIUM if name == "small" else _TINY) / max(area, 1e-9))
 
 
-def _place_fit(name: str, place: float, low: str, high: str) -> float:
+def _position_score(name: str, position: float, low: str, high: str) -> float:
     if name == low:
-        beyond = place - _LEFT
+        beyond = position - _LEFT
     elif name == high:
-        beyond = _RIGHT - place
+        beyond = _RIGHT - position
     else:
-        beyond = abs(place - 0.5) - (0.5 - _LEFT)
+        beyond = abs(position - 0.5) - (0.5 - _LEFT)
     return float(np.clip(1 - beyond / 0.1, 0, 1))
 
 
-def _has_shape(name: str, look: Look) -> bool:
+def _has_shape(name: str, region: RegionAttributes) -> bool:
     return {
-        "tall": look.aspect >= _TALL,
-        "wide": look.aspect <= 1 / _TALL,
-        "round": look.roundness >= _ROUND,
-        "long": look.elongation >= _LONG,
-        "thin": look.elongation >= _THIN,
+        "tall": region.aspect >= _TALL,
+        "wide": region.aspect <= 1 / _TALL,
+        "round": region.roundness >= _ROUND,
+        "long": region.elongation >= _LONG,
+        "thin": region.elongation >= _THIN,
     }[name]

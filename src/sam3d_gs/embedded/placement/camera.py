@@ -1,4 +1,4 @@
-"""The attitude of one photo: up, and how each object is held against it; `pitch` finds the pitch."""
+"""Gravity in the camera frame, and the alignment of each object's depths with it. `pitch` estimates the pitch."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 from sam3d_gs.embedded.placement.plates import Plate
 from sam3d_gs.embedded.shape.crops import Crop
-from sam3d_gs.embedded.shape.object_net import TwoLayers
+from sam3d_gs.embedded.shape.object_net import DepthLayers
 
-MAX_RAMP = 0.3  # how far one object's depths may be tilted, as depth per image length
-RAMP_WEIGHT = 0.10  # cost of tilting that far, in the unit of `_misfit`
-SHEET_FACING = 0.5  # mean upward part of the normals of a rug
-SHEET_DEPTH = 1.0  # depth over width of a sheet that may lie on the floor
-PLATE_RELIEF = 0.25  # of the relief the network sees in a plate: half covered, plates look like bowls to it
+MAX_RAMP = 0.3  # maximum ramp added to the depths of an object: depth per image length
+RAMP_WEIGHT = 0.10  # cost of the maximum ramp, in the unit of `_gravity_misfit`
+SHEET_FACING = 0.5  # mean upward component of the normals from which a surface is a sheet that faces up
+SHEET_DEPTH = 1.0  # maximum depth over width of a sheet on the floor
+PLATE_RELIEF = 0.25  # of the predicted relief is kept in a plate: the network takes partly hidden plates for bowls
 
 
 def gravity_up(pitch_deg: float) -> np.ndarray:
@@ -35,79 +35,79 @@ def upright_frame(up: np.ndarray, center: np.ndarray) -> np.ndarray:
     return np.stack([np.cross(forward, up), forward, up], axis=1)
 
 
-def view_below_deg(crop: Crop, K: np.ndarray) -> float:
-    """How far the ray of an object's middle points below the camera's axis: seen from that much higher up."""
+def angle_below_axis_deg(crop: Crop, K: np.ndarray) -> float:
+    """Angle of the ray through the crop's centre below the camera's axis, which adds to the camera's pitch."""
     return math.degrees(math.atan2(crop.center_px[1] - K[1, 2], K[1, 1]))
 
 
 @dataclass(frozen=True)
-class Attitude:
-    """How one object is held: the ramp that is added to its depths, and whether it then lies flat."""
+class GravityAlignment:
+    """How the depths of one object change to agree with gravity."""
 
-    ramp: float  # depth per image length, positive: the bottom comes nearer
-    lies_flat: bool = False
-    relief: float = 1.0  # share of the network's own relief that is kept
+    ramp: float  # added depth per image length; positive: the bottom comes nearer
+    lies_flat: bool = False  # whether the object lies flat on the ground afterwards
+    relief: float = 1.0  # factor on the predicted relief
 
 
-def attitude(
-    mask: np.ndarray, plate: Plate | None, crop: Crop, layers: TwoLayers, K: np.ndarray, pitch_deg: float
-) -> Attitude:
-    """How to tilt the object of one mask (H, W) so that its faces agree with the photo's pitch.
+def gravity_alignment(
+    mask: np.ndarray, plate: Plate | None, crop: Crop, layers: DepthLayers, K: np.ndarray, pitch_deg: float
+) -> GravityAlignment:
+    """The ramp that makes the faces of the object of one mask (H, W) bool agree with the photo's pitch.
 
-    The network reads each crop alone and may see an object lean. Plates, and sheets that face up and are no deeper
-    than wide when laid on the floor, are laid flat; sheets that would be deeper stand upright; all else is tilted a
-    little towards the nearest upright and level faces.
+    The network sees each crop alone and may predict a leaning object. Plates are laid flat, and so are sheets that face
+    up and would be no deeper than wide on the floor; deeper sheets are set upright. Anything else is tilted a little,
+    towards the nearest upright and level faces.
     """
     slopes = surface_slopes(crop, layers)
     if slopes is None:
-        return Attitude(0.0)
+        return GravityAlignment(0.0)
     slope_x, slope_y = slopes
     flat_slope, upright_slope = 1 / math.tan(math.radians(pitch_deg)), -math.tan(math.radians(pitch_deg))
     median = float(np.median(slope_y))
     if plate is not None:
-        return Attitude(flat_slope - PLATE_RELIEF * median, lies_flat=True, relief=PLATE_RELIEF)
-    if _facing_up(slope_x, slope_y) > SHEET_FACING:
+        return GravityAlignment(flat_slope - PLATE_RELIEF * median, lies_flat=True, relief=PLATE_RELIEF)
+    if _mean_upward(slope_x, slope_y) > SHEET_FACING:
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        below_deg = pitch_deg + view_below_deg(crop, K)
+        below_deg = pitch_deg + angle_below_axis_deg(crop, K)
         depth_over_width = (np.ptp(rows) + 1) / (np.ptp(columns) + 1) / max(math.sin(math.radians(below_deg)), 1e-3)
         if depth_over_width <= SHEET_DEPTH:
             local_slope = 1 / math.tan(math.radians(max(below_deg, 5.0)))
-            return Attitude(local_slope - median, lies_flat=True)
-        return Attitude(upright_slope - median)
+            return GravityAlignment(local_slope - median, lies_flat=True)
+        return GravityAlignment(upright_slope - median)
     ramps = np.linspace(-MAX_RAMP, MAX_RAMP, 17)
-    cost = [_misfit(slope_x, slope_y + r, pitch_deg) + RAMP_WEIGHT * (r / MAX_RAMP) ** 2 for r in ramps]
-    return Attitude(float(ramps[np.argmin(cost)]))
+    cost = [_gravity_misfit(slope_x, slope_y + r, pitch_deg) + RAMP_WEIGHT * (r / MAX_RAMP) ** 2 for r in ramps]
+    return GravityAlignment(float(ramps[np.argmin(cost)]))
 
 
-def tilted(crop: Crop, layers: TwoLayers, held: Attitude) -> TwoLayers:
-    """The layers with a ramp along the vertical added to their depth; no pixel leaves its ray."""
+def apply_alignment(crop: Crop, layers: DepthLayers, alignment: GravityAlignment) -> DepthLayers:
+    """The layers with the relief scaled and a vertical ramp added to the depths; points stay on their pixels' rays."""
     rows = np.linspace(-1, 1, layers.front.shape[0], dtype=np.float32)[:, None]
     inside = crop.coverage > 0.5
     mean = float(layers.front[inside].mean()) if inside.any() else 0.0
-    pressed = replace(layers, front=mean + np.float32(held.relief) * (layers.front - mean))
-    return _sloped(crop, pressed, np.float32(held.ramp) * rows)
+    scaled = replace(layers, front=mean + np.float32(alignment.relief) * (layers.front - mean))
+    return _with_ramp(crop, scaled, np.float32(alignment.ramp) * rows)
 
 
-def turned_to_camera(crop: Crop, layers: TwoLayers, K: np.ndarray) -> TwoLayers:
-    """The layers as depth along the camera's axis: the network gives it along the ray of the object's middle.
+def depth_along_camera_axis(crop: Crop, layers: DepthLayers, K: np.ndarray) -> DepthLayers:
+    """The layers with depths along the camera's axis instead of along the ray through the crop's centre.
 
-    On a ray that points right by an angle a, going right by x brings a surface x sin(a) nearer to the camera's plane.
-    The same along the vertical is left to `attitude`, which compares every object with the photo's pitch.
+    Where that ray points right by an angle a, a step x to the right brings a surface x sin(a) nearer in depth. The
+    vertical part is left to `gravity_alignment`, which compares every object with the photo's pitch.
     """
     columns = np.linspace(-1, 1, layers.front.shape[1], dtype=np.float32)[None, :]
     aside = math.atan2(crop.center_px[0] - K[0, 2], K[0, 0])
-    return _sloped(crop, layers, np.float32(math.sin(aside)) * columns)
+    return _with_ramp(crop, layers, np.float32(math.sin(aside)) * columns)
 
 
-def _sloped(crop: Crop, layers: TwoLayers, ramp: np.ndarray) -> TwoLayers:
-    """The layers with `ramp` added to their depth, the mean depth of the object staying as it is."""
+def _with_ramp(crop: Crop, layers: DepthLayers, ramp: np.ndarray) -> DepthLayers:
+    """The layers with `ramp` added to the depths, and the object's mean depth kept."""
     inside = np.broadcast_to(crop.coverage > 0.5, layers.front.shape)
     ramp = np.broadcast_to(ramp, layers.front.shape)
     return replace(layers, front=layers.front + ramp - (ramp * inside).sum() / max(inside.sum(), 1))
 
 
-def surface_slopes(crop: Crop, layers: TwoLayers) -> tuple[np.ndarray, np.ndarray] | None:
-    """Slope of the front towards the viewer along x (right) and y (down), away from the rim; None if too small."""
+def surface_slopes(crop: Crop, layers: DepthLayers) -> tuple[np.ndarray, np.ndarray] | None:
+    """Slopes of the front towards the viewer along x (right) and y (down), away from the rim; None for tiny objects."""
     from scipy.ndimage import binary_erosion
 
     core = binary_erosion(crop.coverage > 0.5, iterations=3)
@@ -118,13 +118,13 @@ def surface_slopes(crop: Crop, layers: TwoLayers) -> tuple[np.ndarray, np.ndarra
     return slope_x[core], slope_y[core]
 
 
-def _facing_up(slope_x: np.ndarray, slope_y: np.ndarray) -> float:
-    """Mean part of the normals that points up in the picture."""
+def _mean_upward(slope_x: np.ndarray, slope_y: np.ndarray) -> float:
+    """Mean upward component of the normals, in the image."""
     return float(np.mean(slope_y / np.sqrt(1 + slope_x**2 + slope_y**2)))
 
 
-def _misfit(slope_x: np.ndarray, slope_y: np.ndarray, pitch_deg: float) -> float:
-    """0 when every normal is parallel or perpendicular to up, at most sqrt(1/2)."""
+def _gravity_misfit(slope_x: np.ndarray, slope_y: np.ndarray, pitch_deg: float) -> float:
+    """Mean distance of the normals from parallel and perpendicular to up: 0 to sqrt(1/2)."""
     up = gravity_up(pitch_deg)
     along = np.abs(up[1] * slope_y + up[2]) / np.sqrt(1 + slope_x**2 + slope_y**2)
     return float(np.mean(np.minimum(along, np.sqrt(np.maximum(0, 1 - along**2)))))

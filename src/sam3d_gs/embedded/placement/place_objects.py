@@ -1,10 +1,10 @@
-"""How far each object of a photo is: from where its mask meets the ground, what carries it, and what it hides.
+"""Estimate the depth of each object from its contact with the ground, its support, and occlusions.
 
-The shape of an object is already fixed along the rays of its pixels, so the only unknown is one depth, which scales
-the whole object about the camera and leaves its picture as it is. The ground reading gives that depth for what stands
-on the floor. What stands on another object takes the depth of the surface below it. Hung or flying things are put
-not far behind the others. Where a network says how far things look, all that is moved part of the way there: farther
-the less sure the pitch and the flatter the view of the ground. Last, what hides something is moved in front of it.
+An object's shape is already fixed along the rays of its pixels. The only unknown is one depth, which scales the whole
+object about the camera and does not change its image. An object on the floor gets the depth of the ground where its
+mask ends; an object on another one the depth of the surface under it; hanging or flying objects are put not far behind
+the others. All depths then move towards the predicted ones, if any, the more the less certain the pitch is and the
+flatter the ground is seen. Last, occluding objects are moved in front of what they hide.
 """
 
 from __future__ import annotations
@@ -12,171 +12,109 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from sam3d_gs.embedded.placement.pitch import Pitch
-from sam3d_gs.embedded.shape.crops import Crop
+from sam3d_gs.embedded.placement.silhouette import Silhouette
 
-WORK_PX = 384  # masks are compared at this size along the longer side
-TYPICAL_DEPTH = 3.0  # scene units: the median object; splat viewers cut away what is nearer than about 0.2
-FOOT_SHARE = 0.08  # of an object's height: lowest parts this close to the lowest point touch what is below
-REACH_SHARE = 0.012  # of the photo's longer side: how far below a foot its support may begin
-CARRIED_SHARE = 0.5  # of the feet that must have the same object below
-BEHIND = 1.03  # what is cut off by the top edge of another object stands this much behind it
-FAR_EXCESS = 0.8  # nothing is farther than 1 + this many medians: hung and desktop things only seem to be
-FAR_SLOPE = 0.75  # how much of a floor depth beyond the median is believed at first
-NEAR_RATIO = 0.3  # nothing is nearer than this share of the median
-GAP = 0.99  # depth of a hiding surface over the hidden one at their common edge
-MAX_PULL = 0.75  # correcting the order moves an object at most to this share of its depth
-SAID_SHARE = 0.25  # of the way to the depth that the network says, for what a support tells
-SAID_ERROR = 0.25  # of the natural log of what the network says
-MOST_SAID = 0.8  # share of the way for what the ground tells, however unsure the pitch
+TYPICAL_DEPTH = 3.0  # scene units, of the median object; viewers clip what is nearer than about 0.2
+REACH_SHARE = 0.012  # of the photo's longer side: maximum gap between a foot and its support
+CARRIED_SHARE = 0.5  # minimum share of the feet that have the support below them
+BEHIND_RATIO = 1.03  # depth of an object cut off by the top edge of another one, over the depth of that edge
+FAR_EXCESS = 0.8  # maximum depth is 1 + this many medians: objects off the floor only seem to be farther
+FAR_SLOPE = 0.75  # initial slope of the compression of depths beyond the median
+NEAR_RATIO = 0.3  # minimum depth over the median
+OCCLUSION_RATIO = 0.99  # maximum depth of an occluding surface over the hidden one, at their common edge
+MIN_CORRECTION = 0.75  # correcting an occlusion moves an object at most to this share of its depth
+SUPPORTED_PREDICTION_WEIGHT = 0.25  # weight of the predicted depth of an object on a support
+PREDICTION_STD = 0.25  # of the natural log of a predicted depth
+MAX_PREDICTION_WEIGHT = 0.8  # maximum weight of the predicted depth of an object on the ground
 
 
-@dataclass(frozen=True)
-class Silhouette:
-    """One object as the placement sees it."""
-
-    mask: np.ndarray  # (h, w) bool at working size
-    zoom: float  # working pixels per photo pixel
-    crop: Crop
-    relative_depth: np.ndarray  # (R, R) depth of the front over the object's depth, on the crop
-    lies_flat: bool = False  # a plate or a rug
-
-    @cached_property
-    def feet(self) -> np.ndarray:
-        """(M, 2) int rows and columns of the lowest pixels, those that can touch a support."""
-        columns = np.flatnonzero(self.mask.any(0))
-        lowest = self.mask.shape[0] - 1 - np.argmax(self.mask[::-1, columns], axis=0)
-        top = int(np.flatnonzero(self.mask.any(1))[0])
-        near = lowest >= lowest.max() - max(1.0, FOOT_SHARE * (lowest.max() - top))
-        return np.stack([lowest[near], columns[near]], axis=1)
-
-    @cached_property
-    def bottom_row(self) -> int:
-        return int(self.feet[:, 0].max())
-
-    @cached_property
-    def _filled(self) -> np.ndarray:
-        """`relative_depth` with every pixel off the object given the value of the nearest one on it."""
-        from scipy.ndimage import distance_transform_edt
-
-        inside = self.crop.coverage > 0.5
-        if not inside.any():
-            inside = self.crop.coverage >= self.crop.coverage.max()
-        nearest = distance_transform_edt(~inside, return_distances=False, return_indices=True)
-        return np.asarray(self.relative_depth[tuple(nearest)])
-
-    def depth_at(self, points: np.ndarray) -> np.ndarray:
-        """(M, 2) rows and columns at working size -> (M,) relative depth, of the nearest pixel of the object."""
-        size = self.relative_depth.shape[0]
-        (u, v), half = self.crop.center_px, self.crop.half_px
-        photo = (points + 0.5) / self.zoom
-        row = ((photo[:, 0] - v + half) / (2 * half) * size).astype(int).clip(0, size - 1)
-        column = ((photo[:, 1] - u + half) / (2 * half) * size).astype(int).clip(0, size - 1)
-        return np.asarray(self._filled[row, column])
-
-
-def silhouette(mask: np.ndarray, crop: Crop, relative_depth: np.ndarray, lies_flat: bool = False) -> Silhouette:
-    """mask: (H, W) bool at photo size, not empty."""
-    height, width = mask.shape
-    zoom = min(1.0, WORK_PX / max(height, width))
-    if zoom == 1.0:
-        return Silhouette(mask, zoom, crop, relative_depth, lies_flat)
-    rows = np.minimum(((np.arange(round(height * zoom) or 1) + 0.5) / zoom).astype(int), height - 1)
-    columns = np.minimum(((np.arange(round(width * zoom) or 1) + 0.5) / zoom).astype(int), width - 1)
-    small = mask[np.ix_(rows, columns)]
-    if not small.any():  # smaller than a working pixel: keep the one it is in
-        at = np.argwhere(mask)[0]
-        small[min(int(at[0] * zoom), len(rows) - 1), min(int(at[1] * zoom), len(columns) - 1)] = True
-    return Silhouette(small, zoom, crop, relative_depth, lies_flat)
-
-
-def place(
-    objects: Sequence[Silhouette], K: np.ndarray, pitch: Pitch, said_log_depths: np.ndarray | None = None
+def place_objects(
+    objects: Sequence[Silhouette], K: np.ndarray, pitch: Pitch, predicted_log_depths: np.ndarray | None = None
 ) -> np.ndarray:
     """(N,) depth of each object in scene units, in the order of `objects`; the median is `TYPICAL_DEPTH`.
 
-    pitch: of the camera; the less sure, the more the network's depths count, where there are any. said_log_depths: (N,)
-    natural log of the depths as a network says, up to a constant.
+    K: (3, 3) px. pitch: its uncertainty sets the weight of the predicted depths. predicted_log_depths: (N,) natural log
+    of predicted depths, up to a constant.
     """
     if not objects:
         return np.zeros(0)
-    ground = np.array([_foot_ground_depth(o, K, pitch.deg) for o in objects])
-    supports = [_support(i, objects) for i in range(len(objects))]
-    ground = _plausible(ground, np.array([s is None for s in supports]))
+    ground = np.array([_ground_depth_of(o, K, pitch.deg) for o in objects])
+    supports = [_find_support(i, objects) for i in range(len(objects))]
+    ground = _limit_ground_depths(ground, np.array([s is None for s in supports]))
     depths = ground / [float(np.median(o.depth_at(o.feet))) for o in objects]
-    said = None if said_log_depths is None else _said(said_log_depths, depths, supports)
+    predicted = None if predicted_log_depths is None else _aligned_prediction(predicted_log_depths, depths, supports)
     order = sorted(range(len(objects)), key=lambda i: -objects[i].bottom_row)
-    for i in order:  # lowest first, so that a support is placed before what it carries
-        support, share = supports[i], _said_share(objects[i], K, pitch)
-        if support is not None and support.by in order[: order.index(i)]:
-            depths[i] = _depth_on_support(objects[i], objects[support.by], depths[support.by], support)
-            share = SAID_SHARE
-        if said is not None:
-            depths[i] *= (said[i] / depths[i]) ** share
-    _enforce_order(objects, supports, depths)
+    for i in order:  # lowest first: a support is placed before the objects on it
+        support, share = supports[i], _prediction_weight(objects[i], K, pitch)
+        if support is not None and support.index in order[: order.index(i)]:
+            depths[i] = _depth_on_support(objects[i], objects[support.index], depths[support.index], support)
+            share = SUPPORTED_PREDICTION_WEIGHT
+        if predicted is not None:
+            depths[i] *= (predicted[i] / depths[i]) ** share
+    _enforce_occlusions(objects, supports, depths)
     return depths * (TYPICAL_DEPTH / float(np.median(depths)))
 
 
 @dataclass(frozen=True)
 class Support:
-    by: int  # index of the object below
-    points: np.ndarray  # (M, 2) rows and columns in the support, right below the feet
-    surrounds: bool  # it is seen beside and behind the feet too: they stand on it, not behind its edge
+    index: int  # of the supporting object
+    points: np.ndarray  # (M, 2) rows and columns in the support, directly below the feet
+    extends_behind: bool  # it is visible beside and behind the feet too: they stand on it, not behind its edge
 
 
 def ground_depth(rows: np.ndarray, zoom: float, K: np.ndarray, pitch_deg: float) -> np.ndarray:
-    """Depth of the floor in camera heights where pixel rows meet it; inf at and above the horizon.
+    """Depth of the floor at pixel rows, in camera heights; inf at and above the horizon.
 
     A ray (x, y, 1) falls by ``y cos(pitch) + sin(pitch)`` per unit of depth, and the floor is 1 below the camera.
     """
     pitch = math.radians(pitch_deg)
-    fall = _down(np.asarray(rows, np.float64), zoom, K) * math.cos(pitch) + math.sin(pitch)
+    fall = _ray_y(np.asarray(rows, np.float64), zoom, K) * math.cos(pitch) + math.sin(pitch)
     return np.where(fall > 1e-6, 1 / np.maximum(fall, 1e-6), np.inf)
 
 
-def _down(rows: np.ndarray, zoom: float, K: np.ndarray) -> np.ndarray:
+def _ray_y(rows: np.ndarray, zoom: float, K: np.ndarray) -> np.ndarray:
     """y of the rays (x, y, 1) through the lower edges of pixel rows at working size."""
     return np.asarray(((rows + 1) / zoom - K[1, 2]) / K[1, 1])
 
 
-def _foot_ground_depth(item: Silhouette, K: np.ndarray, pitch_deg: float) -> float:
+def _ground_depth_of(item: Silhouette, K: np.ndarray, pitch_deg: float) -> float:
     return float(ground_depth(np.array([item.bottom_row]), item.zoom, K, pitch_deg)[0])
 
 
-def _said_share(item: Silhouette, K: np.ndarray, pitch: Pitch) -> float:
-    """How far to trust the network rather than the ground, by their variances.
+def _prediction_weight(item: Silhouette, K: np.ndarray, pitch: Pitch) -> float:
+    """Weight of the predicted depth against the ground's, by inverse variance.
 
-    The ground's depth goes with the cotangent of the angle at which its foot is seen below the horizon.
+    The depth of the ground is proportional to the cotangent of the angle of the object's foot below the horizon.
     """
-    below = max(math.atan(_down(np.array(item.bottom_row), item.zoom, K)) + math.radians(pitch.deg), 1e-3)
-    variance = (math.radians(pitch.spread_deg) / (math.sin(below) * math.cos(below))) ** 2
-    return min(variance / (variance + SAID_ERROR**2), MOST_SAID)
+    below = max(math.atan(_ray_y(np.array(item.bottom_row), item.zoom, K)) + math.radians(pitch.deg), 1e-3)
+    variance = (math.radians(pitch.std_deg) / (math.sin(below) * math.cos(below))) ** 2
+    return min(variance / (variance + PREDICTION_STD**2), MAX_PREDICTION_WEIGHT)
 
 
-def _plausible(ground: np.ndarray, on_floor: np.ndarray) -> np.ndarray:
-    """Bring doubtful floor depths near the others: hung and flying things have no foot on the floor."""
-    sound = ground[on_floor & np.isfinite(ground)]
-    if not len(sound):
-        sound = ground[np.isfinite(ground)]
-    median = float(np.median(sound)) if len(sound) else 1.0
+def _limit_ground_depths(ground: np.ndarray, on_floor: np.ndarray) -> np.ndarray:
+    """Limit the ground depths, which are wrong for objects that hang, fly or stand on a table."""
+    valid = ground[on_floor & np.isfinite(ground)]
+    if not len(valid):
+        valid = ground[np.isfinite(ground)]
+    median = float(np.median(valid)) if len(valid) else 1.0
     excess = np.log(np.maximum(np.where(np.isfinite(ground), ground, 1e9) / median, 1.0))
     near = np.maximum(np.minimum(ground, median), NEAR_RATIO * median)
     return near * (1 + FAR_EXCESS * np.tanh(FAR_SLOPE / FAR_EXCESS * excess))
 
 
-def _said(log_depths: np.ndarray, depths: np.ndarray, supports: Sequence[Support | None]) -> np.ndarray:
-    """(N,) depths that a network says, in the unit of `depths`: the medians of what stands on the floor agree."""
+def _aligned_prediction(log_depths: np.ndarray, depths: np.ndarray, supports: Sequence[Support | None]) -> np.ndarray:
+    """(N,) predicted depths, scaled so that the median ratio to `depths` is 1 for the objects on the floor."""
     on_floor = np.array([s is None for s in supports])
     ratio = np.log(depths) - log_depths
     return np.exp(log_depths + np.median(ratio[on_floor] if on_floor.any() else ratio))
 
 
-def _support(index: int, objects: Sequence[Silhouette]) -> Support | None:
-    """What the feet of an object stand on, or None for the floor."""
+def _find_support(index: int, objects: Sequence[Silhouette]) -> Support | None:
+    """The object on which an object stands; None for the floor."""
     item = objects[index]
     height, width = item.mask.shape
     reach = max(2, round(REACH_SHARE * max(height, width)))
@@ -195,12 +133,12 @@ def _support(index: int, objects: Sequence[Silhouette]) -> Support | None:
         if share > best_share:
             first = np.argmax(hit[touching], axis=1)
             points = np.stack([rows[touching, first], feet[touching, 1]], axis=1)
-            best_share, best = share, Support(j, points, _surrounds(item, other, reach))
+            best_share, best = share, Support(j, points, _extends_behind(item, other, reach))
     return best
 
 
-def _surrounds(item: Silhouette, other: Silhouette, reach: int) -> bool:
-    """Whether `other` is seen left or right of the feet, above their line: a table top rather than its edge."""
+def _extends_behind(item: Silhouette, other: Silhouette, reach: int) -> bool:
+    """Whether `other` is visible left or right of the feet and above their line: a table top, not its edge."""
     height = item.mask.shape[0]
     top = max(item.bottom_row - 2 * reach, 0)
     columns = item.feet[:, 1]
@@ -211,43 +149,43 @@ def _surrounds(item: Silhouette, other: Silhouette, reach: int) -> bool:
 
 
 def _depth_on_support(item: Silhouette, below: Silhouette, depth_below: float, support: Support) -> float:
-    """Depth at which the feet rest on the surface seen right below them."""
+    """Depth at which the feet rest on the surface directly below them."""
     contact = float(np.median(below.depth_at(support.points))) * depth_below
     feet = float(np.median(item.depth_at(item.feet)))
-    return contact / feet * (1.0 if support.surrounds else BEHIND)
+    return contact / feet * (1.0 if support.extends_behind else BEHIND_RATIO)
 
 
-def _enforce_order(objects: Sequence[Silhouette], supports: Sequence[Support | None], depths: np.ndarray) -> None:
-    """Move what hides another object in front of it, with all that it carries. Changes `depths` in place."""
-    carried: dict[int, list[int]] = {}
+def _enforce_occlusions(objects: Sequence[Silhouette], supports: Sequence[Support | None], depths: np.ndarray) -> None:
+    """Move occluding objects, with everything on them, in front of what they hide. Changes `depths` in place."""
+    supported: dict[int, list[int]] = {}
     for i, support in enumerate(supports):
         if support is not None:
-            carried.setdefault(support.by, []).append(i)
-    edges = _hiding_pairs(objects, supports)
-    nearest = MAX_PULL * depths
+            supported.setdefault(support.index, []).append(i)
+    edges = _occlusion_pairs(objects, supports)
+    nearest = MIN_CORRECTION * depths
     for _ in range(3):
         for front, back, front_at, back_at in sorted(edges, key=lambda e: -depths[e[1]]):
             near = float(np.median(objects[front].depth_at(front_at))) * depths[front]
             far = float(np.median(objects[back].depth_at(back_at))) * depths[back]
-            if near > GAP * far:
-                for k in _with_all_carried(front, carried):
-                    depths[k] = max(depths[k] * GAP * far / near, nearest[k])
+            if near > OCCLUSION_RATIO * far:
+                for k in _with_supported(front, supported):
+                    depths[k] = max(depths[k] * OCCLUSION_RATIO * far / near, nearest[k])
 
 
-def _with_all_carried(index: int, carried: dict[int, list[int]]) -> set[int]:
+def _with_supported(index: int, supported: dict[int, list[int]]) -> set[int]:
     group, queue = {index}, [index]
     while queue:
-        for child in carried.get(queue.pop(), []):
+        for child in supported.get(queue.pop(), []):
             if child not in group:
                 group.add(child)
                 queue.append(child)
     return group
 
 
-def _hiding_pairs(
+def _occlusion_pairs(
     objects: Sequence[Silhouette], supports: Sequence[Support | None]
 ) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
-    """(front, back, edge pixels of front, edge pixels of back) for every two objects that touch in the picture."""
+    """(front, back, edge pixels of front, edge pixels of back) for all pairs of objects that touch in the image."""
     from scipy.ndimage import binary_dilation
 
     grown = [binary_dilation(o.mask, iterations=2) for o in objects]
@@ -258,8 +196,8 @@ def _hiding_pairs(
             meets_i, meets_j = grown[j] & objects[i].mask, grown[i] & objects[j].mask
             if min(meets_i.sum(), meets_j.sum()) < 6:
                 continue
-            front = _front_of(i, j, objects, supports, rims)
-            if front is None or objects[front].lies_flat:  # what lies flat hides nothing
+            front = _occluding(i, j, objects, supports, rims)
+            if front is None or objects[front].lies_flat:  # flat objects hide nothing
                 continue
             edges = {i: np.argwhere(meets_i), j: np.argwhere(meets_j)}
             back = j if front == i else i
@@ -267,18 +205,18 @@ def _hiding_pairs(
     return pairs
 
 
-def _front_of(
+def _occluding(
     i: int, j: int, objects: Sequence[Silhouette], supports: Sequence[Support | None], rims: Sequence[np.ndarray]
 ) -> int | None:
-    """Which of two touching objects hides the other; None when the picture does not say."""
+    """Which of two touching objects occludes the other; None when the image does not tell."""
     enclosed_i = (rims[i] & objects[j].mask).sum() / max(rims[i].sum(), 1)
     enclosed_j = (rims[j] & objects[i].mask).sum() / max(rims[j].sum(), 1)
     if max(enclosed_i, enclosed_j) > 0.5:
         return i if enclosed_i > enclosed_j else j
     for upper, lower in ((i, j), (j, i)):
         support = supports[upper]
-        if support is not None and support.by == lower:
-            return None if support.surrounds else lower
+        if support is not None and support.index == lower:
+            return None if support.extends_behind else lower
     difference = objects[i].bottom_row - objects[j].bottom_row
     if abs(difference) < 0.02 * objects[i].mask.shape[0]:
         return None

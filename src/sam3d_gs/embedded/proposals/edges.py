@@ -1,7 +1,7 @@
-"""From coarse masks to clean ones: edges that follow the photo at its full resolution.
+"""Refine coarse masks so that their edges follow the photo at full resolution, and clean up small parts and holes.
 
-The guided filter of He, Sun and Tang (2010) in its fast form (He and Sun 2015): around every pixel the mask is fitted
-as a linear function of the photo's colours; the fit is made on the small picture and applied to the large one.
+Uses the guided filter of He, Sun and Tang (2010) in its fast form (He and Sun 2015): around every pixel the mask is
+fitted as a linear function of the photo's colours, at low resolution, and the fit is evaluated at full resolution.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-_RADIUS_SHARE = 1 / 64  # window radius, of the longer side of the small picture
-_SMOOTHNESS = 4e-4  # on colours in 0..1: below this variance a window counts as flat and the mask is only blurred
-_WHISKER_PX = 1.0  # of the photo: the fit follows every pixel, so single-pixel threads of noise are blurred away
+_RADIUS_SHARE = 1 / 64  # window radius, as a share of the longer side of the small image
+_SMOOTHNESS = 4e-4  # epsilon of the filter, for colours in 0..1: windows of less variance are only blurred
+_BLUR_PX = 1.0  # removes single-pixel threads of noise, which the fit follows
 _ISLAND_SHARE = 0.15  # parts smaller than this share of the largest part are dropped
 _HOLE_SHARE = 0.01  # holes smaller than this share of the mask are filled
 
 
 @dataclass(frozen=True)
 class Guide:
-    """What the filter needs of one photo, computed once for all its masks."""
+    """Precomputed statistics of one photo, shared by all its masks."""
 
     rgb: np.ndarray  # (H, W, 3) uint8, the photo
-    small: np.ndarray  # (h, w, 3) float32 in 0..1, the picture the coarse masks belong to
-    radius: int  # px of the small picture
+    small: np.ndarray  # (h, w, 3) float32 in 0..1, the photo at the size of the coarse masks
+    radius: int  # px at the small size
     mean: np.ndarray  # (h, w, 3) float32
     precision: np.ndarray  # (h, w, 3, 3) float32, inverse of the colour covariance
 
@@ -39,13 +39,13 @@ class Guide:
         return cls(rgb, colours, radius, mean, _inverse(covariance + _SMOOTHNESS * np.eye(3, dtype=np.float32)))
 
 
-def refined(guide: Guide, coarse: np.ndarray) -> np.ndarray:
-    """`coarse` (h, w) bool at the guide's small size -> (H, W) bool at photo size, without islands and pinholes."""
+def refine_mask(guide: Guide, coarse: np.ndarray) -> np.ndarray:
+    """Upsample `coarse`, (h, w) bool at the small size, to (H, W) bool along the photo's edges, and clean it."""
     height, width = guide.rgb.shape[:2]
     result = np.zeros((height, width), bool)
     if not coarse.any():
         return result
-    # Only the mask's neighbourhood is worked on. Windows reach one radius, the upsampling one more pixel.
+    # Work on the mask's neighbourhood only. Windows reach one radius, the upsampling one more pixel.
     margin = 3 * guide.radius + 2
     top, bottom, left, right = _window(coarse, margin)
     here = np.s_[top:bottom, left:right]
@@ -67,7 +67,7 @@ def refined(guide: Guide, coarse: np.ndarray) -> np.ndarray:
     alpha = _upsampled(fit[..., 3], size)
     for channel in range(3):
         alpha += _upsampled(fit[..., channel], size) * (guide.rgb[large][..., channel] * np.float32(1 / 255))
-    result[large] = tidy(ndimage.gaussian_filter(alpha, _WHISKER_PX, truncate=2.0) > 0.5)
+    result[large] = clean_mask(ndimage.gaussian_filter(alpha, _BLUR_PX, truncate=2.0) > 0.5)
     return result
 
 
@@ -78,11 +78,11 @@ def _inverse(matrices: np.ndarray) -> np.ndarray:
     return np.asarray(columns / (first * columns[..., 0]).sum(-1)[..., None, None])
 
 
-def tidy(mask: np.ndarray) -> np.ndarray:
-    """`mask` (H, W) bool with its large connected parts only and with small holes filled."""
+def clean_mask(mask: np.ndarray) -> np.ndarray:
+    """`mask` (H, W) bool without its small connected parts and without small holes."""
     if not mask.any():
         return mask
-    top, bottom, left, right = _window(mask, 1)  # the margin joins everything outside into one background
+    top, bottom, left, right = _window(mask, 1)  # with a margin, everything outside is one background component
     result = np.zeros_like(mask)
     result[top:bottom, left:right] = _without_holes(_without_islands(mask[top:bottom, left:right]))
     return result
@@ -110,7 +110,7 @@ def _without_holes(mask: np.ndarray) -> np.ndarray:
 
 
 def _smoothed(mask: np.ndarray) -> np.ndarray:
-    """Soft version of a mask that has lost the thin spurs superpixels leave; float32 in 0..1."""
+    """Soft mask, float32 in 0..1, without the thin spurs that superpixels leave."""
     sigma = max(1.0, 0.012 * float(mask.sum()) ** 0.5)
     return np.clip(ndimage.gaussian_filter(mask.astype(np.float32), sigma, truncate=2.5) * 2 - 0.5, 0, 1)
 

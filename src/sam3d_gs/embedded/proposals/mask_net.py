@@ -1,11 +1,11 @@
-"""The small net behind the embedded masks: every coarse cell of a photo says which pixels belong to its object.
+"""The mask network: for every coarse cell of a photo, the pixels that belong to the object at that cell.
 
-A U-Net down to stride 32 with attention. It gives a 48-channel *embedding* at stride 2 and, for every stride-8
-cell, a *query*. The probability that a pixel belongs to the object at a cell is a sigmoid over the inner product of
-the two plus a quadratic in the offset between them, so position matters only relative to the cell and any photo size
-works. Two more numbers per cell say whether an object is there at all and how good its mask will be.
-A net with the *geometry* head also says, at stride 4, how far everything is and how the camera is held.
-The file of the weights holds the net's `MaskNetConfig`; one without it is of the first version.
+A U-Net down to stride 32 with attention. It predicts a 48-channel *embedding* at stride 2 and a *query* for every
+stride-8 cell. The probability that a pixel belongs to the object at a cell is the sigmoid of their inner product plus
+a quadratic in the offset between the two. Only relative positions count, so any photo size works. Each query also
+holds logits of objectness (is there an object) and of mask quality. An optional *geometry* head predicts depth, the
+ray's elevation and the floor at stride 4. The weights file holds the `MaskNetConfig`; a file without one is of
+version 1.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WEIGHTS = Path(__file__).parents[1] / "weights" / "masks.safetensors"
 
 STRIDE_PX = 32  # the photo's sides must be multiples of this
 CELL_PX = 8  # one query per cell of this size
-OFFSET_UNIT_PX = 80.0  # offsets between cell and pixel are measured in this unit
+OFFSET_UNIT_PX = 80.0  # unit of the offsets between cell and pixel
 OFFSET_TERMS = 6  # dx, dy, dx^2, dy^2, dx dy, 1
 GEOMETRY_STRIDE_PX = 4
 _CONFIG_KEY = "config"  # of the safetensors metadata
@@ -38,7 +38,7 @@ _HEADS = (6, 8)  # of the attention at strides 16 and 32
 
 @dataclass(frozen=True)
 class MaskNetConfig:
-    """What is needed to build a net; the defaults are those of the first version, whose file does not say."""
+    """The architecture; the defaults are those of version 1, whose file has no configuration."""
 
     widths: tuple[int, int, int, int, int] = (40, 64, 128, 192, 256)  # channels at strides 2, 4, 8, 16, 32
     embedding: int = 48  # channels of the pixel embedding
@@ -50,7 +50,7 @@ class MaskNetConfig:
 
     @classmethod
     def from_json(cls, text: str) -> MaskNetConfig:
-        """Raises TypeError or ValueError when `text` is not the configuration of a net this code can build."""
+        """The configuration in JSON. Raises TypeError or ValueError when this code cannot build such a network."""
         config = cls(**json.loads(text))
         widths = tuple(int(width) for width in config.widths)
         if len(widths) != 5 or any(width % 8 for width in (*widths, config.query_width)):
@@ -61,15 +61,15 @@ class MaskNetConfig:
 
 
 class Geometry(NamedTuple):
-    """What the geometry head says of every pixel at stride 4; (B, h, w) float32 each."""
+    """Predictions of the geometry head at stride 4; (B, h, w) float32 each."""
 
     log_inverse_depth: Tensor  # natural log of 1 / depth along the camera's axis, up to a constant per photo
-    rise: Tensor  # sine of the angle of the pixel's ray above the horizon
+    sin_elevation: Tensor  # sine of the angle of the pixel's ray above the horizon
     floor: Tensor  # logit that the pixel shows the floor or ground
 
 
 class Maps(NamedTuple):
-    """What the net gives for a batch of photos of H x W px."""
+    """Predictions for a batch of photos of H x W px."""
 
     embedding: Tensor  # (B, config.embedding, H/2, W/2)
     queries: Tensor  # (B, config.embedding + 8, H/8, W/8): weights, OFFSET_TERMS, logits of objectness and quality
@@ -77,12 +77,14 @@ class Maps(NamedTuple):
 
 
 class Affinity(NamedTuple):
-    """What the net says about the cells of one picture; h x w cells, row by row."""
+    """Predictions for the h x w cells of one photo, row by row."""
 
     belongs: Tensor  # (h*w, h*w) float32, [p, x]: probability that cell x belongs to the object at cell p
     objectness: Tensor  # (h*w,) float32, probability that the cell lies on an object
     quality: Tensor  # (h*w,) float32, predicted IoU of the cell's mask
-    log_depth: Tensor | None  # (h*w,) float32, natural log of the depth up to a constant; of a net with that head
+    log_depth: (
+        Tensor | None
+    )  # (h*w,) float32, natural log of the depth up to a constant; None without the geometry head
     grid: tuple[int, int]  # (h, w)
 
 
@@ -100,7 +102,7 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Global attention and a two-layer perceptron; a depthwise convolution stands in for positions."""
+    """Global attention and a two-layer perceptron; a depthwise convolution encodes positions."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -171,7 +173,7 @@ class MaskNet(nn.Module):
         return Maps(self.embedding(y2), self.query(y8), None if self.geometry is None else self._geometry(y4))
 
     def geometry_of(self, rgb: Tensor) -> Geometry:
-        """The geometry alone, of a net that has that head."""
+        """Geometry only, without the other heads. The network must have a geometry head."""
         return self._geometry(self.features(rgb)[1])
 
     def _geometry(self, y4: Tensor) -> Geometry:
@@ -179,7 +181,7 @@ class MaskNet(nn.Module):
         return Geometry(*self.geometry(y4).float().unbind(1))
 
     def features(self, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the heads look at: at strides 2, 4 and 8, (B, width of the stride, H / stride, W / stride) each."""
+        """Decoder features at strides 2, 4 and 8; (B, width of the stride, H / stride, W / stride) each."""
         x2 = self.down2(self.stem((rgb - 0.5) * 4))
         x4 = self.down4(self.to4(x2))
         x8 = self.down8(self.to8(x4))
@@ -214,8 +216,8 @@ def affinity(net: MaskNet, rgb: Tensor) -> Affinity:
     index = torch.arange(rows * columns)
     x = (index % columns) * (CELL_PX / OFFSET_UNIT_PX)
     y = torch.div(index, columns, rounding_mode="floor") * (CELL_PX / OFFSET_UNIT_PX)
-    # The quadratic in (dx, dy) = (x_pixel - x_cell, y_pixel - y_cell), multiplied out into products of a term of the
-    # cell and a term of the pixel: one matrix product instead of many (h*w)^2 temporaries.
+    # Expand the quadratic in (dx, dy) = (x_pixel - x_cell, y_pixel - y_cell) into products of a cell term and a pixel
+    # term: one matrix product instead of many (h*w)^2 temporaries.
     a, b, c, d, e, f = query[:, channels : channels + OFFSET_TERMS].unbind(1)
     of_cell = torch.stack(
         (
@@ -253,14 +255,14 @@ def _embedding_of_cells(head: nn.Conv2d, y2: Tensor) -> Tensor:
 
 @cache
 def load_mask_net(path: Path = WEIGHTS) -> MaskNet:
-    """The net with its weights, in float32, ready to run; loaded once per process.
+    """The network in float32 and evaluation mode; loaded once per process.
 
-    Raises Sam3dGsError when the file is missing or is not made for this net.
+    Raises Sam3dGsError when the file is missing or does not fit the network.
     """
     try:
         with safe_open(path, framework="pt") as file:
             config = MaskNetConfig.from_json((file.metadata() or {}).get(_CONFIG_KEY, "{}"))
-            state = {name: _laid_out(file.get_tensor(name).float()) for name in file.keys()}  # noqa: SIM118 - no iterator
+            state = {name: _channels_last(file.get_tensor(name).float()) for name in file.keys()}  # noqa: SIM118 - no iterator
         with torch.device("meta"):
             net = MaskNet(config)
         net.load_state_dict(state, strict=True, assign=True)
@@ -270,8 +272,8 @@ def load_mask_net(path: Path = WEIGHTS) -> MaskNet:
     return net.eval()
 
 
-def _laid_out(weights: Tensor) -> Tensor:
-    """Kernels with the channels last: with pictures laid out alike the net is a tenth faster on a CPU."""
+def _channels_last(weights: Tensor) -> Tensor:
+    """Convolution kernels in channels-last order, which is 10 % faster on a CPU with inputs in the same order."""
     return weights.contiguous(memory_format=torch.channels_last) if weights.dim() == 4 else weights
 
 

@@ -1,7 +1,7 @@
-"""Shapes the net overlooks because they look like nothing: a plain, closed patch of one colour on another.
+"""Propose plain, closed patches of one colour, which the mask network tends to miss.
 
-A flat blue box is no object to a net that has learnt to ignore panels and doors. Such patches are proposed with a
-modest score, and only where the net proposes nothing.
+The network has learned to ignore panels and doors, and so misses a flat blue box. These patches get a modest score
+and are used only where the network proposes nothing.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from skimage.morphology import convex_hull_image
 from skimage.segmentation import felzenszwalb
 
 _SMALLEST_SHARE, _LARGEST_SHARE = 0.008, 0.2  # of the picture
-_CHROMA_SPREAD = 8.0  # standard deviation of a* and b* inside the patch at most; lightness may vary, as shading does
-_EDGE = 8.0  # CIELAB units per pixel: an outline pixel with less is no edge
-_CLOSED = 0.9  # share of the outline that must be an edge
-_CONVEX = 0.9  # share of its convex hull that the patch must fill
-_SCORE = 0.35  # for a perfect one: above the fragments of the net's objects, below its clear ones
+_CHROMA_SPREAD = 8.0  # maximum standard deviation of a* and b* inside the patch; lightness may vary with the shading
+_EDGE = 8.0  # CIELAB units per pixel from which an outline pixel counts as an edge
+_CLOSED = 0.9  # minimum share of the outline that is an edge
+_CONVEX = 0.9  # minimum share of the convex hull that the patch fills
+_SCORE = 0.35  # of a perfect patch: above the network's fragments of objects, below its clear objects
 
 
 def plain_shapes(picture: np.ndarray) -> list[tuple[np.ndarray, float]]:
-    """(mask (h, w) bool, score) for every plain patch of `picture` (h, w, 3) uint8 that touches no border."""
+    """(mask (h, w) bool, score) of every plain patch of `picture` (h, w, 3) uint8 away from the border, best first."""
     labels = felzenszwalb(picture, scale=400, sigma=0.8, min_size=100)
     lab = rgb2lab(picture)
     smooth = [ndimage.gaussian_filter(lab[..., channel], 0.7) for channel in range(3)]

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sam3d_gs.embedded.language.colours import colour_shares, likeness
-from sam3d_gs.embedded.proposals.edges import tidy
+from sam3d_gs.embedded.language.colours import colour_shares, histogram_intersection
+from sam3d_gs.embedded.proposals.edges import clean_mask
 from sam3d_gs.embedded.proposals.regions import Proposal
 from sam3d_gs.masks.rules import COMPARED_SIDE_PX, Overlaps, edge_contact, unfit
 from sam3d_gs.masks.selection import PART, Choice, Policy, Verdict, choose, duplicate
@@ -106,7 +106,7 @@ def _stands_out(part: Proposal, whole: Proposal, rgb: np.ndarray) -> bool:
     rest = whole.mask & ~part.mask
     return (
         _embedded(part.mask, rest) > _RIVAL_EMBEDDED
-        and likeness(colour_shares(rgb, part.mask), colour_shares(rgb, rest)) < _RIVAL_LIKENESS
+        and histogram_intersection(colour_shares(rgb, part.mask), colour_shares(rgb, rest)) < _RIVAL_LIKENESS
     )
 
 
@@ -122,4 +122,4 @@ def _embedded(part: np.ndarray, rest: np.ndarray) -> float:
 
 def _tidy_remainder(mask: np.ndarray, taken: np.ndarray) -> np.ndarray:
     """The pixels of `mask` that are not `taken`, (H, W) bool, without islands and pinholes."""
-    return tidy(mask & ~taken) & ~taken
+    return clean_mask(mask & ~taken) & ~taken

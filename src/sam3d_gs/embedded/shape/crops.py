@@ -1,4 +1,4 @@
-"""The square of a photo around one object, as the objects net and everything after it see it."""
+"""The square crop of a photo around one object: input of the network and frame of its depth layers."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-CROP_PX = 160  # side of a crop without a network, and of the first network's
+CROP_PX = 160  # side of the crop, unless the network has another one
 CROP_MARGIN = 1.08  # crop side over the longer side of the mask's box, as in training
 
 
 @dataclass(frozen=True)
 class Crop:
-    """The square of the photo around one mask, resampled for the network."""
+    """The square around one mask, resampled for the network."""
 
-    rgb: np.ndarray  # (R, R, 3) float32 0..1, colours of the object only
+    rgb: np.ndarray  # (R, R, 3) float32 0..1, colours of the object's pixels only
     coverage: np.ndarray  # (R, R) float32 0..1, share of each crop pixel inside the mask
     center_px: tuple[float, float]  # (u, v) in the photo
     half_px: float  # half the crop's side in photo pixels
 
 
-def box_of(mask: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns of a mask that is not empty."""
+def bounding_slices(mask: np.ndarray) -> tuple[slice, slice]:
+    """Row and column slices of the bounding box of a mask that is not empty."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
@@ -31,9 +31,9 @@ def crop_object(rgb: np.ndarray, mask: np.ndarray, side_px: int = CROP_PX, margi
     """Cut the square around `mask` out of a photo.
 
     rgb: (H, W, 3) uint8. mask: (H, W) bool, not empty. margin: crop side over the longer side of the mask's box.
-    Colours are averaged over the object's pixels only, so that no background bleeds in at the edge.
+    Colours are averaged over the object's pixels only, so the background does not bleed in at the edge.
     """
-    rows, columns = box_of(mask)
+    rows, columns = bounding_slices(mask)
     u, v = (columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2
     side = max(columns.stop - columns.start, rows.stop - rows.start)
     half = side / 2 * margin
@@ -45,8 +45,8 @@ def crop_object(rgb: np.ndarray, mask: np.ndarray, side_px: int = CROP_PX, margi
     return Crop(np.clip(colour, 0, 1), coverage, center, float(half))
 
 
-def covered_by(crop: Crop, mask: np.ndarray) -> Crop:
-    """The crop with the coverage of another mask, (H, W) bool; what its pixels show stays."""
+def with_coverage(crop: Crop, mask: np.ndarray) -> Crop:
+    """The crop with the coverage of another mask, (H, W) bool, and the same colours."""
     square = crop.center_px, crop.half_px, len(crop.coverage), Image.Resampling.BOX
     return replace(crop, coverage=resample_square(mask.astype(np.float32), *square))
 
@@ -54,7 +54,7 @@ def covered_by(crop: Crop, mask: np.ndarray) -> Crop:
 def cut_square(
     plane: np.ndarray, center_px: tuple[float, float], half_px: float
 ) -> tuple[np.ndarray, tuple[float, float, float, float]]:
-    """Whole pixels of an (H, W) plane around a square, zero outside the plane, and the square's exact box in them."""
+    """The pixels of an (H, W) plane around a square, 0 outside the plane, and the square's exact box in them."""
     (u, v), half = center_px, half_px
     left, top = int(np.floor(u - half)) - 1, int(np.floor(v - half)) - 1
     size = int(np.ceil(2 * half)) + 3
@@ -69,6 +69,6 @@ def cut_square(
 def resample_square(
     plane: np.ndarray, center_px: tuple[float, float], half_px: float, side: int, how: Image.Resampling
 ) -> np.ndarray:
-    """(side, side) float32 anti-aliased picture of a square of an (H, W) plane."""
+    """A square of an (H, W) plane, resampled with anti-aliasing to (side, side) float32."""
     square, box = cut_square(plane, center_px, half_px)
     return np.asarray(Image.fromarray(square).resize((side, side), how, box=box), np.float32)

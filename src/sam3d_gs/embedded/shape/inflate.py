@@ -1,17 +1,17 @@
-"""Shape from a silhouette alone: the mask blown up like a balloon. Needs no weights."""
+"""Shape from the silhouette alone: the mask inflated like a balloon. Needs no weights."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from sam3d_gs.embedded.shape.crops import Crop
-from sam3d_gs.embedded.shape.object_net import MIN_THICKNESS, TwoLayers
+from sam3d_gs.embedded.shape.object_net import MIN_THICKNESS, DepthLayers
 
-BACK_BLUR_PX = 6.0  # of the 160: the unseen side gets the front's colours without its print
+BACK_BLUR_PX = 6.0  # at 160 px: the unseen side gets the front's colours, blurred
 
 
-def inflate(crop: Crop) -> TwoLayers:
-    """Front and back of the inflated silhouette, in the units of the network's answer."""
+def inflate(crop: Crop) -> DepthLayers:
+    """Front and back of the inflated silhouette, in the units of the network's prediction."""
     from scipy.ndimage import gaussian_filter
 
     inside = crop.coverage > 0.5
@@ -20,7 +20,7 @@ def inflate(crop: Crop) -> TwoLayers:
     height = dome_height(inside)
     weight = gaussian_filter(inside.astype(np.float32), BACK_BLUR_PX)[..., None]
     blurred = gaussian_filter(crop.rgb * inside[..., None], (BACK_BLUR_PX, BACK_BLUR_PX, 0)) / np.maximum(weight, 1e-3)
-    return TwoLayers(
+    return DepthLayers(
         front=height,
         thickness=np.maximum(2 * height, MIN_THICKNESS).astype(np.float32),
         back_rgb=np.clip(blurred, 0, 1).astype(np.float32),

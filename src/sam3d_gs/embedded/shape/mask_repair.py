@@ -1,25 +1,20 @@
-"""Small repairs of masks before they are lifted: specks go, and a plate continues below what stands on it."""
+"""Repairs of masks before objects are lifted: remove specks, and complete plates under the objects on them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
-from sam3d_gs.embedded.placement.place_objects import Silhouette
 from sam3d_gs.embedded.placement.plates import Plate
-from sam3d_gs.embedded.shape.crops import Crop
-from sam3d_gs.embedded.shape.object_net import MIN_THICKNESS, TwoLayers
 
-SPECK_SHARE = 0.005  # parts smaller than this share of the mask are noise; they would inflate the object's box
-SPREAD_PX = 256  # longer side at which invented colours are made
-SINK = 1.02  # depth of an invented surface over that of what hides it
+SPECK_SHARE = 0.005  # smaller parts of a mask are noise, which would enlarge the object's box
+INPAINT_SIDE_PX = 256  # longer side at which colours are inpainted
 
 
-def without_specks(mask: np.ndarray) -> np.ndarray:
-    """(H, W) bool without parts that are tiny beside the whole."""
+def remove_specks(mask: np.ndarray) -> np.ndarray:
+    """The mask, (H, W) bool, without connected parts below `SPECK_SHARE` of its area."""
     from scipy.ndimage import label
 
     labels, _ = label(mask, structure=np.ones((3, 3)))
@@ -32,48 +27,20 @@ def without_specks(mask: np.ndarray) -> np.ndarray:
 def complete_plate(
     rgb: np.ndarray, index: int, masks: Sequence[np.ndarray], plate: Plate
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Photo and mask of object `index`, a round plate, continued below other objects.
+    """Photo and mask of object `index`, a round plate, completed to its ellipse under other objects.
 
-    A cup hides the middle of its saucer; the outline, an ellipse, says that the saucer goes on below, and that the
-    shadow beside it is not the saucer's. Its colours there are spread from the visible part.
+    Hidden parts get colours from the visible ones. What lies outside the ellipse, such as the plate's shadow, is
+    removed from the mask.
     """
     own = masks[index] & plate.inside
     hidden = plate.inside & np.any([m for j, m in enumerate(masks) if j != index], axis=0) & ~own
-    return spread_colours(rgb, own, hidden), own | hidden
+    return inpaint_colours(rgb, own, hidden), own | hidden
 
 
-def keep_hidden(
-    crop: Crop, layers: TwoLayers, focal_px: float, depth: float, others: Sequence[tuple[Silhouette, float]]
-) -> TwoLayers:
-    """Sink the invented part of a plate behind the objects that hide it, each given with its depth.
+def inpaint_colours(rgb: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """`rgb` with the `wanted` pixels filled from the `known` ones, by averages over growing windows.
 
-    Otherwise the middle of a saucer may show through the floor of a deep cup.
-    """
-    from scipy.ndimage import maximum_filter
-
-    size = layers.front.shape[0]
-    offset = ((np.arange(size) + 0.5) / size * 2 - 1) * crop.half_px
-    v, u = np.meshgrid(crop.center_px[1] + offset, crop.center_px[0] + offset, indexing="ij")
-    least = np.zeros(layers.front.shape)
-    for other, other_depth in others:
-        height, width = other.mask.shape
-        at = np.stack([v.ravel() * other.zoom, u.ravel() * other.zoom], axis=1).astype(int).clip(0)
-        at = np.minimum(at, [height - 1, width - 1])
-        covered = other.mask[at[:, 0], at[:, 1]]
-        values = np.where(covered, other.depth_at(at) * other_depth * SINK, 0)
-        least = np.maximum(least, values.reshape(least.shape))
-    around = maximum_filter(least, size=5)  # the two grids do not agree on where the other object jumps
-    least = np.where(least > 0, around, 0)
-    highest = (1 - least / depth) * (focal_px / crop.half_px)
-    front = np.minimum(layers.front, highest).astype(np.float32)
-    thickness = np.maximum(layers.thickness - (layers.front - front), MIN_THICKNESS)
-    return replace(layers, front=front, thickness=thickness)
-
-
-def spread_colours(rgb: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """`rgb` with the `wanted` pixels painted from the `known` ones, with ever wider averages.
-
-    rgb: (H, W, 3) uint8. known, wanted: (H, W) bool. What is painted is smooth, so it is made at `SPREAD_PX`.
+    rgb: (H, W, 3) uint8. known, wanted: (H, W) bool. The fill is smooth, so it is computed at `INPAINT_SIDE_PX`.
     """
     from scipy.ndimage import binary_erosion, gaussian_filter
 
@@ -83,7 +50,7 @@ def spread_colours(rgb: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np
     if not source.any():
         source = known[box]
     height, width = source.shape
-    zoom = min(1.0, SPREAD_PX / max(height, width))
+    zoom = min(1.0, INPAINT_SIDE_PX / max(height, width))
     small = max(round(height * zoom), 1), max(round(width * zoom), 1)
     share = _resized(source.astype(np.float32), small, Image.Resampling.BOX)
     planes = [_resized(rgb[box][..., c] * source.astype(np.float32), small, Image.Resampling.BOX) for c in range(3)]
@@ -96,10 +63,10 @@ def spread_colours(rgb: np.ndarray, known: np.ndarray, wanted: np.ndarray) -> np
         result[near] = (gaussian_filter(colour, (sigma, sigma, 0)) / np.maximum(weight, 1e-6)[..., None])[near]
         missing &= ~near
         sigma *= 1.5
-    spread = np.stack([_resized(result[..., c], source.shape, Image.Resampling.BILINEAR) for c in range(3)], axis=-1)
-    painted = rgb.copy()
-    painted[box] = np.where(wanted[box][..., None], np.clip(np.rint(spread), 0, 255), rgb[box]).astype(np.uint8)
-    return painted
+    filled = np.stack([_resized(result[..., c], source.shape, Image.Resampling.BILINEAR) for c in range(3)], axis=-1)
+    result_rgb = rgb.copy()
+    result_rgb[box] = np.where(wanted[box][..., None], np.clip(np.rint(filled), 0, 255), rgb[box]).astype(np.uint8)
+    return result_rgb
 
 
 def _resized(plane: np.ndarray, shape: tuple[int, int], how: Image.Resampling) -> np.ndarray:

@@ -1,10 +1,10 @@
-"""The embedded object predictor: a small U-Net that sees one masked crop and answers with layers of depth.
+"""The object network: a small U-Net that predicts depth layers from one masked crop.
 
-For each pixel of the crop the network predicts where the ray first enters the object and where it leaves it for good,
-so that front and back together close a solid. A net of four layers also says where the ray leaves and enters it in
-between: the inside of a mug, the air between chair legs. Nets are trained on parallel rays, in a frame where the crop
-spans [-1, 1] in x and y and depth grows *towards* the viewer; `weights/OBJECTS_CARD.md` says how and on what. The file
-of the weights holds the net's `ObjectNetConfig`; one without it is of the first version.
+For each pixel of the crop it predicts where the ray first enters the object and where it last leaves it: front and back
+of a closed solid. A network of four layers also predicts where the ray leaves and re-enters it in between: the inside
+of a mug, the gap between chair legs. Training uses parallel rays, in a frame where the crop spans [-1, 1] in x and y
+and depth grows *towards* the viewer; see `weights/OBJECTS_CARD.md`. The weights file holds the `ObjectNetConfig`; a
+file without one is of version 1.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ from sam3d_gs.errors import BadInputError
 from sam3d_gs.files import write_bytes
 
 MIN_THICKNESS = 0.01  # in crop half-sides: keeps front and back apart
-BATCH = 4  # crops a forward pass; more only costs memory on a CPU
+BATCH = 4  # crops per forward pass; on a CPU more only need more memory
 _CONFIG_KEY = "config"  # of the safetensors metadata
-_LOG_SCALE_RANGE = (-7.0, 2.0)  # natural log of crop half-sides: no error is smaller or larger
+_LOG_DEPTH_ERROR_RANGE = (-7.0, 2.0)  # natural log of crop half-sides
 
 
 @dataclass(frozen=True)
 class ObjectNetConfig:
-    """What is needed to build a net; the defaults are those of the first version, whose file does not say."""
+    """The architecture; the defaults are those of version 1, whose file has no configuration."""
 
-    side_px: int = CROP_PX  # of the input; the attention's positions fix it
+    side_px: int = CROP_PX  # of the input, fixed by the learned positions
     channels: tuple[int, int, int, int, int] = (24, 48, 96, 160, 224)  # at strides 1, 2, 4, 8, 16
     middle: int = 2  # pairs of a residual and an attention block at stride 16
     attention8: bool = False  # attention at stride 8 too, before and after the middle
     layers: int = 2  # of depth, 2 or 4
-    uncertain: bool = False  # it tells the scale of its errors in front depth and in back depth
-    upright: bool = False  # it tells the direction against gravity
+    uncertain: bool = False  # predicts its errors in front and back depth
+    upright: bool = False  # predicts the up direction
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> ObjectNetConfig:
-        """Raises TypeError or ValueError when `text` is not the configuration of a net this code can build."""
+        """The configuration in JSON. Raises TypeError or ValueError when this code cannot build such a network."""
         given = json.loads(text)
         c0, c1, c2, c3, c4 = (int(c) for c in given.pop("channels"))
         config = cls(channels=(c0, c1, c2, c3, c4), **given)
@@ -59,44 +59,44 @@ class ObjectNetConfig:
         return config
 
 
-class Answer(NamedTuple):
-    """What a net says of B crops of side S; heads that it lacks give tensors without channels."""
+class Prediction(NamedTuple):
+    """Predictions for B crops of side S; missing heads give tensors without channels."""
 
     front: Tensor  # (B, 1, S, S) depth of the first entry
     thickness: Tensor  # (B, 1, S, S) > 0, from there to the last exit
     back_rgb: Tensor  # (B, 3, S, S) 0..1
-    visible: Tensor  # (B, 1, S, S) logit: the photo shows the object here
-    shares: Tensor  # (B, 3, S, S) or none: of the thickness up to the first exit, the second entry and the end; sum 1
-    hollow: Tensor  # (B, 1, S, S) or none, logit: the ray leaves the object in between
-    whole: Tensor  # (B, 1, S, S) or none, logit: the object is here, though something may hide it
-    log_scale: Tensor  # (B, 2, S, S) or none: natural log of the mean error of front depth and of back depth
-    up: Tensor  # (B, 3) or (B, 0): against gravity (x right, y up, z towards the viewer); the longer, the surer
+    visible: Tensor  # (B, 1, S, S) logit that the photo shows the object at this pixel
+    shares: Tensor  # (B, 3, S, S) or none: shares of the thickness, solid, cavity, solid; sum 1
+    hollow: Tensor  # (B, 1, S, S) or none: logit that there is a cavity
+    amodal: Tensor  # (B, 1, S, S) or none: logit that the object is at this pixel, hidden or not
+    log_depth_error: Tensor  # (B, 2, S, S) or none: natural log of the expected error of front and back depth
+    up: Tensor  # (B, 3) or (B, 0): up direction (x right, y up, z towards the viewer); the length is the confidence
 
 
 @dataclass(frozen=True)
-class TwoLayers:
-    """Front and back of one object on a square grid; depths in crop half-sides, growing towards the viewer.
+class DepthLayers:
+    """Front, back and cavity of one object on a square grid; depths in crop half-sides, growing towards the viewer.
 
-    What lies between them is given in shares of the thickness, so that it follows when front and back are moved.
+    The cavity is given in shares of the thickness, so it moves with front and back.
     """
 
     front: np.ndarray  # (R, R) float32
     thickness: np.ndarray  # (R, R) float32, > 0: front minus back
     back_rgb: np.ndarray  # (R, R, 3) float32 0..1
-    visible: np.ndarray  # (R, R) float32 0..1, predicted probability that the pixel is the object
+    visible: np.ndarray  # (R, R) float32 0..1, probability that the photo shows the object
     cavity: Cavity | None = None
-    whole: np.ndarray | None = None  # (R, R) float32 0..1, probability that the object is here, hidden or not
-    scale: np.ndarray | None = None  # (R, R, 2) float32, expected errors of front and back, in crop half-sides
-    up: np.ndarray | None = None  # (3,) against gravity: x right, y up, z towards the viewer; the longer, the surer
+    amodal: np.ndarray | None = None  # (R, R) float32 0..1, probability of the object, hidden or not
+    depth_error: np.ndarray | None = None  # (R, R, 2) float32, expected errors of front and back, crop half-sides
+    up: np.ndarray | None = None  # (3,) up direction (x right, y up, z towards the viewer); length is confidence
 
 
 @dataclass(frozen=True)
 class Cavity:
-    """Air between front and back."""
+    """The empty interval between front and back."""
 
-    hollow: np.ndarray  # (R, R) float32 0..1, probability that there is any
-    near_share: np.ndarray  # (R, R) float32 0..1, of the thickness, from the front to the air
-    far_share: np.ndarray  # (R, R) float32 0..1, of the thickness, from the air to the back
+    hollow: np.ndarray  # (R, R) float32 0..1, probability that there is one
+    near_share: np.ndarray  # (R, R) float32 0..1, share of the thickness in front of it
+    far_share: np.ndarray  # (R, R) float32 0..1, share of the thickness behind it
 
 
 class ResidualBlock(nn.Module):
@@ -140,7 +140,7 @@ class AttentionBlock(nn.Module):
 
 
 class ObjectNet(nn.Module):
-    """U-Net from (B, 6, S, S) rgb, mask, x, y in -1..1 to an `Answer`."""
+    """U-Net from (B, 6, S, S) rgb, mask, x, y in -1..1 to a `Prediction`."""
 
     def __init__(self, config: ObjectNetConfig = ObjectNetConfig()) -> None:
         super().__init__()
@@ -168,13 +168,13 @@ class ObjectNet(nn.Module):
         self.up0 = nn.Conv2d(c1, 4 * c0, 1)
         self.merge = nn.Conv2d(2 * c0, 32, 3, padding=1)
         self.refine = nn.Conv2d(32, 32, 3, padding=1)
-        # Channels of front, thickness, back rgb, visible, shares, hollow, whole, log scale.
+        # Channels of front, thickness, back rgb, visible, shares, hollow, amodal, log depth error.
         self.parts = [1, 1, 3, 1, *((3, 1, 1) if config.layers == 4 else (0, 0, 0)), 2 if config.uncertain else 0]
         self.head = nn.Conv2d(32, sum(self.parts), 3, padding=1)
         if config.upright:
             self.up_head = nn.Sequential(nn.Linear(c4, 128), nn.SiLU(), nn.Linear(128, 3))
 
-    def forward(self, x: Tensor) -> Answer:
+    def forward(self, x: Tensor) -> Prediction:
         x0 = F.silu(self.stem(x))
         x1 = self.encode1(self.down1(x0))
         x2 = self.encode2(self.down2(x1))
@@ -186,18 +186,18 @@ class ObjectNet(nn.Module):
         y = self.decode1(x1 + _double(self.up1(y)))
         y = F.silu(self.merge(torch.cat([F.pixel_shuffle(self.up0(y), 2), x0], dim=1)))
         y = y + F.silu(self.refine(y))
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 has steps as large as those between pixels
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 is too coarse for depth differences of neighbours
             y = self.head(y.float())
-        front, thickness, back_rgb, visible, shares, hollow, whole, log_scale = y.split(self.parts, dim=1)
-        return Answer(
+        front, thickness, back_rgb, visible, shares, hollow, amodal, log_depth_error = y.split(self.parts, dim=1)
+        return Prediction(
             front,
             F.softplus(thickness),
             torch.sigmoid(back_rgb),
             visible,
             torch.softmax(shares, dim=1),
             hollow,
-            whole,
-            log_scale.clamp(*_LOG_SCALE_RANGE),
+            amodal,
+            log_depth_error.clamp(*_LOG_DEPTH_ERROR_RANGE),
             up,
         )
 
@@ -211,14 +211,14 @@ def _double(x: Tensor) -> Tensor:
 
 
 def shipped_weights() -> Path:
-    """Where the package keeps the weights; the file need not be there."""
+    """Path of the package's own weights, which may be missing."""
     return Path(str(files("sam3d_gs.embedded") / "weights" / "objects.safetensors"))
 
 
 def load_object_net(path: Path) -> ObjectNet:
     """Build the network with the weights of a .safetensors file, in float32 and evaluation mode.
 
-    Raises BadInputError when the file is unreadable or holds other tensors than this network's.
+    Raises BadInputError when the file is unreadable or does not fit the network.
     """
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
@@ -240,31 +240,31 @@ def load_object_net(path: Path) -> ObjectNet:
 
 
 def save_object_net(net: ObjectNet, path: Path) -> None:
-    """Write weights in float16 with the net's configuration; `load_object_net` reads them."""
+    """Write the weights in float16, with the configuration, for `load_object_net`."""
     from safetensors.torch import save
 
     state = {name: tensor.detach().half().contiguous() for name, tensor in net.state_dict().items()}
     write_bytes(path, save(state, {_CONFIG_KEY: net.config.to_json()}))
 
 
-def predict(net: ObjectNet, crops: Sequence[Crop]) -> list[TwoLayers]:
-    """Run the network over crops, each also mirrored left to right; the two answers are averaged.
+def predict(net: ObjectNet, crops: Sequence[Crop]) -> list[DepthLayers]:
+    """Mean of the predictions for each crop and for its mirror image.
 
-    A crop's answer does not depend on its neighbours in the batch beyond rounding.
+    Up to rounding, the result for a crop does not depend on the others.
     """
-    layers: list[TwoLayers] = []
+    layers: list[DepthLayers] = []
     for start in range(0, len(crops), BATCH):
         x = torch.stack([_network_input(crop) for crop in crops[start : start + BATCH]])
         with torch.inference_mode():
-            # one pass over both: half as many small steps for the threads to wait on each other
-            answer: Answer = net(torch.cat([x, _mirror_input(x)]))
-        mean = Answer(*(_unmirrored_mean(part) for part in answer))
-        layers += [_two_layers(mean, i) for i in range(len(x))]
+            # one pass over both: threads wait for each other half as often
+            prediction: Prediction = net(torch.cat([x, _mirror_input(x)]))
+        mean = Prediction(*(_mean_with_mirrored(part) for part in prediction))
+        layers += [_depth_layers(mean, i) for i in range(len(x))]
     return layers
 
 
-def _unmirrored_mean(part: Tensor) -> Tensor:
-    """Mean of the answers to B pictures and, behind them, to their mirror images."""
+def _mean_with_mirrored(part: Tensor) -> Tensor:
+    """Mean over B crops and their mirror images, which follow them in the batch."""
     straight, mirrored = part.chunk(2)
     mirrored = mirrored * torch.tensor([-1.0, 1.0, 1.0])[: part.shape[1]] if part.ndim == 2 else mirrored.flip(-1)
     return 0.5 * (straight + mirrored)
@@ -280,24 +280,26 @@ def _network_input(crop: Crop) -> Tensor:
 
 
 def _mirror_input(x: Tensor) -> Tensor:
-    """Mirror picture and mask left to right; the coordinate planes stay."""
+    """Mirror image and mask left to right; the coordinate planes stay."""
     return torch.cat([x[:, :4].flip(-1), x[:, 4:]], dim=1)
 
 
-def _two_layers(answer: Answer, i: int) -> TwoLayers:
-    """The answer to object i of a batch."""
-    front, thickness, back_rgb, visible, shares, hollow, whole, log_scale, up = (part[i].numpy() for part in answer)
-    return TwoLayers(
+def _depth_layers(prediction: Prediction, i: int) -> DepthLayers:
+    """The layers of object i of a batch."""
+    front, thickness, back_rgb, visible, shares, hollow, amodal, log_depth_error, up = (
+        part[i].numpy() for part in prediction
+    )
+    return DepthLayers(
         front=front[0],
         thickness=np.maximum(thickness[0], MIN_THICKNESS),
         back_rgb=np.clip(back_rgb.transpose(1, 2, 0), 0, 1),
-        visible=_probability(visible[0]),
-        cavity=Cavity(_probability(hollow[0]), shares[0], shares[2]) if len(hollow) else None,
-        whole=_probability(whole[0]) if len(whole) else None,
-        scale=np.exp(log_scale.transpose(1, 2, 0)) if len(log_scale) else None,
+        visible=_sigmoid(visible[0]),
+        cavity=Cavity(_sigmoid(hollow[0]), shares[0], shares[2]) if len(hollow) else None,
+        amodal=_sigmoid(amodal[0]) if len(amodal) else None,
+        depth_error=np.exp(log_depth_error.transpose(1, 2, 0)) if len(log_depth_error) else None,
         up=up if len(up) else None,
     )
 
 
-def _probability(logit: np.ndarray) -> np.ndarray:
+def _sigmoid(logit: np.ndarray) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-logit)))

@@ -1,9 +1,8 @@
-"""Front and back of an object meet at its outline, so their colours meet there too.
+"""Blend the back's colours into the front's along the outline, where the two meet.
 
-The network predicts the back blurred and without the photo's light: put beside the front as it is, it begins with a
-seam, and a vase's bands end there. What the front has at the outline and the back has not is spread over the back and
-fades with the distance: a screened Poisson equation, as in Pérez et al. 2003, "Poisson image editing", and Bhat et al.
-2008, "Fourier analysis of the 2D screened Poisson equation".
+The network predicts a blurred back without the photo's lighting, which would leave a seam. The difference along the
+outline is therefore spread over the back, fading with distance, by a screened Poisson equation: Pérez et al. 2003,
+"Poisson image editing", and Bhat et al. 2008, "Fourier analysis of the 2D screened Poisson equation".
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ import numpy as np
 
 from sam3d_gs.embedded.shape.ray_shell import blurred_inside, resized
 
-GRID = 96  # the equation is solved on a grid of this side, or the colours' own if that is smaller
-REACH = 0.2  # of the grid's side: the difference fades by a factor e over this distance
-RIM_BLUR = 1.5  # grid steps along which the front's colours are averaged: single pixels of an edge say little
+GRID = 96  # side of the grid of the equation, unless that of the colours is smaller
+REACH = 0.2  # of the grid's side: distance over which the difference falls by a factor e
+RIM_BLUR = 1.5  # grid steps over which the difference is averaged, against noisy edge pixels
 
 
-def met_at_outline(back_rgb: np.ndarray, front_rgb: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """(S, S, 3) float32 0..1: `back_rgb` with the colours of `front_rgb`, (S, S, 3) each, along the outline.
+def blend_along_outline(back_rgb: np.ndarray, front_rgb: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """(S, S, 3) float32 0..1: `back_rgb` blended into `front_rgb`, (S, S, 3) each, along the outline.
 
     inside: (S, S) bool, not empty. Samples outside follow the nearest one inside.
     """
@@ -30,16 +29,16 @@ def met_at_outline(back_rgb: np.ndarray, front_rgb: np.ndarray, inside: np.ndarr
     within = share[..., 0] > min(0.5, 0.99 * float(share.max()))
     difference = resized((front_rgb - back_rgb) * inside[..., None], size) / np.maximum(share, 1e-3)
     rim = within & ~binary_erosion(within)
-    spread = screened(blurred_inside(difference, within, (RIM_BLUR, RIM_BLUR)), rim, within, REACH * size)
+    spread = solve_screened_poisson(blurred_inside(difference, within, (RIM_BLUR, RIM_BLUR)), rim, within, REACH * size)
     nearest = distance_transform_edt(~within, return_distances=False, return_indices=True)
     return np.asarray(np.clip(back_rgb + resized(spread[tuple(nearest)], side), 0, 1), np.float32)
 
 
-def screened(values: np.ndarray, fixed: np.ndarray, within: np.ndarray, reach: float) -> np.ndarray:
-    """(H, W, C): `values` where `fixed`, fading from there over the rest of `within` (H, W), 0 elsewhere.
+def solve_screened_poisson(values: np.ndarray, fixed: np.ndarray, within: np.ndarray, reach: float) -> np.ndarray:
+    """(H, W, C): `values` where `fixed`, decaying over the rest of `within` (H, W), 0 elsewhere.
 
-    Solves laplace(x) = x / reach^2 with x given at `fixed`, a part of `within`, and nothing flowing out of `within`;
-    reach in grid steps, inf for x without fading.
+    Solves laplace(x) = x / reach^2 with x given at `fixed`, a part of `within`, and no flow across the
+    border of `within`. reach: in grid steps, inf for no decay.
     """
     from scipy.sparse import csc_matrix
     from scipy.sparse.linalg import splu

@@ -1,7 +1,7 @@
-"""The sides of a shell: where a sample is solid and its neighbour, or what lies beyond the outline, is not.
+"""The side surfaces of a shell, which close it along the outline and at depth discontinuities.
 
-A side begins with the colour of its edge, goes on with the mean colours around there, and repeats the front's fine
-detail as a fold would: what lies at some distance from the edge on the front comes as far behind it on the side.
+A side starts with the colour of its edge, continues with the mean colours around it, and repeats the front's fine
+detail mirrored at the edge: detail at a distance from the edge on the front appears at that distance on the side.
 """
 
 from __future__ import annotations
@@ -11,98 +11,102 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sam3d_gs.embedded.shape.ray_shell import JUMP, OPAQUE, Shell, faded, smoothstep
-from sam3d_gs.embedded.shape.surfels import Surfels, join
+from sam3d_gs.embedded.shape.ray_shell import DISCONTINUITY, MAX_OPACITY, Shell, blend_by_depth, smoothstep
+from sam3d_gs.embedded.shape.surfels import Surfels, concatenate
 
-MAX_WALL_SURFELS = 16_000
-OUTLINE_ALPHA = 0.6  # discs reach a little over their centres, so the outline lies a little inside the mask's edge
-EDGE_REACH = 2  # samples over which the edge's own colour is left
-FOLD_REACH = 24  # samples: the front is folded over that far, then back again
+MAX_SIDE_SURFELS = 16_000
+OUTLINE_ALPHA = 0.6  # discs extend beyond their centres, so the contour lies slightly inside the mask
+EDGE_REACH = 2  # samples over which the edge's colour fades into the mean
+MIRROR_REACH = 24  # samples of the front that are mirrored, back and forth
 
 
 @dataclass(frozen=True)
-class Faced:
-    """Which side of a shell: that of the `solid`th of `Shell.solids`, to the air inside or to what is around."""
+class SideKind:
+    """A side of a shell: of the `solid`th of `Shell.solid_intervals`, towards the cavity or the outside."""
 
     solid: int
-    to_air: bool = False
+    to_cavity: bool = False
 
 
 @dataclass(frozen=True)
-class Paint:
-    """The colours that sides are made of, on the shell's grid, (G, G, 3) each."""
+class SideColours:
+    """Source colours of the sides, on the shell's grid, (G, G, 3) each."""
 
     front: np.ndarray
     back: np.ndarray
     smooth: np.ndarray  # the front's around each sample
     detail: np.ndarray  # of the front, to be added
-    inside: np.ndarray | None  # of the walls around the air inside, where the photo shows any of it
+    inside: np.ndarray | None  # of the walls of the cavity; None where the photo does not show them
 
-    def folded(self, place: np.ndarray, inward: np.ndarray, behind: np.ndarray) -> np.ndarray:
-        """(N, 3) colours of the side at `behind` (N,) samples behind the edge.
+    def mirrored_front(self, place: np.ndarray, inward: np.ndarray, behind: np.ndarray) -> np.ndarray:
+        """(N, 3) colours of the side, `behind` (N,) samples behind the edge.
 
         place: (N, 2) row and column of the edge. inward: (N, 2) unit steps away from it on the front.
         """
-        away = FOLD_REACH - np.abs(behind % (2 * FOLD_REACH) - FOLD_REACH)
+        away = MIRROR_REACH - np.abs(behind % (2 * MIRROR_REACH) - MIRROR_REACH)
         at = np.clip(np.rint(place + inward * away[:, None]).astype(int), 0, len(self.front) - 1)
         row, column = place.T
         share = smoothstep(behind, 0.0, EDGE_REACH)[:, None]
         side = np.clip(self.smooth[row, column] + self.detail[at[:, 0], at[:, 1]], 0, 1)
         return np.asarray((1 - share) * self.front[row, column] + share * side)
 
-    def side(self, shell: Shell, faced: Faced, place: np.ndarray, inward: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """(N, 3) colours at depths z (N,) of the sides of a stretch of solid; the others as for `folded`.
+    def at(self, shell: Shell, kind: SideKind, place: np.ndarray, inward: np.ndarray, z: np.ndarray) -> np.ndarray:
+        """(N, 3) colours at depths z (N,) of the sides of a solid interval; place and inward as for `mirrored_front`.
 
-        They fade from the front's to the back's, or to and from those of the inside where the photo shows any of it.
+        They fade from the front's to the back's, or to and from the cavity's where the photo shows its sides.
         """
         row, column = place.T
         inner = None if self.inside is None else self.inside[row, column]
-        if inner is not None and faced.to_air:
+        if inner is not None and kind.to_cavity:
             return inner
         front, back, last = shell.front[row, column], shell.back[row, column], self.back[row, column]
-        first = self.folded(place, inward, (z - front) / shell.step(z))
+        first = self.mirrored_front(place, inward, (z - front) / shell.step(z))
         if inner is None:
-            return faded(first, last, front, back, z)
-        near, far = (plane[row, column] for plane in shell.solids[faced.solid])
-        return faded(first if faced.solid == 0 else inner, np.where((far < back)[:, None], inner, last), near, far, z)
+            return blend_by_depth(first, last, front, back, z)
+        near, far = (plane[row, column] for plane in shell.solid_intervals[kind.solid])
+        return blend_by_depth(
+            first if kind.solid == 0 else inner, np.where((far < back)[:, None], inner, last), near, far, z
+        )
 
 
-def jump_walls(shell: Shell, paint: Paint) -> list[Surfels]:
-    """Walls between neighbouring samples where one is solid and the other is not, built on the solid one."""
+def discontinuity_surfaces(shell: Shell, colours: SideColours) -> list[Surfels]:
+    """Side surfaces between neighbouring samples where one is solid and the other is not."""
     inside = shell.inside
-    walls = []
+    sides = []
     for row_step, column_step in ((0, 1), (0, -1), (1, 0), (-1, 0)):
         other = (-row_step, -column_step)
         pair = inside & np.roll(inside, other, (0, 1))
         step = np.array([column_step, row_step, 0.0]) * shell.pixel
-        beside = [(np.roll(a, other, (0, 1)), np.roll(b, other, (0, 1))) for a, b in shell.solids]
-        for solid, layer in enumerate(shell.solids):
-            for number, (start, end) in enumerate(left_over(layer, beside)):
-                where = pair & (end - start > JUMP * shell.step(start))
+        beside = [(np.roll(a, other, (0, 1)), np.roll(b, other, (0, 1))) for a, b in shell.solid_intervals]
+        for solid, layer in enumerate(shell.solid_intervals):
+            for number, (start, end) in enumerate(subtract_intervals(layer, beside)):
+                where = pair & (end - start > DISCONTINUITY * shell.step(start))
                 place = np.argwhere(where)
                 across = np.broadcast_to(np.abs(step[[1, 0, 2]]), (len(place), 3))
                 inward = np.broadcast_to((-row_step, -column_step), place.shape)
                 rays = shell.rays[where] + 0.5 * step
-                stretch = start[where], end[where]
-                faced = Faced(solid, to_air=0 < number < len(beside))  # between the neighbour's stretches
-                walls.append(_wall(shell, paint, faced, place, inward, rays, across, stretch, MAX_WALL_SURFELS // 8))
-    return walls
+                interval = start[where], end[where]
+                kind = SideKind(solid, to_cavity=0 < number < len(beside))  # between the neighbour's intervals
+                sides.append(
+                    _extrude(shell, colours, kind, place, inward, rays, across, interval, MAX_SIDE_SURFELS // 8)
+                )
+    return sides
 
 
-def left_over(
+def subtract_intervals(
     solid: tuple[np.ndarray, np.ndarray], beside: list[tuple[np.ndarray, np.ndarray]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """What is left of the stretches `solid` when the neighbours' stretches, near one first, are taken away."""
+    """The intervals `solid` without the neighbours' intervals `beside`, nearest first."""
     start, end = solid
-    stretches = [(start, np.minimum(beside[0][0], end))]
-    stretches += [
+    intervals = [(start, np.minimum(beside[0][0], end))]
+    intervals += [
         (np.maximum(start, first[1]), np.minimum(second[0], end)) for first, second in itertools.pairwise(beside)
     ]
-    return [*stretches, (np.maximum(beside[-1][1], start), end)]
+    return [*intervals, (np.maximum(beside[-1][1], start), end)]
 
 
-def outline_wall(shell: Shell, paint: Paint) -> Surfels:
-    """The wall along the outline, on a smoothed sub-pixel contour so that it shows no stairs."""
+def outline_surface(shell: Shell, colours: SideColours) -> Surfels:
+    """The side surface along the outline, on a smoothed sub-pixel contour without pixel steps."""
     from scipy.ndimage import distance_transform_edt, gaussian_filter, gaussian_filter1d
     from skimage.measure import find_contours
 
@@ -122,39 +126,39 @@ def outline_wall(shell: Shell, paint: Paint) -> Surfels:
     slope = np.stack(np.gradient(gaussian_filter(shell.inside.astype(np.float32), 3.0)), axis=-1)[row, column]
     inward = slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-6)
     place, rays = np.stack([row, column], axis=1), shell.rays[row, column] + offset * shell.pixel
-    walls = [
-        _wall(
+    sides = [
+        _extrude(
             shell,
-            paint,
-            Faced(solid),
+            colours,
+            SideKind(solid),
             place,
             inward,
             rays,
             along * shell.pixel,
             (start[row, column], end[row, column]),
-            MAX_WALL_SURFELS,
+            MAX_SIDE_SURFELS,
         )
-        for solid, (start, end) in enumerate(shell.solids)
+        for solid, (start, end) in enumerate(shell.solid_intervals)
     ]
-    return join(walls)
+    return concatenate(sides)
 
 
-def _wall(
+def _extrude(
     shell: Shell,
-    paint: Paint,
-    faced: Faced,
+    colours: SideColours,
+    kind: SideKind,
     place: np.ndarray,
     inward: np.ndarray,
     rays: np.ndarray,
     across: np.ndarray,
-    stretch: tuple[np.ndarray, np.ndarray],
+    interval: tuple[np.ndarray, np.ndarray],
     limit: int,
 ) -> Surfels:
-    """Fill the way of each ray from one depth to another, `stretch`, (N,) each, with about `limit` surfels at most.
+    """Place surfels on the path of each ray over a depth interval, begin and end (N,), about `limit` at most.
 
-    faced, place, inward: as in `Paint.side`. rays, across: (N, 3), across being the step to the next ray.
+    kind, place, inward: as in `SideColours.at`. rays, across: (N, 3); across is the step to the next ray.
     """
-    start, end = stretch
+    start, end = interval
     if not len(rays):
         return _EMPTY
     gap = end - start
@@ -166,10 +170,10 @@ def _wall(
     z = start[which] + gap[which] * (rank + 0.5) / count[which]
     return Surfels(
         points=shell.points(rays[which], z),
-        step_a=across[which] * np.minimum(z, shell.turn)[:, None],
-        step_b=(gap / count)[which][:, None] * shell.way(rays[which], z),
-        rgb=paint.side(shell, faced, place[which], inward[which], z),
-        opacity=np.full(len(which), OPAQUE),
+        step_a=across[which] * np.minimum(z, shell.parallel_depth)[:, None],
+        step_b=(gap / count)[which][:, None] * shell.direction(rays[which], z),
+        rgb=colours.at(shell, kind, place[which], inward[which], z),
+        opacity=np.full(len(which), MAX_OPACITY),
     )
 
 

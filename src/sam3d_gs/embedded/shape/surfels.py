@@ -1,4 +1,4 @@
-"""Flat Gaussians on a surface, described by the two steps to the neighbouring ones."""
+"""Surfels: flat Gaussians on a surface, described by the steps to their neighbours."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from sam3d_gs.types import SH_C0, Gaussians
 
-OVERLAP = 0.62  # standard deviation over the step to the next one: no holes, little blur
-FLATNESS = 0.12  # thin axis over the shorter of the two others
+OVERLAP = 0.62  # standard deviation over the step to the neighbour: no holes, little blur
+FLATNESS = 0.12  # thin axis over the shorter tangent axis
 
 
 @dataclass(frozen=True)
 class Surfels:
-    """N pieces of a surface. `step_a` and `step_b` lead to the neighbours and span the tangent plane."""
+    """N pieces of a surface. `step_a` and `step_b` point to the neighbours and span the tangent plane."""
 
     points: np.ndarray  # (N, 3)
     step_a: np.ndarray  # (N, 3)
@@ -26,13 +26,13 @@ class Surfels:
         return len(self.points)
 
 
-def join(parts: list[Surfels]) -> Surfels:
+def concatenate(parts: list[Surfels]) -> Surfels:
     names = ("points", "step_a", "step_b", "rgb", "opacity")
     return Surfels(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def to_gaussians(surfels: Surfels, rotation: np.ndarray, origin: np.ndarray, scale: float) -> Gaussians:
-    """Discs whose covariance is the steps' ellipse, in the frame ``x = rotation.T @ (point - origin) / scale``.
+    """Discs with the covariance given by the two steps, in the frame ``x = rotation.T @ (point - origin) / scale``.
 
     rotation: (3, 3), the frame's axes as columns. The third local axis is the thin one, along the normal.
     """
@@ -70,7 +70,7 @@ def to_gaussians(surfels: Surfels, rotation: np.ndarray, origin: np.ndarray, sca
 def matrices_to_quats(matrices: np.ndarray) -> np.ndarray:
     """(N, 3, 3) rotations -> (N, 4) unit quaternions wxyz.
 
-    Each of the four components can be read off with a square root; taking the largest keeps it exact (Shepperd 1978).
+    Each of the four components follows from a square root; using the largest one is accurate (Shepperd 1978).
     """
     m = matrices
     xx, yy, zz = m[:, 0, 0], m[:, 1, 1], m[:, 2, 2]
