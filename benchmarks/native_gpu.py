@@ -328,13 +328,14 @@ def print_photo(bench: Bench) -> None:
 def print_savings(bench: Bench) -> None:
     """What each exact saving brings an object, from single calls of the networks."""
     with torch.inference_mode():
-        rows = structure_savings(bench) + latent_savings(bench) + image_savings(bench)
+        runtime = bench.runtime()
+        rows = structure_savings(bench, runtime) + latent_savings(bench, runtime) + image_savings(bench, runtime)
     print("What the exact savings bring an object:\n")
     table(["saving", "measured", "an object"], rows)
 
 
-def structure_savings(bench: Bench) -> list[list[str]]:
-    runtime, device, config = bench.runtime(), bench.device, bench.config
+def structure_savings(bench: Bench, runtime: Sam3dRuntime) -> list[list[str]]:
+    device, config = bench.device, bench.config
     flow = runtime._network("structure_flow")
     tokens = torch.randn(1, context_tokens(config.structure_condition), config.structure_flow.cond_width, device=device)
     latents = {n: torch.randn(1, c.tokens, c.channels, device=device) for n, c in config.structure_flow.latents.items()}
@@ -372,8 +373,8 @@ def structure_savings(bench: Bench) -> list[list[str]]:
     ]
 
 
-def latent_savings(bench: Bench) -> list[list[str]]:
-    runtime, device, config = bench.runtime(), bench.device, bench.config
+def latent_savings(bench: Bench, runtime: Sam3dRuntime) -> list[list[str]]:
+    device, config = bench.device, bench.config
     flow = runtime._network("latent_flow")
     coords = bench.request(USUAL).coords
     assert coords is not None
@@ -401,8 +402,8 @@ def latent_savings(bench: Bench) -> list[list[str]]:
     ]
 
 
-def image_savings(bench: Bench) -> list[list[str]]:
-    runtime, device, size_px = bench.runtime(), bench.device, bench.config.preprocess.size_px
+def image_savings(bench: Bench, runtime: Sam3dRuntime) -> list[list[str]]:
+    device, size_px = bench.device, bench.config.preprocess.size_px
     condition = runtime._network("structure_condition")
     dino = next(iter(condition.module_list))
     images = torch.rand(1, 3, size_px, size_px, device=device)
