@@ -1,12 +1,12 @@
 """Speed and memory of the native runtime at full size, with random weights of the official shapes.
 
-    python benchmarks/native_gpu.py                 # on a CUDA card: everything, about three minutes
+    python benchmarks/native_gpu.py                 # on a CUDA GPU: everything, about three minutes
     python benchmarks/native_gpu.py --only stages   # one table
-    python benchmarks/native_gpu.py --size tiny --device cpu   # does the script work
+    python benchmarks/native_gpu.py --size tiny --device cpu   # check that the script works
 
-Speed does not depend on what the weights are, only how many; the voxels of an object are made here, as a thin crust
-of a lumpy shape, so that their number is known. Prints Markdown tables. "Floor" is the arithmetic that is left after
-all exact savings over the card's own rate for one large product, measured in the same run.
+Speed depends on the number of weights, not on their values; an object's voxels are made here, as a thin crust of a
+lumpy shape, so that their number is known. Prints Markdown tables. "Floor" is the arithmetic that remains after all
+exact savings, divided by the GPU's rate for one large product, measured in the same run.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> float:
-    """Median of some repeats after one to warm up."""
+    """Median of some repeats after one warm-up."""
     work()
     took = []
     for _ in range(repeats):
@@ -93,7 +93,7 @@ def crust(count: int, resolution: int, seed: int = 0) -> Tensor:
 
 @dataclass(frozen=True)
 class Work:
-    """Floating-point operations of one object, two a multiply-add."""
+    """Floating-point operations of one object; a multiply-add is two."""
 
     structure: float
     latent: float
@@ -103,7 +103,7 @@ class Work:
 def transformer_flops(
     tokens: int, config: StructureFlowConfig | LatentFlowConfig, context: int, keys: int | None = None
 ) -> tuple[float, float]:
-    """One block over `tokens` tokens: what every group costs, and what a look at the context adds."""
+    """One block over `tokens` tokens: the cost of every group, and what attention to the context adds."""
     width = config.width
     own = 2 * tokens * width * width * (4 + 2 * config.mlp_ratio) + 4 * tokens * (keys or tokens) * width
     look = 4 * tokens * width * width + 4 * tokens * context * width
@@ -111,11 +111,11 @@ def transformer_flops(
 
 
 def flops(config: Sam3dConfig, runtime: Sam3dRuntime, voxels: int, tokens: int, pairs: tuple[int, int]) -> Work:
-    """What is left after the exact savings.
+    """Operations that remain after the exact savings.
 
     Args:
         config: of the networks.
-        runtime: knows the steps.
+        runtime: for its steps.
         voxels: occupied voxels.
         tokens: of them after pooling.
         pairs: neighbours that exist, at full and at half resolution.
@@ -150,7 +150,7 @@ def product_rate(device: torch.device, dtype: torch.dtype, side: int = 8192) -> 
 
 
 class Bench:
-    """The networks, made once, and what all tables share."""
+    """The networks, made once, and the inputs that all tables share."""
 
     def __init__(self, size: str, device: torch.device, dtype: str) -> None:
         made = SIZES[size]()
@@ -315,7 +315,7 @@ def print_photo(bench: Bench) -> None:
         for made in runtime.reconstruct(bench.rgb, bench.geometry, requests):
             if isinstance(made, Failure):
                 raise SystemExit(f"{made.object_id}: {made.reason}")
-            gaussians += len(to_gaussians(made.gaussians).means)  # on the host, as the engine takes them
+            gaussians += len(to_gaussians(made.gaussians).means)  # on the host, as the engine needs them
         synchronize(bench.device)
         took = time.perf_counter() - started
     print(f"A photo of {PHOTO_PX[1]} x {PHOTO_PX[0]} px with {OBJECTS} objects of {USUAL:,} voxels, weights loaded:\n")
@@ -326,15 +326,16 @@ def print_photo(bench: Bench) -> None:
 
 
 def print_savings(bench: Bench) -> None:
-    """What each exact saving brings an object, from single calls of the networks."""
+    """Time that each exact saving saves per object, from single calls of the networks."""
     with torch.inference_mode():
-        rows = structure_savings(bench) + latent_savings(bench) + image_savings(bench)
-    print("What the exact savings bring an object:\n")
-    table(["saving", "measured", "an object"], rows)
+        runtime = bench.runtime()
+        rows = structure_savings(bench, runtime) + latent_savings(bench, runtime) + image_savings(bench, runtime)
+    print("Time that the exact savings save per object:\n")
+    table(["saving", "measured", "per object"], rows)
 
 
-def structure_savings(bench: Bench) -> list[list[str]]:
-    runtime, device, config = bench.runtime(), bench.device, bench.config
+def structure_savings(bench: Bench, runtime: Sam3dRuntime) -> list[list[str]]:
+    device, config = bench.device, bench.config
     flow = runtime._network("structure_flow")
     tokens = torch.randn(1, context_tokens(config.structure_condition), config.structure_flow.cond_width, device=device)
     latents = {n: torch.randn(1, c.tokens, c.channels, device=device) for n, c in config.structure_flow.latents.items()}
@@ -372,8 +373,8 @@ def structure_savings(bench: Bench) -> list[list[str]]:
     ]
 
 
-def latent_savings(bench: Bench) -> list[list[str]]:
-    runtime, device, config = bench.runtime(), bench.device, bench.config
+def latent_savings(bench: Bench, runtime: Sam3dRuntime) -> list[list[str]]:
+    device, config = bench.device, bench.config
     flow = runtime._network("latent_flow")
     coords = bench.request(USUAL).coords
     assert coords is not None
@@ -401,8 +402,8 @@ def latent_savings(bench: Bench) -> list[list[str]]:
     ]
 
 
-def image_savings(bench: Bench) -> list[list[str]]:
-    runtime, device, size_px = bench.runtime(), bench.device, bench.config.preprocess.size_px
+def image_savings(bench: Bench, runtime: Sam3dRuntime) -> list[list[str]]:
+    device, size_px = bench.device, bench.config.preprocess.size_px
     condition = runtime._network("structure_condition")
     dino = next(iter(condition.module_list))
     images = torch.rand(1, 3, size_px, size_px, device=device)
@@ -471,15 +472,15 @@ TABLES: Mapping[str, Callable[[Bench], None]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=TABLES, action="append", help="one table; may be given several times")
+    parser.add_argument("--only", choices=TABLES, action="append", help="print only this table; repeatable")
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", choices=("fp16", "bf16", "fp32"), default="fp16")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        sys.exit("No CUDA card here. Add --size tiny --device cpu to see whether the script works.")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "no card"
+        sys.exit("No CUDA GPU here. Add --size tiny --device cpu to check that the script works.")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
     print(f"{name}; PyTorch {torch.__version__}; {machine_line()}; {arguments.size} size, {arguments.dtype}\n")
     bench = Bench(arguments.size, device, arguments.dtype)
     for table_name in arguments.only or TABLES:

@@ -1,15 +1,15 @@
-"""The native runtime beside the official SAM 3D Objects package, on one photo and mask, with the same noise.
+"""Compares the native runtime with the official SAM 3D Objects package, on one photo and mask, with the same noise.
 
     python benchmarks/native_parity.py PHOTO MASK --checkpoints DIR --official DIR
     python benchmarks/native_parity.py PHOTO MASK --checkpoints DIR --dtype bf16 --against fp32
 
 --official is a checkout of the official repository, in an environment that can import it; the checkpoints are then
-loaded by both. Without it the runtime is compared with itself in another dtype. Prints Markdown tables: how far voxels,
-Gaussians and pose are apart, and seconds and memory side by side.
+loaded by both. Without it the runtime is compared with itself in another dtype. Prints Markdown tables: differences of
+voxels, Gaussians and pose, and seconds and memory side by side.
 
-Both get the same pointmap, the same initial noise of stage 1, and stage-2 noise by voxel position, so that a voxel
-both have starts from the same numbers. Each works once to warm up and once against the clock. The official half was
-written from the package's source and has not been run by us: it needs the trained weights and the package.
+Both get the same pointmap, the same initial noise of stage 1, and stage-2 noise by voxel position, so that a shared
+voxel starts from the same numbers. Each runs once to warm up and once timed. The official half was written from the
+package's source and has not been run by us: it needs the trained weights and the package.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Noise:
-    """What both samplers start from. Stage 2 takes its noise by voxel, so it does not depend on how many there are."""
+    """The initial noise of both samplers. Stage 2 takes it by voxel, so it does not depend on their number."""
 
     structure: Mapping[str, Tensor]  # by latent, (1, tokens, channels)
     field: Tensor  # (R, R, R, channels)
@@ -72,24 +72,24 @@ def draw_noise(config: Sam3dConfig, seed: int) -> Noise:
 
 @dataclass(frozen=True)
 class Inputs:
-    """One object, as every subject gets it."""
+    """The inputs of one object, the same for every subject."""
 
     rgb: np.ndarray  # (H, W, 3) uint8
     mask: np.ndarray  # (H, W) bool
     pointmap: Tensor  # (H, W, 3) float32, PyTorch3D camera, NaN where invalid
     noise: Noise
-    voxels: Tensor | None = None  # (N, 3) in place of what stage 1 would find
+    voxels: Tensor | None = None  # (N, 3) instead of stage 1's
 
 
 @dataclass(frozen=True)
 class SubjectResult:
-    """What one subject made of an object, and at what cost."""
+    """One subject's result for an object, and its cost."""
 
     voxels: np.ndarray  # (N, 3) int
     gaussians: Gaussians  # object frame
     pose: Pose  # to the OpenCV camera frame
     seconds: float
-    peak_gib: float | None = None  # of the card's memory; None where nobody counts it
+    peak_gib: float | None = None  # of GPU memory; None when not measured
 
 
 class Subject(Protocol):
@@ -100,7 +100,7 @@ class Subject(Protocol):
     def run(self, inputs: Inputs) -> SubjectResult: ...
 
     def close(self) -> None:
-        """Give the card's memory back."""
+        """Free the GPU's memory."""
 
 
 class Native:
@@ -113,7 +113,9 @@ class Native:
     def run(self, inputs: Inputs) -> SubjectResult:
         """Raises BadInputError when the object cannot be made."""
         request = Request("object", inputs.mask, structure_noise=inputs.noise.structure, coords=inputs.voxels)
-        voxels = self._make(inputs, request).coords  # the warm-up tells how many voxels the noise of stage 2 is for
+        voxels = self._make(
+            inputs, request
+        ).coords  # the warm-up determines the number of voxels for the noise of stage 2
         request = replace(request, latent_noise=inputs.noise.at(voxels))
         made, seconds, peak_gib = _measured(lambda: self._make(inputs, request), self.runtime.device)
         return SubjectResult(made.coords.cpu().numpy(), to_gaussians(made.gaussians), made.pose, seconds, peak_gib)
@@ -130,7 +132,7 @@ class Native:
 
 
 class Official:
-    """The official package, Gaussians only, with our noise in place of what its generators draw."""
+    """The official package, Gaussians only, with our noise instead of its generators'."""
 
     name = "official"
 
@@ -187,22 +189,22 @@ def _given_noise(pipeline: Any, noise: Noise) -> Iterator[None]:
 
 
 def _measured(make: Callable[[], Any], device: torch.device) -> tuple[Any, float, float | None]:
-    """What `make` returns, its seconds, and the most memory of a card that tensors held meanwhile, in GiB."""
-    on_card = device.type == "cuda"
-    if on_card:
+    """What `make` returns, its seconds, and the peak GPU memory held by tensors meanwhile, in GiB."""
+    on_gpu = device.type == "cuda"
+    if on_gpu:
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
     start = time.perf_counter()
     made = make()
-    if on_card:
+    if on_gpu:
         torch.cuda.synchronize(device)
     seconds = time.perf_counter() - start
-    return made, seconds, torch.cuda.max_memory_allocated(device) / GIB if on_card else None
+    return made, seconds, torch.cuda.max_memory_allocated(device) / GIB if on_gpu else None
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a result is from the reference."""
+    """Differences of a result from the reference."""
 
     occupancy_iou: float
     psnr_db: tuple[float, ...]  # per view; infinite for equal pictures
@@ -218,7 +220,7 @@ def difference(
     first, second = reference.pose, other.pose
     turned = quat_to_matrix(first.quat_wxyz).T @ quat_to_matrix(second.quat_wxyz)
     moved = np.linalg.norm(second.translation - first.translation) / np.linalg.norm(first.translation)
-    # The angle from its sine and cosine: the cosine alone cannot tell small angles.
+    # The angle from its sine and cosine: the cosine alone cannot resolve small angles.
     sine = np.linalg.norm(turned - turned.T) / (2 * math.sqrt(2))
     return Difference(
         occupancy_iou=iou(reference.voxels, other.voxels),
@@ -279,7 +281,7 @@ def compare(reference: Subject, subject: Subject, inputs: Inputs, views: int = V
     own = subject.run(inputs)
     given = subject.run(replace(inputs, voxels=torch.from_numpy(first.voxels)))
     subject.close()
-    same_pose = replace(given, pose=own.pose)  # given voxels do not say whether they were shrunk; the pose must
+    same_pose = replace(given, pose=own.pose)  # given voxels do not tell whether they were shrunk, so the pose must
     rows = [(subject.name, own), (f"{subject.name}, voxels of {reference.name}", same_pose)]
     return report(first, rows, reference.name, views, side_px)
 
@@ -287,11 +289,13 @@ def compare(reference: Subject, subject: Subject, inputs: Inputs, views: int = V
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photo", type=Path)
-    parser.add_argument("mask", type=Path, help="of the photo's size, light on the object")
+    parser.add_argument("mask", type=Path, help="an image of the photo's size, light on the object")
     parser.add_argument("--checkpoints", type=Path, required=True, help="the folder with pipeline.yaml")
     parser.add_argument("--official", type=Path, help="checkout of the official repository")
-    parser.add_argument("--against", choices=("fp32", "bf16", "fp16"), default="fp32", help="without --official")
-    parser.add_argument("--moge", type=Path, help="depth weights, where they are not found by themselves")
+    parser.add_argument(
+        "--against", choices=("fp32", "bf16", "fp16"), default="fp32", help="dtype of the reference without --official"
+    )
+    parser.add_argument("--moge", type=Path, help="depth weights, if they are not found automatically")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--steps", type=int)
@@ -318,9 +322,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         yaml = Path(checkpoint.folder) / "pipeline.yaml"
         reference = Official(options.official, yaml, options.steps, options.slat_steps)
 
-    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     size = f"{rgb.shape[1]} x {rgb.shape[0]} px"
-    print(f"{machine_line()}, {card}, torch {torch.__version__}; {size}, seed {options.seed}\n")
+    print(f"{machine_line()}, {gpu}, torch {torch.__version__}; {size}, seed {options.seed}\n")
     print(compare(reference, subject, inputs, options.views, options.side_px))
 
 

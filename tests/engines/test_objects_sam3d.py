@@ -239,7 +239,7 @@ def test_checkpoints_are_read_without_unpickling_objects(checkpoints: Path, tmp_
 
 def test_without_a_card_it_says_what_to_choose(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(Sam3dGsError, match=r"CUDA cards alone.*--objects-engine native"):
+    with pytest.raises(Sam3dGsError, match=r"only on CUDA GPUs.*--objects-engine native"):
         engine(checkpoints)
 
 

@@ -105,8 +105,8 @@ def test_half_precision_blocks_stay_near():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
-def test_nothing_waits_for_the_card():
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+def test_nothing_waits_for_the_gpu():
     config = replace(CONFIG, width=64)  # heads of 32 channels, which the flash kernel takes
     decoder = random_decoder(config).cuda()
     decoder.blocks.to(torch.float16)

@@ -1,4 +1,4 @@
-"""The Triton kernels against their plain twins; in Triton's interpreter where there is no card."""
+"""The Triton kernels against their plain versions; in Triton's interpreter where there is no GPU."""
 
 import os
 import subprocess
@@ -136,15 +136,15 @@ def test_where_triton_does_not_work_the_plain_operations_do(monkeypatch, caplog)
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
-def test_kernels_on_the_card():
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+def test_kernels_on_the_gpu():
     from sam3d_gs.sam3d_torch import kernels
 
     compare(kernels, "cuda")
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_gelu_in_the_epilogue(dtype):
     layer = torch.nn.Linear(64, 256).cuda().to(dtype)

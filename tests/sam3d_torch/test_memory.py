@@ -97,9 +97,9 @@ def test_networks_are_loaded_once_and_let_go() -> None:
 
 def test_the_limit_takes_a_card_without_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[tuple[float, int]] = []
-    card = SimpleNamespace(total_memory=8 * GIB)
+    gpu = SimpleNamespace(total_memory=8 * GIB)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
     monkeypatch.setattr(
         torch.cuda, "set_per_process_memory_fraction", lambda share, device: limits.append((share, device))
     )

@@ -1,4 +1,4 @@
-"""The whole runtime in every dtype, and on a card, against itself in float32 on the CPU."""
+"""The whole runtime in every dtype, and on a GPU, against itself in float32 on the CPU."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def test_16_bits_on_the_cpu(reference: tuple[PhotoGeometry, Result], dtype: str)
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("vram_gib", [None, 1.0])
-def test_on_the_card(
+def test_on_the_gpu(
     reference: tuple[PhotoGeometry, Result], dtype: str, vram_gib: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
@@ -77,17 +77,17 @@ def test_on_the_card(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 @pytest.mark.parametrize("index", [1])
 def test_on_another_card_than_the_current(reference: tuple[PhotoGeometry, Result], index: int) -> None:
     if torch.cuda.device_count() <= index:
-        pytest.skip("one card only")
+        pytest.skip("one GPU only")
     check(reference, TOLERANCE["fp16"], device=f"cuda:{index}", dtype="fp16")
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
-def test_the_steps_do_not_wait_for_the_card(
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+def test_the_steps_do_not_wait_for_the_gpu(
     reference: tuple[PhotoGeometry, Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"device": "cuda", "dtype": "fp16"}

@@ -1,4 +1,4 @@
-"""Sequences rounded up for the card's attention give what unrounded ones give."""
+"""Sequences rounded up for the GPU's attention give the results of unrounded ones."""
 
 import pytest
 

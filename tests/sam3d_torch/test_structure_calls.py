@@ -46,14 +46,14 @@ def test_the_context_keeps_its_place():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
-def test_recorded_calls_on_the_card(monkeypatch):
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
+def test_recorded_calls_on_the_gpu(monkeypatch):
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     assert set(compare("cuda", 1e-5)._recorded) == {ONE, BOTH}
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 def test_without_graphs_it_goes_on(monkeypatch, caplog):
     def refuse(*arguments):
         raise RuntimeError("this driver records nothing\nat all")

@@ -101,7 +101,7 @@ def test_the_kernel_is_used_where_there_is_one(monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_on_cuda(dtype):
     coords = torch.argwhere(torch.rand((64,) * 3, generator=torch.Generator().manual_seed(0)) < 0.05).int()

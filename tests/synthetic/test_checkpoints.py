@@ -151,3 +151,8 @@ def test_as_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = Checkpoint(tmp_path)
     assert checkpoint.parts[STRUCTURE_FLOW].path.suffix == ".safetensors"
     assert checkpoint.moge_part().name == MOGE
+
+
+def test_the_package_does_not_import_its_makers() -> None:
+    source = Path(__file__).parents[2] / "src"
+    assert not [path for path in source.rglob("*.py") if "synthetic.checkpoints" in path.read_text(encoding="utf-8")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -27,12 +27,12 @@ class NativeObjects:
     """Lifts masks with the checkpoints of SAM 3D Objects and, unless depth is given, MoGe."""
 
     def __init__(self, options: NativeOptions) -> None:
-        """Checks checkpoint and device; nothing is loaded onto the device yet. Raises Sam3dGsError."""
+        """Check checkpoint and device; nothing is loaded onto the device yet. Raises Sam3dGsError."""
         self.options = options
         checkpoint = Checkpoint(options.checkpoints, moge=options.moge)
         if options.depth is None:
             with checkpoint.reader(checkpoint.moge_part()):
-                pass  # is there and fits
+                pass  # raises if it is missing or does not fit
         self._runtime = Sam3dRuntime(
             checkpoint,
             RuntimeOptions(
@@ -47,7 +47,7 @@ class NativeObjects:
         )
 
     def close(self) -> None:
-        """Give the device's memory back."""
+        """Free the device's memory."""
         self._runtime.close()
 
     def objects(
@@ -79,7 +79,7 @@ class NativeObjects:
             K = intrinsics(photo.width_px, photo.height_px, photo.focal_px, self.options.fov_deg)
             if photo.focal_px is None:
                 log.warning(
-                    "%s: no focal length in EXIF and no --intrinsics, so --fov %g it is; sizes across may be off.",
+                    "%s: no focal length in EXIF and no --intrinsics, so --fov %g is assumed; widths may be off.",
                     photo.path.name,
                     self.options.fov_deg or USUAL_FOV_DEG,
                 )
@@ -90,7 +90,7 @@ class NativeObjects:
         return PhotoGeometry(pointmap, K, f"metric: depth from {self.options.depth.name}")
 
     def _intrinsics(self, source: str, photo: Photo) -> np.ndarray:
-        """K as the user gave it, for the photo's file, at the size we work on."""
+        """The user's K, given for the photo's file, scaled to the size we work on."""
         file_size = photo.file_size or (photo.width_px, photo.height_px)
         K = read_intrinsics(source, file_size)
         if not (0 < K[0, 2] < file_size[0] and 0 < K[1, 2] < file_size[1]):
@@ -124,7 +124,7 @@ class NativeObjects:
 
 
 def to_gaussians(fields: GaussianFields) -> Gaussians:
-    """Decoded Gaussians, activated tensors on any device, in the encodings of a .ply."""
+    """Decoded Gaussians, activated tensors on any device, encoded as in a .ply."""
 
     def array(tensor: torch.Tensor) -> np.ndarray:
         return tensor.float().cpu().numpy()

@@ -1,12 +1,12 @@
-"""SAM 3D Objects by its official package, on a CUDA card; `objects_native` does the same without the package.
+"""SAM 3D Objects through its official package, on a CUDA GPU; `objects_native` does the same without the package.
 
-Not run with the package itself (see `sam3d_official.py`).
+Not yet run with the real package (see `sam3d_official.py`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import metadata
 from typing import Any
@@ -34,7 +34,7 @@ class OfficialObjects:
     """Lifts masks with the official pipeline, one object after the other, Gaussians only."""
 
     def __init__(self, options: Sam3dOptions) -> None:
-        """Loads all networks onto the card, about 12 GiB. Raises Sam3dGsError."""
+        """Load all networks onto the GPU, about 12 GiB. Raises Sam3dGsError."""
         self.options = options
         folder = options.checkpoints
         if (folder / "checkpoints" / "pipeline.yaml").is_file():
@@ -42,19 +42,19 @@ class OfficialObjects:
         pipeline_yaml = folder / "pipeline.yaml"
         if not torch.cuda.is_available():
             raise Sam3dGsError(
-                "The official SAM 3D Objects package runs on CUDA cards alone, and there is none here. "
+                "The official SAM 3D Objects package runs only on CUDA GPUs, and there is none here. "
                 "Choose --objects-engine native."
             )
         if not pipeline_yaml.is_file():
             raise BadInputError(f"No pipeline.yaml in {folder}. Name the checkpoints with --checkpoints.")
-        choose_device("cuda")  # makes the roomiest card the one that the package means by "cuda"
+        choose_device("cuda")  # makes the GPU with the most free memory the package's "cuda"
         checkout = official.find_checkout(folder)
         log.info("Loading the official SAM 3D Objects from %s (a minute or more) ...", checkout)
         self._pipeline: Any = official.load_pipeline(checkout, pipeline_yaml)
         self._effort = effort(options, self._pipeline)
 
     def close(self) -> None:
-        """Give the card's memory back."""
+        """Free the GPU's memory."""
         self._pipeline = None
         official.free()
 
@@ -84,7 +84,7 @@ class OfficialObjects:
                 )
             (form,) = self._effort["decode_formats"]
             gaussians, pose = official.gaussians(made[form][0]), official.pose(made)
-        except Exception as error:  # the package has no errors of its own: what it raises is about this object
+        except Exception as error:  # the package has no error types of its own: whatever it raises is about this object
             log.debug("%s failed", mask.object_id, exc_info=True)
             torch.cuda.empty_cache()
             return FailedObject(mask.object_id, f"The official package failed: {official.reason(error)}")
@@ -104,9 +104,9 @@ class OfficialObjects:
 
 
 def effort(options: Sam3dOptions, pipeline: Any) -> dict[str, Any]:
-    """The arguments of `run` that say how much work an object is worth; None is the checkpoint's own.
+    """Arguments of `run` for the preset; None is the checkpoint's own value.
 
-    The presets are those of engine `native`, but for `draft`: the package leaves the times of its few steps unequal.
+    The presets are those of engine `native`, except that the package spaces the steps of `draft` unequally in time.
     """
     draft, quality = options.preset == "draft", options.preset == "quality"
     steps, slat_steps = options.steps, options.slat_steps
@@ -126,7 +126,7 @@ def effort(options: Sam3dOptions, pipeline: Any) -> dict[str, Any]:
 
 
 def unusable(mask: InstanceMask, pointmap: Tensor) -> str | None:
-    """Why an object cannot be made, where the package would crash or place it anywhere. `pointmap` is (H, W, 3)."""
+    """Why an object cannot be made: the package would crash, or place it arbitrarily. `pointmap` is (H, W, 3)."""
     x1, y1, x2, y2 = mask.box_xyxy
     if min(x2 - x1, y2 - y1) < _MIN_SIDE_PX:
         return f"Its mask spans only {x2 - x1} x {y2 - y1} px; at least {_MIN_SIDE_PX} x {_MIN_SIDE_PX} px are needed."

@@ -1,6 +1,6 @@
-"""The official SAM 3D Objects package at arm's length: load its pipeline, and its results in our types.
+"""Adapter to the official SAM 3D Objects package: loads its pipeline, and converts its results to our types.
 
-Written from the package's source (commit cf06676) and tested against a stand-in with the same signatures; it has not
+Written from the package's source (commit cf06676) and tested against a mock with the same signatures; it has not
 been run with the package itself.
 """
 
@@ -32,7 +32,7 @@ log = logging.getLogger("sam3d_gs")
 PACKAGE = "sam3d_objects"
 NOTEBOOK = Path("notebook") / "inference.py"  # holds the public class, outside the package
 CURE = "Run `bash envs/setup.sh --env sam3d-objects`, or choose --objects-engine native, which needs none of it."
-# What keeps a run to Gaussians: a mesh and its texture would cost more time and memory than all the rest.
+# Gaussians only: a mesh and its texture would cost more time and memory than everything else.
 GAUSSIANS_ONLY = {
     "with_mesh_postprocess": False,
     "with_texture_baking": False,
@@ -41,27 +41,26 @@ GAUSSIANS_ONLY = {
 }
 
 
-def find_checkout(beside: Path) -> Path:
-    """The official repository: where the installed package lies, else above the checkpoints (checkpoints/hf in it).
+def find_checkout(checkpoints: Path) -> Path:
+    """The official repository: that of the installed package, else the one that holds checkpoints/hf.
 
     Raises MissingPackageError when neither holds its public class.
     """
     spec = importlib.util.find_spec(PACKAGE)
     installed = [Path(spec.origin).parents[1]] if spec and spec.origin else []
-    for folder in [*installed, *beside.absolute().parents[:2]]:
+    for folder in [*installed, *checkpoints.absolute().parents[:2]]:
         if (folder / NOTEBOOK).is_file():
             return folder
     raise MissingPackageError(
         f"Engine 'sam3d-objects' needs a checkout of the official repository (with {NOTEBOOK}), and there is none "
-        f"above {beside}. {CURE}"
+        f"above {checkpoints}. {CURE}"
     )
 
 
 def load_pipeline(checkout: Path, pipeline_yaml: Path) -> Any:
-    """The official pipeline with its networks on the card, built by the public class `Inference`.
+    """The official pipeline with its networks on the GPU, built by the public class `Inference`.
 
-    Raises MissingPackageError when the package or one of those it needs is not there, Sam3dGsError when it does not
-    load.
+    Raises MissingPackageError when the package or one that it needs is missing, Sam3dGsError when loading fails.
     """
     try:
         with _as_it_expects(checkout):
@@ -78,7 +77,7 @@ def load_pipeline(checkout: Path, pipeline_yaml: Path) -> Any:
 
 
 def _public_module(checkout: Path) -> ModuleType:
-    """notebook/inference.py, by its place: its name is too common to be imported by."""
+    """notebook/inference.py, loaded by path: its name is too common to import."""
     spec = importlib.util.spec_from_file_location("sam3d_objects_inference", checkout / NOTEBOOK)
     if spec is None or spec.loader is None or not (checkout / NOTEBOOK).is_file():
         raise BadInputError(f"No {NOTEBOOK} in {checkout}. {CURE}")
@@ -89,17 +88,17 @@ def _public_module(checkout: Path) -> ModuleType:
 
 @contextmanager
 def _as_it_expects(checkout: Path) -> Iterator[None]:
-    """The surroundings that the package takes for granted while it is imported and loads."""
+    """The environment that the package expects while it is imported and loads."""
     if importlib.util.find_spec(PACKAGE) is None:
         sys.path.insert(0, str(checkout))
-    os.environ.setdefault("CONDA_PREFIX", sys.prefix)  # it reads this without asking, in a venv too
-    os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")  # it asks for pickled objects; its files hold none
+    os.environ.setdefault("CONDA_PREFIX", sys.prefix)  # it reads this unconditionally, in a venv too
+    os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")  # it allows pickled objects; its files hold none
     cuda_home = os.environ.get("CUDA_HOME")  # which it overwrites
     backend = attention_backend()
     if backend:
         os.environ["ATTN_BACKEND"] = os.environ["SPARSE_ATTN_BACKEND"] = backend
     try:
-        # On cards of some names it insists on flash_attn, also where that is not installed or not wanted.
+        # On GPUs with certain names it insists on flash_attn, even if that is not installed or not wanted.
         with mock.patch("torch.cuda.get_device_name", return_value="CUDA") if backend else nullcontext():
             yield
     finally:
@@ -110,9 +109,9 @@ def _as_it_expects(checkout: Path) -> Iterator[None]:
 
 
 def attention_backend() -> str | None:
-    """What the package should compute attention with; None without a card, where it has no say.
+    """The package's attention backend; None without a GPU, where there is no choice.
 
-    The user's ATTN_BACKEND wins. flash_attn is taken wherever it runs: the other way writes a mask of voxels x voxels.
+    The user's ATTN_BACKEND wins. flash_attn is used wherever it runs: the alternative builds a voxels x voxels mask.
     """
     if not torch.cuda.is_available():
         return None
@@ -120,25 +119,25 @@ def attention_backend() -> str | None:
         return wanted
     if importlib.util.find_spec("flash_attn") and torch.cuda.get_device_capability() >= (8, 0):
         return "flash_attn"
-    log.warning("flash_attn is not installed or not for this card: the official package will need more memory.")
+    log.warning("flash_attn is not installed or does not support this GPU: the official package will need more memory.")
     return "sdpa"
 
 
 def _quieten() -> None:
-    """Its log goes to stderr by a logger of its own, a dozen lines an object."""
+    """Silence its own logger, which prints a dozen lines per object to stderr."""
     if importlib.util.find_spec("loguru"):
         importlib.import_module("loguru").logger.disable(PACKAGE)
 
 
 def depth(pipeline: Any, rgb: np.ndarray) -> tuple[Tensor, np.ndarray]:
-    """MoGe's reading of a photo, as the pipeline would compute it again for every object.
+    """MoGe's pointmap and camera of a photo, which the pipeline would compute again for every object.
 
     Args:
         rgb: (H, W, 3) uint8 RGB.
 
     Returns:
         (H, W, 3) float32 pointmap in the PyTorch3D camera frame, NaN where invalid, and K, (3, 3) float64 px, which
-        the pipeline does not give away.
+        the pipeline does not return.
     """
     image = torch.from_numpy((rgb / 255).astype(np.float32)).permute(2, 0, 1).contiguous()
     with torch.no_grad(), torch.autocast(pipeline.device.type, dtype=pipeline.dtype):
@@ -148,12 +147,12 @@ def depth(pipeline: Any, rgb: np.ndarray) -> tuple[Tensor, np.ndarray]:
 
 
 def rgba(rgb: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(H, W, 4) uint8, the (H, W) bool mask in the alpha channel: what the pipeline calls an image."""
+    """(H, W, 4) uint8, with the (H, W) bool mask in the alpha channel: the pipeline's input."""
     return np.dstack([rgb, np.where(mask, 255, 0).astype(np.uint8)])
 
 
 def pose(made: Mapping[str, Any]) -> Pose:
-    """Where a result stands, object to OpenCV camera."""
+    """The pose of a result, object to OpenCV camera."""
     rotation, translation, scale = (made[key][0].double().cpu().numpy() for key in ("rotation", "translation", "scale"))
     return to_opencv(Sam3dPose(rotation / np.linalg.norm(rotation), translation, float(scale[0])))  # 3 equal scales
 
@@ -174,12 +173,12 @@ def gaussians(made: Any) -> Gaussians:
 
 
 def free() -> None:
-    """After the last reference to a pipeline is gone: give the card's memory back."""
+    """Free the GPU's memory, after the last reference to a pipeline is gone."""
     gc.collect()
     torch.cuda.empty_cache()
 
 
 def reason(error: Exception) -> str:
-    """One line, closed by a full stop."""
+    """An error as one line that ends with a full stop."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
     return text if text.endswith(".") else f"{text}."

@@ -1,7 +1,7 @@
 """Merge objects the way upstream's `make_scene` does, to compare with the official package.
 
 Our own scenes keep every object's scales as they are (`gaussians/merge.py`). Upstream stores scales relative to a
-smallest scale (a 3-D filter kernel), one per object, and keeps only the smallest of them when it merges; that shows.
+smallest scale (a 3-D filter kernel), one per object, and keeps only the smallest when it merges, which is visible.
 Frames and quaternions are upstream's: PyTorch3D camera, row vectors.
 """
 
@@ -18,7 +18,7 @@ from sam3d_gs.gaussians.pose import product_matrix, quat_to_matrix
 from sam3d_gs.sam3d_torch.pose import Sam3dPose
 
 _FLOOR = 1.1  # smallest merged scale, in kernels: keeps the root of the difference real
-_OPAQUE = 0.9  # what counts for the extent of a scene
+_OPAQUE = 0.9  # minimum to count for the extent of a scene
 
 
 class Fields(Protocol):
@@ -81,7 +81,7 @@ def merge(objects: Sequence[tuple[Fields, Sam3dPose]], kernel_size: float) -> Me
 def normalised(scene: MergedScene, upright: bool = False) -> MergedScene:
     """The scene as upstream's videos show it: about the origin, its longest side 1; measured on opaque Gaussians.
 
-    `upright` first maps (x, y, z) to (-x, z, y). As upstream has it, that moves positions only, not orientations.
+    `upright` first maps (x, y, z) to (-x, z, y). As in upstream, that moves positions only, not orientations.
 
     Raises:
         ValueError: no Gaussian is opaque enough to measure the scene by.

@@ -1,8 +1,8 @@
 """Pictures, masks and pointmaps of one object to the condition tokens that the flows attend to.
 
-Each stage has its own embedders, projections and group vectors, but what goes in is the same and the DINO weights
+Each stage has its own embedders, projections and group vectors, but the inputs are the same and the DINO weights
 usually are. So embedding (`raw_tokens`, one pass per network and distinct input for both stages, the photo's full
-view once for all its objects) is apart from projecting and joining (`ConditionEmbedder.assemble`).
+view once for all its objects) is separate from projecting and joining (`ConditionEmbedder.assemble`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class DinoEmbedder(nn.Module):
 
     @property
     def network(self) -> DinoVit:
-        """What a pass runs; embedders of which it is the same object share the pass."""
+        """The network of a pass; embedders that hold the same object share the pass."""
         return self.backbone
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ class DinoEmbedder(nn.Module):
         return as_image(x, self.config.input_px)
 
     def choose(self, tokens: DinoTokens) -> Tensor:
-        """What this stage takes from a pass."""
+        """The part of a pass's output that this stage uses."""
         return tokens.prenorm if self.config.prenorm else tokens.final
 
 
@@ -91,7 +91,7 @@ class PointPatchEmbed(nn.Module):
         tokens = F.linear(points.where(valid, 0.0), weight, bias).where(valid, self.invalid_xyz_token.float())
         cls = self.cls_token.float().expand(len(tokens), -1, -1)
         tokens = torch.cat([cls, tokens], dim=1) + self.pos_embed_window.float()
-        # Only the class token leaves, so in the last block only it needs queries and an MLP.
+        # Only the class token is returned, so in the last block only it needs queries and an MLP.
         for i, block in enumerate(self.blocks):
             tokens = block(tokens, first_only=i == len(self.blocks) - 1)
         return tokens.transpose(0, 1) + self.pos_embed.float().flatten(2).transpose(1, 2)
@@ -133,7 +133,7 @@ class ConditionEmbedder(nn.Module):
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """What `forward` and `assemble` need, in token order."""
+        """Names of the inputs of `forward` and `assemble`, in token order."""
         return tuple(name for _, inputs in self.config.embedders for name, _ in inputs)
 
     def embedders(self) -> Iterator[tuple[DinoEmbedder | PointPatchEmbed, tuple[str, ...]]]:
@@ -159,7 +159,7 @@ class ConditionEmbedder(nn.Module):
         return torch.cat([part.expand(batch, -1, -1) for part in parts], dim=1)
 
     def project(self, i: int, group: str, raw: Tensor) -> Tensor:
-        """Tokens (B, t, c) of embedder `i` to (B, t, C), with the vector that tells the crop from the full view."""
+        """Tokens (B, t, c) of embedder `i` to (B, t, C), with the vector that marks the crop or the full view added."""
         norm, feed_forward = cast(nn.Sequential, self.projection_nets[i])
         projected = feed_forward(layer_norm(raw, cast(nn.LayerNorm, norm)))
         return (projected.float() + self.idx_emb[self.groups[group]].float()).to(projected.dtype)

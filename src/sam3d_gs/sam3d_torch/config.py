@@ -1,4 +1,4 @@
-"""What the networks look like: frozen dataclasses, no defaults that a checkpoint's YAML or tensors state.
+"""Configurations of the networks: frozen dataclasses, no defaults for values that a checkpoint states.
 
 Widths are in channels, sizes in pixels or voxels. `checkpoints/yaml_files.py` fills these from a checkpoint folder.
 """
@@ -26,7 +26,7 @@ class VitConfig:
     mlp_ratio: float = 4.0
 
 
-# What the YAML files and MoGe's own configuration name. The last is ours, for checkpoints made for tests.
+# The names in the YAML files and in MoGe's own configuration. The last is ours, for synthetic checkpoints.
 VITS: Mapping[str, VitConfig] = MappingProxyType(
     {
         "dinov2_vits14": VitConfig(384, 12, 6, registers=0),
@@ -101,7 +101,7 @@ class StructureFlowConfig:
 class StructureDecoderConfig:
     """Shape latent to occupancy logits."""
 
-    channels: tuple[int, ...]  # one per level; each level after the first doubles the side
+    channels: tuple[int, ...]  # one per level; each level after the first doubles the resolution
     latent_channels: int
     out_channels: int
     res_blocks: int
@@ -167,7 +167,7 @@ class PreprocessConfig:
 
 @dataclass(frozen=True)
 class Sam3dConfig:
-    """Everything a checkpoint folder says."""
+    """The whole configuration of a checkpoint folder."""
 
     structure_condition: ConditionConfig
     structure_flow: StructureFlowConfig

@@ -1,4 +1,4 @@
-"""What a runtime is told and asked, and what it answers."""
+"""Options, requests and results of the runtime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sam3d_gs.types import Pose
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """How a runtime works. None is the preset's, or the checkpoint's own, or no limit."""
+    """Settings of a runtime. None means the preset's value, the checkpoint's, or no limit."""
 
     device: str = "auto"  # auto, cuda, cpu, mps, or as torch names one ("cuda:1")
     dtype: str = "auto"  # auto, fp16, bf16 or fp32
@@ -23,13 +23,13 @@ class RuntimeOptions:
     slat_steps: int | None = None
     gaussians_per_voxel: int | None = None
     vram_gib: float | None = None
-    batch: int = 1  # objects in one pass of a network; above 1 the rounding depends on the company
+    batch: int = 1  # objects in one pass of a network; above 1, rounding depends on the other objects
     timed: bool = False  # wait for the device at the end of every step and fill `Result.seconds`
 
 
 @dataclass(frozen=True)
 class PhotoGeometry:
-    """Where every pixel of a photo lies."""
+    """The 3D point of every pixel of a photo, and its camera."""
 
     pointmap: Tensor  # (H, W, 3) float32, PyTorch3D camera (x left, y up, z forward), NaN where unknown
     K: np.ndarray  # (3, 3) float64, pixels of the photo
@@ -39,7 +39,7 @@ class PhotoGeometry:
 
 @dataclass(frozen=True)
 class Request:
-    """One object to make. What is not None takes the place of what the runtime would draw or find itself."""
+    """One object to make. Values other than None replace what the runtime would draw or compute itself."""
 
     object_id: str
     mask: np.ndarray  # (H, W) bool, or float 0..1 for a soft one
@@ -51,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Result:
-    """One object that was made; tensors on the runtime's device."""
+    """A finished object; tensors on the runtime's device."""
 
     object_id: str
     gaussians: GaussianFields  # object frame
@@ -65,7 +65,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Failure:
-    """An object that could not be made, and why, in one line."""
+    """An object that failed, with the reason in one line."""
 
     object_id: str
     reason: str

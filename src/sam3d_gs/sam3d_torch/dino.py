@@ -24,14 +24,14 @@ GRID_OFFSET = 0.1  # patches; added before dividing in DINOv2's first release, a
 
 
 class DinoTokens(NamedTuple):
-    """What the two stages take from one pass; P patches in row-major order, R registers, float32."""
+    """The outputs of one pass that the two stages use; P patches in row-major order, R registers, float32."""
 
     final: Tensor  # (B, 1 + P, C): class token and patches after the final norm
     prenorm: Tensor  # (B, 1 + R + P, C): class token, registers and patches of the last block, norm without parameters
 
 
 def as_image(x: Tensor, size_px: int | None = None) -> Tensor:
-    """An image or mask as DINO wants it: (B, 3, S, S) float32, ImageNet-normalised.
+    """An image or mask as DINO's input: (B, 3, S, S) float32, ImageNet-normalised.
 
     `x` is (B, 3, H, W), uint8 0..255 or float 0..1, or a mask (B, 1, H, W), 0..1 in any dtype, repeated to three
     channels. Another size than `size_px` is resized bilinearly without antialiasing, as in upstream.
@@ -100,7 +100,7 @@ class LayerScale(nn.Module):
 
 
 class VitBlock(nn.Module):
-    """One pre-norm transformer block; `layer_scale` tells DINOv2's from the plain one."""
+    """One pre-norm transformer block; with `layer_scale` as in DINOv2."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float, *, layer_scale: bool) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class VitBlock(nn.Module):
         self.ls2 = LayerScale(width) if layer_scale else nn.Identity()
 
     def forward(self, x: Tensor, first_only: bool = False) -> Tensor:
-        """(B, T, C) float32 to the same, or to (B, 1, C), the first token alone, when no one reads the others."""
+        """(B, T, C) float32 to the same, or to (B, 1, C), the first token alone, when the others are not needed."""
         attended = self.ls1(self.attn(layer_norm(x, self.norm1), first_only))
         x = (x[:, :1] if first_only else x) + attended
         return x + self.ls2(self.mlp(layer_norm(x, self.norm2)))

@@ -1,6 +1,6 @@
 """Focal length and depth offset of a pointmap that is only known up to both (the last step of MoGe, Wang et al. 2024).
 
-A network gives points whose x and y are right but whose z misses a constant, and no camera. A pinhole camera with
+A network gives points whose x and y are right but whose z lacks a constant, and no camera. A pinhole camera with
 its centre in the middle of the picture sees a point at ``focal * xy / (z + shift)``; the two numbers are those that
 bring the points closest to the pixels they belong to, in the least-squares sense.
 """
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 SAMPLES = 64  # the fit looks at a grid of this many rows and columns
 MAX_STEPS = 200
 STEP_TOLERANCE = 1e-12  # of the shift, relative to 1 + |shift|
-MAX_FOCAL = 1e4  # half diagonals, a hundredth of a degree across: beyond, the points are as well seen from infinity
+MAX_FOCAL = 1e4  # half diagonals, a hundredth of a degree across: beyond that, the camera might as well be at infinity
 
 
 def view_plane(height: int, width: int, aspect: float | None = None, device: torch.device | None = None) -> Tensor:
@@ -51,7 +51,7 @@ def fit(uv: Tensor, xyz: Tensor) -> tuple[float, float]:
 
     For a given shift the best focal is known in closed form, so this is a search in one number: Gauss-Newton steps
     from 0, damped (Levenberg-Marquardt) whenever one would make the fit worse. Unlike the usual solvers with their
-    loose default it goes on until the shift no longer changes. (1, 0) when there is no such camera.
+    loose default tolerance it runs until the shift no longer changes. (1, 0) when there is no such camera.
     """
     if len(uv) < 2:
         return 1.0, 0.0

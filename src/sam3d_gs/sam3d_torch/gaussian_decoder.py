@@ -1,4 +1,4 @@
-"""Latent per voxel to Gaussians: a transformer with windowed attention, and the meaning of its outputs.
+"""Latent per voxel to Gaussians: a transformer with windowed attention, and the decoding of its outputs.
 
 Each occupied voxel becomes a fixed number of Gaussians near its centre. Attention alternates between two partitions of
 the grid into windows, the second one shifted by half a window, as in the Swin transformer (Liu et al. 2021).
@@ -27,7 +27,7 @@ FIELD_CHANNELS = (3, 3, 3, 4, 1)  # offset, sh0, scale, rotation, opacity: the o
 class GaussianFields:
     """M Gaussians of one object, float32, voxel by voxel; object frame (Z up), unit cube about the origin.
 
-    The raw fields are what the network says, before bias and activation.
+    The raw fields are the network's outputs before bias and activation.
     """
 
     means: Tensor  # (M, 3) object units
@@ -64,7 +64,7 @@ class WindowBlock(nn.Module):
         self.mlp = FeedForward(width, mlp_ratio)
 
     def forward(self, x: Tensor, branch: Tensor | None, windows: Windows) -> Tensor:
-        """Add the last branch of the block before to the stream x, in place, and this block's first; give its last."""
+        """Add the previous block's last branch and this block's first to x in place; return this block's last."""
         dtype = self.attn.to_qkv.weight.dtype
         h = add_norm(x, branch, BLOCK_NORM_EPS, dtype)
         h = add_norm(x, self.attn(h, windows), BLOCK_NORM_EPS, dtype)
@@ -79,7 +79,7 @@ def add_norm(x: Tensor, branch: Tensor | None, eps: float, dtype: torch.dtype) -
 class GaussianDecoder(nn.Module):
     """Stage 2's latent to Gaussians."""
 
-    offset_perturbation: Tensor  # (G, 3): spreads a voxel's Gaussians when the network says nothing
+    offset_perturbation: Tensor  # (G, 3): spreads a voxel's Gaussians when the network's output is zero
 
     def __init__(self, config: GaussianDecoderConfig) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class GaussianDecoder(nn.Module):
         """(N, C) latent, de-normalised, at (N, 3) int voxels -> (N, 14 G) float32 for `gaussians`."""
         config = self.config
         straight = partition(coords, config.resolution, config.window, shift=0)
-        # Only attention cares about the order: the tokens stay sorted for the even blocks, the odd ones reorder.
+        # Only attention depends on the order: tokens stay sorted for the even blocks, the odd ones reorder.
         slat, coords = straight.sort(slat), straight.sort(coords)
         partitions = (straight.of_sorted(), partition(coords, config.resolution, config.window, config.window // 2))
         x = self.input_layer(slat.to(self.input_layer.weight.dtype)) + position_embedding(coords, config.width)
@@ -106,7 +106,7 @@ class GaussianDecoder(nn.Module):
         return straight.unsort(self.out_layer(h).float())
 
     def gaussians(self, raw: Tensor, coords: Tensor) -> GaussianFields:
-        """What `forward` gave, (N, 14 G), at its (N, 3) voxels -> N G Gaussians."""
+        """Output of `forward`, (N, 14 G), and its (N, 3) voxels -> N * G Gaussians."""
         config, count = self.config, self.config.gaussians_per_voxel
         groups = raw.float().split([count * channels for channels in FIELD_CHANNELS], dim=1)
         offset, sh0, scale, rotation, opacity = (
@@ -133,7 +133,7 @@ class GaussianDecoder(nn.Module):
 
 
 def from_identity(quats_raw: Tensor) -> Tensor:
-    """(M, 4) raw rotations -> (M, 4) quaternions wxyz, not yet of unit length: raw zero is no rotation."""
+    """(M, 4) raw rotations -> (M, 4) quaternions wxyz, not normalised; raw zero is the identity."""
     quats = quats_raw.clone()
     quats[:, 0] += 1
     return quats
@@ -142,14 +142,14 @@ def from_identity(quats_raw: Tensor) -> Tensor:
 def spread(count: int, voxel_size: float) -> Tensor:
     """(count, 3) float32: raw offsets that put `count` Gaussians on a Hammersley set in the voxel.
 
-    `voxel_size` is how far a Gaussian may go, in voxels; it must be above 1 for the whole voxel to be in reach.
+    `voxel_size` is the reach of a Gaussian in voxels; it must be above 1 to cover the whole voxel.
     """
     points = [[i / count, radical_inverse(i, 2), radical_inverse(i, 3)] for i in range(count)]
     return torch.atanh((torch.tensor(points, dtype=torch.float32) * 2 - 1) / voxel_size)
 
 
 def radical_inverse(number: int, base: int) -> float:
-    """The digits of `number` mirrored at the point: 6 = 110 in base 2 gives 0.011 = 0.375."""
+    """The radical inverse, `number`'s digits mirrored at the point: 6 = 110 in base 2 gives 0.011 = 0.375."""
     result, weight = 0.0, 1.0
     while number:
         weight /= base

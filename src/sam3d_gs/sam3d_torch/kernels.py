@@ -1,6 +1,6 @@
-"""Triton kernels of the operations in `ops.py` that are bound by memory: one read and one write instead of several.
+"""Triton kernels for the memory-bound operations of `ops.py`: one read and one write instead of several.
 
-Each function has the signature, and gives the numbers, of the one of the same name there.
+Each function has the signature and the results of the function of the same name there.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _norm(
         return
     block = triton.next_power_of_2(width)
     tall = max(1, _TILE // block)
-    with torch.cuda.device_of(x):  # Triton launches on the current card, wherever the tensors are
+    with torch.cuda.device_of(x):  # Triton launches on the current GPU, wherever the tensors are
         _norm_kernel[(triton.cdiv(rows, tall),)](
             x,
             y,
@@ -293,6 +293,6 @@ def add_keys_(mixed: Tensor, log_sums: Tensor, q: Tensor, k: Tensor, v: Tensor |
 
 
 def try_out(device: torch.device) -> None:
-    """Compile and run a kernel; raises whatever stands in the way."""
+    """Compile and run a kernel; raises whatever prevents it."""
     gamma = torch.ones(1, 16, device=device)
     unit_heads_(torch.ones(1, 3, 1, 16, device=device), gamma, gamma)

@@ -33,12 +33,12 @@ from sam3d_gs.sam3d_torch.layers import (
     position_embedding,
 )
 
-TOKEN_MULTIPLE = 256  # few enough different lengths that attention knows most of them from earlier objects
+TOKEN_MULTIPLE = 256  # so few different lengths that attention has met most of them with earlier objects
 
 
 @dataclass(frozen=True)
 class Indices:
-    """Rows to gather at one level, for all groups: the rows of one group follow those of the other."""
+    """Rows to gather at one level, for all groups, one group after the other."""
 
     neighbours: Tensor  # (N, 27) of this level
     children: Tensor | None  # (n, 8) of this level, for the next coarser one
@@ -48,7 +48,7 @@ class Indices:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The coarsest voxels as the transformer takes them: each object's last one repeated up to a round number."""
+    """The coarsest voxels as tokens of the transformer: each object's last one is repeated up to a round number."""
 
     lengths: tuple[int, ...]  # of the objects, repeats included
     repeats: tuple[int, ...]
@@ -76,7 +76,7 @@ class Voxels:
 
 @dataclass(frozen=True)
 class LatentContext:
-    """What no step changes: keys and values of the context, and what a context of zeros adds."""
+    """The condition, the same for all steps: the context's keys and values, and what a context of zeros adds."""
 
     keys_values: tuple[Tensor, ...]  # a block: (B, S, 2, H, D)
     repeats: int  # of the last token
@@ -99,7 +99,7 @@ class Modulations:
     res_blocks: tuple[Tensor, ...]  # a residual block: (S, 2, Cout), scale plus one and shift
 
     def step(self, k: int) -> StepModulation:
-        """That of step k."""
+        """The modulation at step k."""
         return StepModulation(self.blocks[k], tuple((m[k, 0], m[k, 1]) for m in self.res_blocks))
 
 
@@ -224,11 +224,11 @@ class LatentFlow(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which the products are computed."""
+        """The dtype of the matrix products."""
         return self.blocks[0].self_attn.to_qkv.weight.dtype
 
     def voxels(self, coords: Sequence[Tensor]) -> Voxels:
-        """The batch's voxels: an object: (N, 3) coordinates. Waits for the device once a level."""
+        """The voxels of a batch, from each object's (N, 3) coordinates. Waits for the device once per level."""
         resolution = self.config.resolution
         levels, halvings = [sparse.level(coords, resolution)], []
         for i in range(len(self.config.io_channels)):
@@ -241,7 +241,7 @@ class LatentFlow(nn.Module):
         return Voxels(tuple(levels), tokens, position, indices)
 
     def context(self, tokens: Tensor) -> LatentContext:
-        """(B, S, cond) condition tokens to what every step needs of them."""
+        """The context of (B, S, cond) condition tokens."""
         branches = [block.branches() for block in self.blocks]
         tokens, repeats = lengthened(tokens, self.dtype)
         keys_values = tuple(b.keys_values(tokens, repeats) for b in branches)
@@ -265,7 +265,7 @@ class LatentFlow(nn.Module):
             voxels: of the same objects.
             modulation: one step's.
             context: of the same objects.
-            groups: who sees the context.
+            groups: which groups of rows see the context.
 
         Returns:
             (groups * N, channels) float32, the conditional group first.
@@ -313,7 +313,7 @@ class LatentFlow(nn.Module):
                 return parts[0] if len(parts) == 1 else torch.cat(parts)
 
             last = i + 1 == len(self.blocks)
-            # After the last block nothing is normalised; a cheap call keeps one way through the code.
+            # After the last block nothing is normalised; a cheap call avoids a special case.
             then = OUTPUT_NORM if last else attention_norm(modulation[i + 1], dtype)
             split = i == 0 and len(groups) == 2
             x, h = finish_block(

@@ -22,12 +22,12 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def layer_list(layers: Iterable[Layer]) -> Sequence[Layer]:
-    """A ModuleList that remembers what is in it, for the type checker."""
+    """A ModuleList with typed elements."""
     return cast(Any, nn.ModuleList(layers))
 
 
 def layer_dict(layers: Mapping[str, Layer]) -> Mapping[str, Layer]:
-    """A ModuleDict that remembers what is in it, for the type checker."""
+    """A ModuleDict with typed elements."""
     return cast(Any, nn.ModuleDict(layers))
 
 
@@ -47,7 +47,8 @@ class TimeEmbedder(nn.Module):
 
 
 def lengthened(tokens: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
-    """Context tokens (B, S, cond) in `dtype`, the last one repeated up to a length that attention likes; how often."""
+    """Context tokens (B, S, cond) in `dtype`, the last one repeated up to a length that is fast for attention; and the
+    number of repeats."""
     repeats = ops.rounded(tokens.shape[1], CONTEXT_MULTIPLE, tokens.device, dtype) - tokens.shape[1]
     tokens = tokens.to(dtype)
     return torch.cat([tokens, tokens[:, -1:].expand(-1, repeats, -1)], dim=1) if repeats else tokens, repeats
@@ -117,9 +118,9 @@ class Branches:
     mlp: FeedForward
 
     def keys_values(self, context: Tensor, repeats: int = 0, out: Tensor | None = None) -> Tensor:
-        """(B, S, cond) context tokens to (B, S, 2, H, D), which no step changes: computed once.
+        """(B, S, cond) context tokens to (B, S, 2, H, D), the same for every step.
 
-        The last `repeats` tokens are there to round the length (`lengthened`): their values are set to zero.
+        The last `repeats` tokens only round up the length (`lengthened`): their values are set to zero.
         """
         if out is None:
             out = self.cross_kv(context).unflatten(-1, (2, self.heads, -1))
@@ -146,7 +147,7 @@ class Branches:
 
 @dataclass(frozen=True)
 class Norm:
-    """A normalisation still to be done: LayerNorm, times weight, plus bias."""
+    """LayerNorm, times weight, plus bias, to be applied later."""
 
     weight: Tensor | None  # (C,) float32
     bias: Tensor | None  # (C,) float32
@@ -154,12 +155,12 @@ class Norm:
     dtype: torch.dtype  # of the result
 
     def __call__(self, x: Tensor, y: Tensor | None = None, gate: Tensor | None = None) -> Tensor:
-        """Add ``gate * y`` to x in place, and give the sum normalised."""
+        """Add ``gate * y`` to x in place, and return the sum normalised."""
         return ops.residual_norm(x, y, gate, self.weight, self.bias, eps=self.eps, dtype=self.dtype)
 
 
 def attention_norm(modulation: Tensor, dtype: torch.dtype) -> Norm:
-    """What a block with this (6, C) modulation does before its self-attention."""
+    """The norm before the self-attention of a block with this (6, C) modulation."""
     return Norm(modulation[SCALE_ATTN], modulation[SHIFT_ATTN], 1e-6, dtype)
 
 
@@ -168,7 +169,7 @@ OUTPUT_NORM = Norm(None, None, 1e-5, torch.float32)  # before an output layer
 
 @dataclass(frozen=True)
 class Groups:
-    """The rows of a stream: a group that sees the context, one that sees zeros instead, or both, in this order."""
+    """The groups of rows in a stream: conditional (sees the context), unconditional (sees zeros), or both, in order."""
 
     conditional: bool = True
     unconditional: bool = False
@@ -189,18 +190,18 @@ def finish_block(
     *,
     split: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Everything of a block after its self-attention, and the normalisation of the layer that follows.
+    """The part of a block after its self-attention, and the norm of the next layer.
 
     Args:
         x: (R, C) residual stream, changed in place.
         attended: (R, C) output of self-attention before its projection.
         branches: weights.
         modulation: (6, C) float32, scales already plus one.
-        groups: of the rows that come out.
+        groups: of the result's rows.
         cross: normalised rows of the conditional group to their attention over the context, before its projection.
         empty: (C,) what cross-attention adds for a context of zeros.
-        then: the normalisation that follows.
-        split: x holds one group that stands for both, as before the first cross-attention, where they part.
+        then: the norm of the next layer.
+        split: x holds one group that stands for both; the groups differ from the first cross-attention on.
 
     Returns:
         x and its normalised form.

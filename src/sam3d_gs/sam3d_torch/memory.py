@@ -1,13 +1,12 @@
-"""Which networks stay on the device and which come and go, so that a run fits a given amount of memory.
+"""Plans which networks are on the device at a time, so that a run fits a given amount of memory.
 
-An object passes four stages: geometry (once per photo), condition, structure, latent. When all networks fit beside
-the working memory, one pass does everything and each object is finished before the next begins. Otherwise stages are
-dealt to several passes: a pass loads its networks, works on all objects, and lets the networks go. Between passes
-the tokens and voxels of the objects wait on the host.
+An object passes four stages: geometry (once per photo), condition, structure, latent. When all networks fit
+together with the working memory, one pass does everything and each object is finished before the next begins.
+Otherwise stages are split into several passes: a pass loads its networks, works on all objects, and frees the
+networks. Between passes the tokens and voxels of the objects wait on the host.
 
-The weights' bytes are exact, from the files' headers. The working memory is an estimate from above, in which the
-constants count tensors that are alive at the same time; running out of it all the same is handled object by object
-in `runtime.py`.
+The weights' bytes are exact, from the files' headers. The working memory is an upper estimate, in which the
+constants count tensors that are alive at the same time; if it still runs out, `runtime.py` retries object by object.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "latent": ("latent_flow", "gaussian_decoder"),
 }
 
-UNCOUNTED = 256 << 20  # libraries' work spaces and what the allocator rounds up
+UNCOUNTED = 256 << 20  # workspaces of libraries and the allocator's rounding
 STREAM_BYTES = 8  # per value of a residual stream: float32, and once more while it is normalised
 HALF_TENSORS = 12  # per value of a residual stream in the weights' dtype: qkv, attention, hidden layer before and after
 GUIDED = 2  # conditional and unconditional rows side by side
@@ -45,20 +44,20 @@ POINTMAP_BYTES = 16  # per pixel of the photo, from then on: the pointmap, and t
 
 @dataclass(frozen=True)
 class Plan:
-    """How a run keeps to its budget."""
+    """How a run stays within its budget."""
 
     passes: tuple[tuple[str, ...], ...]  # stages of each pass, in order
-    peak_bytes: int  # of the hungriest pass, as estimated
+    peak_bytes: int  # estimate for the largest pass
     fits: bool  # False: even the leanest plan is estimated above the budget
 
     def parts(self, stage: str) -> tuple[str, ...]:
-        """The networks that may stay while `stage` works: those of its pass."""
+        """The networks that may stay on the device during `stage`: those of its pass."""
         (stages,) = (stages for stages in self.passes if stage in stages)
         return tuple(part for name in stages for part in PARTS[name])
 
 
 def plan(weights: Mapping[str, int], work: Mapping[str, int], budget: int | None) -> Plan:
-    """The fewest passes that keep within `budget` bytes; None is no limit.
+    """The fewest passes that stay within `budget` bytes; None is no limit.
 
     Args:
         weights: bytes on the device by part; a part that is missing takes none.
@@ -82,7 +81,7 @@ def plan(weights: Mapping[str, int], work: Mapping[str, int], budget: int | None
 
 
 def working_bytes(config: Sam3dConfig, dtype: torch.dtype, batch: int, pixels: int) -> dict[str, int]:
-    """Working memory of every stage, from above: `batch` objects at a time, of a photo with `pixels` pixels."""
+    """Upper estimate of every stage's working memory: `batch` objects at a time, of a photo with `pixels` pixels."""
     size = dtype.itemsize
     per_value = _per_value(size)
     pointmap = POINTMAP_BYTES * pixels
@@ -113,7 +112,7 @@ def _condition(config: Sam3dConfig, per_value: int) -> int:
 
 
 def structure_calls_bytes(config: Sam3dConfig, dtype: torch.dtype, batch: int) -> int:
-    """What the calls of the structure flow keep: keys and values of the context, and what is alive within a call."""
+    """Memory that the calls of the structure flow keep: the context's keys and values, and a call's tensors."""
     flow, size = config.structure_flow, dtype.itemsize
     tokens = sum(latent.tokens for latent in flow.latents.values())
     keys_values = 2 * flow.blocks * context_tokens(config.structure_condition) * flow.width * size
@@ -131,7 +130,7 @@ def _latent_flow(config: Sam3dConfig, size: int, per_value: int) -> int:
     pooled = int(VOXEL_LIMIT * POOLED_SHARE)
     keys_values = 2 * flow.blocks * context_tokens(config.latent_condition) * flow.width * size
     blocks = GUIDED * pooled * flow.width * per_value
-    # The last blocks see the features of the way up beside those of the way down, for both groups at once.
+    # The last blocks hold the features of the way up and those of the way down, for both groups at once.
     joined = GUIDED * VOXEL_LIMIT * 2 * flow.io_channels[0]
     convolutions = GATHER_BYTES + 2 * joined * size
     skips = GUIDED * VOXEL_LIMIT * flow.io_channels[0] * per_value
@@ -144,7 +143,7 @@ def _gaussian_decoder(config: Sam3dConfig, per_value: int) -> int:
 
 
 def context_tokens(condition: ConditionConfig) -> int:
-    """How many tokens one object's condition has."""
+    """Number of condition tokens of one object."""
     return sum(_tokens(embedder) * len(inputs) for embedder, inputs in condition.embedders)
 
 
@@ -156,7 +155,7 @@ def _tokens(embedder: DinoConfig | PointPatchConfig) -> int:
 
 
 class Networks:
-    """The networks on the device: loaded when first asked for, kept until `keep` lets them go."""
+    """The networks on the device: loaded on first use, kept until `keep` frees them."""
 
     def __init__(self, load: Mapping[str, Callable[[], object]]) -> None:
         self._load = load
@@ -171,7 +170,7 @@ class Networks:
         return self._there[part]
 
     def keep(self, parts: Iterable[str]) -> None:
-        """Let go of all others, and give their memory back to the device."""
+        """Free all other networks and their memory."""
         dropped = [part for part in self._there if part not in set(parts)]
         for part in dropped:
             del self._there[part]
@@ -180,17 +179,17 @@ class Networks:
 
 
 def budget_bytes(device: torch.device, vram_gib: float | None) -> int | None:
-    """What a run may take on `device`: the user's limit, or what is free; None where nobody knows."""
+    """Bytes a run may use on `device`: the user's limit, or what is free; None when unknown."""
     asked = None if vram_gib is None else int(vram_gib * GIB)
     if device.type != "cuda":
         return asked
     free, _ = torch.cuda.mem_get_info(_index(device))
-    free += torch.cuda.memory_reserved(device)  # what this process holds already it may use
+    free += torch.cuda.memory_reserved(device)  # this process may use what it already holds
     return free if asked is None else min(asked, free)
 
 
 def set_limit(device: torch.device, vram_gib: float | None) -> None:
-    """Let PyTorch refuse what goes beyond the user's limit, so that a too hopeful plan shows; None lifts it."""
+    """Make PyTorch enforce the user's limit, so that a plan that is too optimistic fails; None lifts it."""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         share = 1.0 if vram_gib is None else min(1.0, vram_gib * GIB / total)
@@ -198,16 +197,16 @@ def set_limit(device: torch.device, vram_gib: float | None) -> None:
 
 
 def _index(device: torch.device) -> int:
-    """The number of a card: not all of PyTorch's functions take "cuda" for the current one."""
+    """The index of a GPU: not all of PyTorch's functions take "cuda" for the current one."""
     return torch.cuda.current_device() if device.index is None else device.index
 
 
-# MPS, CPU, and the libraries that allocate beside PyTorch (cuBLAS, cuDNN): plain RuntimeErrors.
+# MPS, CPU, and libraries with their own allocations (cuBLAS, cuDNN) raise plain RuntimeErrors.
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for all the ways in which torch says so."""
+    """Whether an error means out of memory, in any of torch's forms."""
     return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
     )

@@ -1,7 +1,7 @@
-"""MoGe v1: from a photo alone to the 3D point behind every pixel, and the camera (Wang et al. 2024).
+"""MoGe v1: the 3D point of every pixel, and the camera, from a photo alone (Wang et al. 2024).
 
 A DINOv2 encoder, a convolutional head that upsamples its last blocks, and a fit that turns the affine-invariant
-pointmap into camera space (`focal.py`). The scale is arbitrary but one for the whole photo.
+pointmap into camera space (`focal.py`). The scale is arbitrary, but the same for the whole photo.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ CHANNELS_PER_GROUP = 32  # of the hidden group norm
 
 @dataclass(frozen=True)
 class MogeConfig:
-    """What a MoGe v1 checkpoint states about its network."""
+    """Configuration of the network, from a MoGe v1 checkpoint."""
 
     vit: VitConfig
-    layers: int | tuple[int, ...]  # how many of the last blocks the head reads, or which
+    layers: int | tuple[int, ...]  # number of last blocks that the head reads, or their indices
     projected: int  # channels of the sum of the projected blocks
     upsampled: tuple[int, ...]  # channels after each doubling of the resolution
     hidden_multiple: int  # width inside a residual block, times its own
@@ -43,7 +43,7 @@ class MogeConfig:
     last_kernel_px: int
     remap: str  # one of REMAPS
     mask_threshold: float
-    tokens: int  # patches that the photo is resized to, about
+    tokens: int  # approximate number of patches that the photo is resized to
 
     @property
     def layer_count(self) -> int:
@@ -56,7 +56,7 @@ class MogeConfig:
         The finest level is used, as upstream does. Keys that only training or older versions had are ignored.
 
         Raises:
-            BadInputError: a value that this network does not know.
+            BadInputError: a value that is not supported.
         """
         encoder = _one_of(model_config, "encoder", "dinov2_vitb14", tuple(VITS))
         tokens = model_config.get("num_tokens_range", (1200, 2500))[1]
@@ -97,9 +97,9 @@ class Geometry:
     points: Tensor  # (H, W, 3), arbitrary scale, +inf where there is no point
     depth: Tensor  # (H, W), z of the points
     mask: Tensor  # (H, W) bool, where there is a point
-    intrinsics: Tensor  # (3, 3), in picture widths and heights, centre at 0.5
+    intrinsics: Tensor  # (3, 3), in image widths and heights, centre at 0.5
     focal: float  # in half diagonals
-    shift: float  # what the fit added to z
+    shift: float  # added to z by the fit
 
 
 class GroupNorm(nn.GroupNorm):
@@ -114,7 +114,7 @@ def _conv(inputs: int, outputs: int, kernel_px: int) -> nn.Conv2d:
 
 
 class ResidualBlock(nn.Module):
-    """Two normalised 3x3 convolutions beside the identity."""
+    """Two normalised 3x3 convolutions with a skip connection."""
 
     def __init__(self, channels: int, hidden: int, norm: str) -> None:
         super().__init__()
@@ -175,14 +175,14 @@ class Head(nn.Module):
             x = block(_with_view_plane(x, aspect))
         x = F.interpolate(x, size, mode="bilinear", align_corners=False)
         x = _with_view_plane(x, aspect)
-        # The output blocks may be held in float32: depth is exponential in what they give.
+        # The output blocks may be in float32: depth is exponential in their output.
         dtype = cast(nn.Conv2d, cast(nn.Sequential, self.output_block[0])[0]).weight.dtype
         points, mask = (block(x.to(dtype)).float() for block in self.output_block)
         return points, mask
 
 
 def _with_view_plane(x: Tensor, aspect: float) -> Tensor:
-    """(B, C, H, W) and where each pixel lies in the picture, (B, C + 2, H, W)."""
+    """(B, C, H, W) features with two channels of image coordinates appended: (B, C + 2, H, W)."""
     height, width = x.shape[-2:]
     uv = view_plane(height, width, aspect, x.device).permute(2, 0, 1)
     return torch.cat([x, uv.to(x.dtype).expand(len(x), -1, -1, -1)], dim=1)
@@ -220,7 +220,7 @@ class MogeV1(nn.Module):
     def infer(self, rgb: Tensor | np.ndarray) -> Geometry:
         """The geometry of one photo, (H, W, 3) uint8 or (3, H, W) float 0..1.
 
-        A photo in which the network sees no point at all gives an empty mask, focal 1 and shift 0.
+        A photo without any valid point gives an empty mask, focal 1 and shift 0.
         """
         image = torch.as_tensor(rgb, device=self.image_mean.device)
         if image.dtype == torch.uint8:
@@ -236,7 +236,7 @@ class MogeV1(nn.Module):
 
 
 def resized_size(height: int, width: int, tokens: int, patch_px: int) -> tuple[int, int]:
-    """(height, width) with the area of `tokens` patches and the aspect kept, one patch at least."""
+    """(height, width) with the area of `tokens` patches and the same aspect ratio, at least one patch."""
     factor = math.sqrt(tokens * patch_px**2 / (height * width))
     return max(int(height * factor), patch_px), max(int(width * factor), patch_px)
 

@@ -1,6 +1,6 @@
-"""The few operations the two flow transformers are made of, in plain torch.
+"""The operations of the two flow transformers, in plain torch.
 
-On a CUDA card with Triton the memory-bound ones are fused (`kernels.py`); the functions here choose, and both ways
+On a CUDA GPU with Triton the memory-bound ones are fused (`kernels.py`); the functions here choose, and both ways
 give the same numbers up to rounding. Statistics are always computed in float32.
 """
 
@@ -23,7 +23,7 @@ HALF = (torch.float16, torch.bfloat16)
 def _kernels(device: torch.device):  # type: ignore[no-untyped-def]
     """The Triton kernels, or None where Triton is not installed or does not work.
 
-    It needs a C compiler and Python's headers on the machine, and a card that it still supports.
+    It needs a C compiler and Python's headers, and a GPU that it still supports.
     """
     try:
         from sam3d_gs.sam3d_torch import kernels
@@ -33,7 +33,7 @@ def _kernels(device: torch.device):  # type: ignore[no-untyped-def]
         kernels.try_out(device)
     except torch.cuda.OutOfMemoryError:
         raise
-    except Exception as error:  # whatever a compiler, a linker or a driver may raise
+    except Exception as error:  # whatever a compiler, a linker or a driver raises
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         log.warning("Triton does not work here (%s): going on without its kernels, somewhat slower.", reason)
         return None
@@ -120,7 +120,7 @@ def unit_heads_(qkv: Tensor, q_gamma: Tensor, k_gamma: Tensor) -> Tensor:
     This is the "RMS norm" of the checkpoints (an L2 norm with a learned gain; Henry et al. 2020).
 
     Args:
-        qkv: (..., 3, H, D), contiguous; values are left alone.
+        qkv: (..., 3, H, D), contiguous; values are not changed.
         q_gamma: (H, D) float32.
         k_gamma: (H, D) float32.
 
@@ -138,7 +138,7 @@ def unit_heads_(qkv: Tensor, q_gamma: Tensor, k_gamma: Tensor) -> Tensor:
 
 
 def gather_rows(table: Tensor, index: Tensor) -> Tensor:
-    """Rows of a table side by side.
+    """Gather rows of a table and concatenate them.
 
     Args:
         table: (R, C).
@@ -154,7 +154,7 @@ def gather_rows(table: Tensor, index: Tensor) -> Tensor:
 
 
 def linear_gelu(h: Tensor, layer: nn.Linear) -> Tensor:
-    """``GELU(layer(h))`` with the tanh form, (N, C) to (N, hidden); on CUDA in the epilogue of the product."""
+    """``GELU(layer(h))`` with the tanh form, (N, C) to (N, hidden); on CUDA fused into the product."""
     if h.is_cuda and h.dtype != torch.float32:
         return torch._addmm_activation(layer.bias, h, layer.weight.t(), use_gelu=True)
     return F.gelu(layer(h), approximate="tanh")
@@ -169,9 +169,9 @@ def attention(
         q: (B, L, H, D).
         k: (B, S, H, D).
         v: (B, S, H, D).
-        repeats: the last so many keys only round the length up and count for nothing. They must be copies of the key
+        repeats: how many keys at the end only round up the length, without effect. They must be copies of the key
             before them and have values of zero (see `rounded`).
-        more: keys and values (B, M, H, D) that are attended to as well, a handful.
+        more: a few more keys and values (B, M, H, D) to attend to.
 
     Returns:
         (B, L, H * D).
@@ -193,17 +193,17 @@ def attention(
 
 
 def rounded(length: int, multiple: int, device: torch.device, dtype: torch.dtype) -> int:
-    """The number of keys that attention is best given for `length` of them.
+    """`length` keys rounded up to a number that is fast for attention.
 
-    cuDNN's attention is a sixth slower for odd lengths, and prepares for 60 ms when it meets a new one. Where it is
-    not at work the length stays.
+    cuDNN's attention is a sixth slower for odd lengths, and takes 60 ms to prepare for a new one. Where it is not used
+    the length stays.
     """
     rounds = dtype in HALF and _attention_with_sums(device) is not None
     return -(-length // multiple) * multiple if rounds else length
 
 
 def add_keys_(mixed: Tensor, log_sums: Tensor, q: Tensor, k: Tensor, v: Tensor | None, times: int) -> None:
-    """Let a softmax attention see a few more keys, or undo that it saw some, in place.
+    """Add a few more keys to a finished softmax attention, or remove some, in place.
 
     Args:
         mixed: (B, L, H, D), contiguous, the attention's result so far.
@@ -211,7 +211,7 @@ def add_keys_(mixed: Tensor, log_sums: Tensor, q: Tensor, k: Tensor, v: Tensor |
         q: (B, L, H, D).
         k: (B, M, H, D).
         v: (B, M, H, D), or None for zeros.
-        times: how often each key is added; negative takes it away.
+        times: how often each key is added; negative removes it.
     """
     kernels = _fused(mixed)
     if kernels is not None:
@@ -229,9 +229,9 @@ def add_keys_(mixed: Tensor, log_sums: Tensor, q: Tensor, k: Tensor, v: Tensor |
 
 @cache
 def _attention_with_sums(device: torch.device) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] | None:
-    """cuDNN's attention, which also tells the logarithm of the sum under the softmax, (B, H, L) float32.
+    """cuDNN's attention and the logarithm of the sum under its softmax, (B, H, L) float32.
 
-    None where PyTorch would not choose it either: other devices, cards before Hopper, builds without it.
+    None where PyTorch would not choose it either: other devices, GPUs before Hopper, builds without it.
     """
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (9, 0):
         return None

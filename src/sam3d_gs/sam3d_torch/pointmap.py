@@ -3,7 +3,7 @@
 That frame is PyTorch3D's (x left, y up, z forward); ours is OpenCV's (x right, y down, z forward). An invalid pixel is
 NaN in all three coordinates.
 
-A user may supply depth and intrinsics in place of the depth network's: the second half reads their files.
+Users may supply depth and intrinsics instead of the depth network's; the second half reads their files.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from sam3d_gs.files import read_json
 from sam3d_gs.photo import open_image
 
 _MILLIMETRE = 1e-3
-_MIN_FOCAL_PX = 16.0  # less is no lens, but intrinsics in units of the image sides
+_MIN_FOCAL_PX = 16.0  # anything less is not a lens but intrinsics in units of the image sides
 _EXR_CHANNELS = ("Z", "depth", "Depth", "Y", "V", "R")  # where renderers put depth; R for a grey picture saved as RGB
-_ASPECT_TOLERANCE = 0.05  # depth networks round sides to multiples of their patch; a turned map differs far more
+_ASPECT_TOLERANCE = 0.05  # depth networks round sides to multiples of their patch; a rotated map differs far more
 
 
 def to_pytorch3d(points: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ def from_depth(
         depth: (h, w) metres along the optical axis (not along the ray); zero, negative and non-finite are invalid.
         K: (3, 3) pixels of the photo, pixel centres at half-integers, no skew.
         photo_size: (width, height) px. A depth map of another size covers the same view, so that K shrinks with it.
-        device: where the result lies.
+        device: of the result.
 
     Returns:
         (h, w, 3) float32, PyTorch3D camera frame, metres, NaN where invalid; the size is the depth map's.
@@ -76,7 +76,7 @@ def check_shape(depth: np.ndarray, photo_size: tuple[int, int]) -> tuple[int, in
     """The (height, width) of a depth map, if it can be a view of the photo.
 
     Raises:
-        BadInputError: it is turned, or cropped differently.
+        BadInputError: it is rotated, or cropped differently.
     """
     height, width = depth.shape
     if abs(width * photo_size[1] / (height * photo_size[0]) - 1) > _ASPECT_TOLERANCE:
@@ -97,7 +97,7 @@ def pixel_intrinsics(normalised: Tensor, photo_size: tuple[int, int]) -> np.ndar
 
 
 def resize(points: Tensor, height: int, width: int) -> Tensor:
-    """(h, w, 3) -> (height, width, 3) by nearest neighbour: a mean of points across an edge would lie on no surface."""
+    """(h, w, 3) -> (height, width, 3) by nearest neighbour; a mean of points across an edge would be on no surface."""
     if tuple(points.shape[:2]) == (height, width):
         return points
     rows = nearest(points.shape[0], height).to(points.device)
@@ -152,7 +152,7 @@ def read_depth(path: Path, unit_m: float | None = None) -> np.ndarray:
 
 def _read_npy(path: Path) -> np.ndarray:
     try:
-        with path.open("rb") as file:  # not numpy.load, which also opens archives and speaks of pickles
+        with path.open("rb") as file:  # not numpy.load, which also opens archives and pickles
             return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
     except (OSError, ValueError, EOFError) as error:
         raise BadInputError(
@@ -195,10 +195,10 @@ def read_intrinsics(source: str, photo_size: tuple[int, int] | None = None) -> n
     Args:
         source: `fx,fy,cx,cy`, or a file: .txt with those four or nine numbers, .npy with a 3 x 3 matrix, or .json with
             the numbers, a matrix (alone or under K, intrinsics or camera_matrix), or the keys fx, fy, cx, cy.
-        photo_size: (width, height) px. A .json file that says its own width and height is converted to it.
+        photo_size: (width, height) px. A .json file with its own width and height is converted to this size.
 
     Raises:
-        BadInputError: they cannot be read, or are no pinhole camera in pixels.
+        BadInputError: they cannot be read, or are not a pinhole camera in pixels.
     """
     path = Path(source)
     suffix = path.suffix.lower()
@@ -235,7 +235,7 @@ def _numbers(text: str, source: str) -> list[float]:
 
 
 def _from_json(content: Any, source: str) -> tuple[list[float], tuple[float, float] | None]:
-    """The numbers, and the (width, height) that they belong to if the file says so."""
+    """The numbers, and the (width, height) that they refer to if the file states it."""
     size = None
     if isinstance(content, dict):
         if "width" in content and "height" in content:

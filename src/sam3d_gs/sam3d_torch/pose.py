@@ -1,4 +1,4 @@
-"""From the pose latents to where the object stands: decoding, and the step into our camera frame.
+"""Decodes the pose latents, and converts poses to our camera frame.
 
 The latents describe the object relative to the normalised pointmap (`preprocess.py`), in PyTorch3D's camera frame
 (x left, y up, z forward) and with row vectors. Everything here is float64 on the CPU: a few numbers per object.
@@ -44,7 +44,7 @@ _FLIP = np.diag([-1.0, -1.0, 1.0])  # PyTorch3D camera <-> OpenCV camera: half a
 
 
 class PoseError(ValueError):
-    """The network gave no usable pose; the text is the reason, on one line."""
+    """The network's pose is unusable; the text is the reason, on one line."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,10 @@ def decode(latents: Mapping[str, Tensor], scale: Tensor, shift: Tensor, downsamp
 
     Args:
         latents: one object's `6drotation_normalized` (6 numbers), `scale` (3, log) and `translation` (3), in any shape.
-            Others are ignored; `translation_scale` has no part in this convention.
+            Others are ignored; `translation_scale` is not used in this convention.
         scale: (3,) of the pointmap.
         shift: (3,) of the pointmap.
-        downsample: how much the voxels were shrunk to fit into the latent flow.
+        downsample: factor by which the voxels were shrunk to fit into the latent flow.
 
     Raises:
         PoseError: a number is not finite, or the rotation is degenerate.

@@ -1,7 +1,7 @@
-"""Cut one object out of its photo: the six pictures that the condition embedders look at.
+"""Cut one object out of its photo: the six inputs of the condition embedders.
 
-Two square views, each resized to `size_px`: the *crop* around the mask, and the *full* photo. Of each the colours, the
-mask and the pointmap, which is shifted and scaled so that the object lies at the origin of a scene of size one. Views
+Two square views, each resized to `size_px`: the *crop* around the mask, and the *full* photo. Each has colours,
+mask and pointmap, which is shifted and scaled so that the object lies at the origin of a scene of size one. Views
 are sampled straight from the photo: no padded or normalised copy of a large photo is ever made.
 """
 
@@ -22,19 +22,19 @@ _BAND_PX = 1 << 21  # pixels of the photo that are worked on at once
 
 
 class ObjectInputError(ValueError):
-    """This object cannot be cut out; the text is the reason, on one line."""
+    """An object cannot be cut out; the text is the reason, on one line."""
 
 
 @dataclass(frozen=True)
 class ObjectInputs:
-    """What the networks get of one object, all float32 on the pointmap's device; S is `PreprocessConfig.size_px`."""
+    """The networks' inputs for one object, all float32 on the pointmap's device; S is `PreprocessConfig.size_px`."""
 
     tensors: dict[
         str, Tensor
     ]  # crop: image, mask, pointmap; full: rgb_image, rgb_image_mask, rgb_pointmap; (1, C, S, S)
     scale: Tensor  # (3,) pointmap = normalised * scale + shift
     shift: Tensor  # (3,)
-    box_xyxy: tuple[int, int, int, int]  # of the crop, photo pixels; may reach over the photo's edge
+    box_xyxy: tuple[int, int, int, int]  # of the crop, photo pixels; may extend beyond the photo
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _View:
 
     @property
     def inside(self) -> tuple[int, int, int, int]:
-        """The part of the box that lies in the photo: x1, y1, x2, y2."""
+        """The part of the box inside the photo: x1, y1, x2, y2."""
         x1, y1, x2, y2 = self.box
         return max(x1, 0), max(y1, 0), min(x2, self.photo[1]), min(y2, self.photo[0])
 
@@ -74,14 +74,14 @@ def object_inputs(
 
     Args:
         rgb: (H, W, 3) uint8.
-        mask: (H, W) bool, or float in 0..1. The crop holds every pixel above 0, the object is what lies above 0.5.
+        mask: (H, W) bool, or float in 0..1. The crop holds every pixel above 0, the object is the pixels above 0.5.
         pointmap: (h, w, 3) float32, PyTorch3D camera frame, NaN where invalid; h, w may differ from the photo's.
         config: sizes, and how the scene is measured.
-        full: `full_image(rgb, config)`, if it is there already; the same for every object of a photo.
-        need_depth: False to go on with scale 1 and shift 0 where the object has no valid depth, as upstream does.
+        full: `full_image(rgb, config)`, if already computed; the same for every object of a photo.
+        need_depth: False to continue with scale 1 and shift 0 where the object has no valid depth, as upstream does.
 
     Raises:
-        ObjectInputError: the mask is empty, too small or of another size, or the depth does not tell where it lies.
+        ObjectInputError: the mask is empty, too small or of another size, or there is no valid depth inside it.
     """
     photo = (int(rgb.shape[0]), int(rgb.shape[1]))
     box = crop_box(_checked(mask, photo), config.box_factor)
@@ -107,8 +107,8 @@ def full_image(rgb: np.ndarray, config: PreprocessConfig, device: torch.device |
 def crop_box(mask: np.ndarray, factor: float) -> tuple[int, int, int, int]:
     """Square box about the mask's pixels above 0, `factor` times their longer side; (x1, y1, x2, y2) px.
 
-    As upstream has it: a side is the difference of the outermost pixels (one less than their number), and edges are cut
-    toward zero, so that a box that sticks out to the left or above may lack a pixel there.
+    As in upstream: a side is the difference of the outermost pixels (one less than their number), and edges are cut
+    toward zero, so a box that extends beyond the photo on the left or above may lack a pixel there.
 
     Raises:
         ObjectInputError: the mask is empty, or less than 3 px wide or high.
@@ -145,7 +145,7 @@ def _scale_and_shift(
     """(3,) scale and shift: the object's median point, and the median distance (longest axis) of the scene from it.
 
     `inside` is (H, W) bool at photo size; medians count the pixels of the photo, whatever the size of the pointmap.
-    torch's median of an even number is the lower middle value, as upstream has it.
+    torch's median of an even number is the lower middle value, as in upstream.
     """
     if not inside.any():
         raise ObjectInputError("its mask is nowhere above 0.5")
@@ -199,7 +199,7 @@ def _quantile(ascending: Tensor, q: float) -> Tensor:
 def _colours(rgb: np.ndarray, view: _View, size: int, device: torch.device | str) -> Tensor:
     """(1, 3, size, size) float32 in 0..1, bilinear with antialias.
 
-    The filter is separable: bands of rows are narrowed first, and the tall result is then shortened in one go.
+    The filter is separable: bands of rows are narrowed first, then the tall result is shortened at once.
     """
     x1, y1, x2, y2 = view.inside
     left, top = x1 - view.origin[0], y1 - view.origin[1]
@@ -237,7 +237,7 @@ def _points(pointmap: Tensor, scale: Tensor, shift: Tensor, view: _View, size: i
 
 
 def _samples(view: _View, size: int, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where the view's nearest-neighbour samples lie in the photo.
+    """Positions in the photo of the view's nearest-neighbour samples.
 
     Returns (size,) rows and columns, clamped to the photo, and (size, size) bool: in photo and box, in the box.
     """

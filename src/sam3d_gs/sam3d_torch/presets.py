@@ -1,4 +1,4 @@
-"""How much work an object is worth: steps, guidance and Gaussians per voxel of the three presets."""
+"""The three presets: steps, guidance and Gaussians per voxel."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FEW, MANY = 4, 32  # Gaussians per voxel of the two official decoders
 
 @dataclass(frozen=True)
 class Effort:
-    """What a runtime does for every object."""
+    """The work that a runtime does for every object."""
 
     structure: SamplerConfig
     latent: SamplerConfig
@@ -30,9 +30,9 @@ def effort(
     slat_steps: int | None = None,
     gaussians_per_voxel: int | None = None,
 ) -> Effort:
-    """A preset with what the caller changes about it.
+    """A preset with the caller's changes.
 
-    normal: the steps that the checkpoint states. quality: twice as many. draft: few steps without guidance, so that
+    normal: the checkpoint's own number of steps. quality: twice as many. draft: few steps without guidance, so that
     each costs one call of the network instead of two; the first stage takes the network's trained shortcut, and 4
     Gaussians per voxel are enough where the checkpoint has that decoder.
 

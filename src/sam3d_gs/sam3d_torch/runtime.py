@@ -1,7 +1,7 @@
-"""SAM 3D Objects at work: a photo and masks in, Gaussians with a pose out, object by object.
+"""The SAM 3D Objects runtime: a photo and masks in, Gaussians with a pose out, object by object.
 
 What depends on the photo alone (depth, tokens of the full view) is computed once. Every object is preprocessed once
-and seen by DINO once, for both stages. Which networks are on the device at a time is `memory.py`'s plan. Noise is
+and seen by DINO once, for both stages. `memory.py` plans which networks are on the device at a time. Noise is
 drawn on the CPU from the object's own seed, so it is the same on every device and does not depend on other objects.
 """
 
@@ -52,7 +52,7 @@ _T = TypeVar("_T")
 
 @dataclass
 class _Photo:
-    """A photo and what is computed of it once."""
+    """A photo and what is computed once from it."""
 
     rgb: np.ndarray
     geometry: PhotoGeometry
@@ -62,7 +62,7 @@ class _Photo:
 
 @dataclass
 class _Job:
-    """An object on its way."""
+    """An object in progress."""
 
     request: Request
     failure: str | None = None
@@ -78,7 +78,7 @@ class _Job:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def park(self, device: torch.device | str) -> None:
-        """Move what a later stage needs."""
+        """Move the tensors that a later stage needs."""
         self.tokens = [tokens.to(device) for tokens in self.tokens]
         self.latents = {name: latent.to(device) for name, latent in self.latents.items()}
         self.coords = None if self.coords is None else self.coords.to(device)
@@ -87,8 +87,8 @@ class _Job:
 class Sam3dRuntime:
     """The networks of one checkpoint on one device.
 
-    Building it takes no memory of the device: networks are loaded when they are first needed. Raises Sam3dGsError
-    when device, options and checkpoint do not go together.
+    Building it takes no device memory: networks are loaded on first use. Raises Sam3dGsError when device, options and
+    checkpoint do not fit together.
     """
 
     def __init__(self, checkpoint: NetworkSource, options: RuntimeOptions = RuntimeOptions()) -> None:
@@ -107,7 +107,7 @@ class Sam3dRuntime:
         except ValueError as error:
             raise BadInputError(f"{checkpoint.folder}: {error}. Leave --gaussians-per-voxel out.") from error
         self._checkpoint = checkpoint
-        self._finds_depth = False  # True once `geometry` was asked
+        self._finds_depth = False  # True once `geometry` was called
         where = (self.device, self.dtype)
         self._networks = memory.Networks(
             {
@@ -137,13 +137,13 @@ class Sam3dRuntime:
         return self._checkpoint.weight_bytes(self.dtype, self.effort.gaussians_per_voxel)
 
     def close(self) -> None:
-        """Give the device's memory back."""
+        """Free the device's memory."""
         self._networks.keep(())
         if self.options.vram_gib is not None:
             memory.set_limit(self.device, None)
 
     def geometry(self, rgb: np.ndarray) -> PhotoGeometry:
-        """MoGe's reading of the photo, (H, W, 3) uint8 RGB. Raises Sam3dGsError when MoGe or memory is missing."""
+        """MoGe's pointmap and camera of a photo, (H, W, 3) uint8 RGB. Raises Sam3dGsError without MoGe or memory."""
         height, width = rgb.shape[:2]
         self._finds_depth = True
         self._networks.keep(self.plan(height * width).parts("geometry"))
@@ -160,7 +160,7 @@ class Sam3dRuntime:
         return PhotoGeometry(to_pytorch3d(points), K, "arbitrary (MoGe)", self._now() - started_s)
 
     def _infer_geometry(self, rgb: np.ndarray) -> tuple[Tensor, Tensor] | None:
-        """None when the memory does not suffice."""
+        """None when there is not enough memory."""
         try:
             with torch.inference_mode():
                 geometry = self._network("moge").infer(torch.tensor(rgb, device=self.device))
@@ -173,12 +173,12 @@ class Sam3dRuntime:
     def reconstruct(
         self, rgb: np.ndarray, geometry: PhotoGeometry, requests: Sequence[Request]
     ) -> Iterator[Result | Failure]:
-        """Make objects of a photo; each comes as soon as it is finished, a failed one as soon as it failed.
+        """Yield the objects of a photo, each as soon as it is finished or has failed.
 
         Args:
             rgb: (H, W, 3) uint8 RGB.
             geometry: of this photo, from `geometry` or the caller's own.
-            requests: the objects; what comes of one does not depend on the others (but see RuntimeOptions.batch).
+            requests: the objects; none depends on the others (but see RuntimeOptions.batch).
         """
         plan = self.plan(rgb.shape[0] * rgb.shape[1])
         log.debug("Stages by pass: %s; at most %.1f GiB.", plan.passes, plan.peak_bytes / memory.GIB)
@@ -195,7 +195,7 @@ class Sam3dRuntime:
             last = number == len(passes) - 1
             self._networks.keep(plan.parts(stages[0]))
             going: deque[_Job] = deque()
-            while jobs:  # emptied on the way, so that finished objects leave the device
+            while jobs:  # emptied as we go, so that finished objects leave the device
                 alive = [jobs.popleft() for _ in range(min(self.options.batch, len(jobs)))]
                 for job in alive:
                     job.park(self.device)
@@ -213,7 +213,7 @@ class Sam3dRuntime:
             jobs = going
 
     def _attempt(self, stage: str, photo: _Photo, jobs: Sequence[_Job]) -> None:
-        """Run a stage; when memory runs out, once more for each object alone with nothing else on the device."""
+        """Run a stage; if memory runs out, repeat it for each object alone with nothing else on the device."""
         if self._run(stage, photo, jobs):
             return
         log.info("Out of memory in the %s stage; trying again with less on the device.", stage)
@@ -225,7 +225,7 @@ class Sam3dRuntime:
                 job.failure = f"Not enough memory on {self.device} in the {stage} stage{_voxels(job)}."
 
     def _run(self, stage: str, photo: _Photo, jobs: Sequence[_Job]) -> bool:
-        """False when the memory did not suffice; the jobs are then as before."""
+        """False when memory ran out; the jobs are then unchanged."""
         work = {"condition": self._condition, "structure": self._structure, "latent": self._latent}[stage]
         try:
             with torch.inference_mode():
@@ -348,19 +348,19 @@ class Sam3dRuntime:
 
 
 def object_seed(seed: int, object_id: str) -> int:
-    """The seed of one object, from the user's and the object's id: it does not depend on the other objects."""
+    """The seed of one object, from the user's seed and the object's id only: other objects do not change it."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{object_id}".encode()).digest()[:4], "big")
 
 
 def choose_dtype(name: str, device: torch.device, trained: str) -> torch.dtype:
-    """A dtype by name; "auto" is float32 on the CPU and what the checkpoint's makers compute in elsewhere."""
+    """A dtype by name; "auto" is float32 on the CPU, elsewhere the dtype that the checkpoint names."""
     if name == "auto":
         return torch.float32 if device.type == "cpu" else getattr(torch, trained)
     return DTYPES[name]
 
 
 def _generator(seed: int, stage: int) -> torch.Generator:
-    """One stream for each stage, so that a stage can be repeated alone."""
+    """One generator per stage, so that a stage can be repeated alone."""
     return torch.Generator().manual_seed((seed << 2) + stage)
 
 
@@ -378,7 +378,7 @@ def _voxels(job: _Job) -> str:
 
 
 def _there(value: _T | None) -> _T:
-    """What an earlier stage has set."""
+    """The value, which an earlier stage has set."""
     assert value is not None
     return value
 

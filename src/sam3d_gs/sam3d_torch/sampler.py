@@ -32,7 +32,7 @@ def guided_steps(config: SamplerConfig) -> list[bool]:
 
 
 def network_calls(config: SamplerConfig) -> int:
-    """How often one sample asks the network, a guided step counting twice."""
+    """Number of network calls of one sample; a guided step counts twice."""
     return config.steps + sum(guided_steps(config))
 
 
@@ -45,7 +45,7 @@ def guide(velocity: Tensor, weight: float) -> Tensor:
 def structure_noise(config: StructureFlowConfig, generator: torch.Generator, device: torch.device | str) -> Latents:
     """Standard normal (1, tokens, channels) for every latent, drawn in the order of their sorted names.
 
-    Drawn on the generator's device, so that a CPU generator gives the same object on every card.
+    Drawn on the generator's device, so that a CPU generator gives the same object on every device.
     """
     return {
         name: torch.randn(1, latent.tokens, latent.channels, generator=generator, device=generator.device).to(device)
@@ -119,14 +119,14 @@ def sample_latent_batch(
 
     Args:
         flow: the network.
-        coords: an object: (N, 3) integer voxel coordinates.
-        tokens: an object: (1, S, cond) condition tokens.
-        noise: an object: (N, channels).
+        coords: for each object (N, 3) integer voxel coordinates.
+        tokens: for each object (1, S, cond) condition tokens.
+        noise: for each object (N, channels).
         config: steps and guidance.
         on_step: called after every step.
 
     Returns:
-        An object: (N, channels) float32, still to be scaled by the checkpoint's deviation and mean.
+        For each object (N, channels) float32, normalised: the checkpoint's std and mean are still to be applied.
     """
     grid, guided = time_grid(config), guided_steps(config)
     device = tokens[0].device

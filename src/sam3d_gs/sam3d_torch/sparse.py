@@ -16,7 +16,7 @@ from torch import Tensor
 from sam3d_gs.sam3d_torch import ops
 
 OFFSETS = 27  # of a 3 x 3 x 3 kernel, x-major
-GATHER_BYTES = 256 << 20  # neighbours gathered at a time: large enough for a product that fills a card
+GATHER_BYTES = 256 << 20  # neighbours gathered at a time: large enough for a product that fills a GPU
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,17 @@ class Level:
 
 @dataclass(frozen=True)
 class Halving:
-    """How a fine level and the level of half its resolution belong together."""
+    """The links between a fine level and the level of half its resolution."""
 
     parent: Tensor  # (N,) int64: coarse row of each fine voxel
     children: Tensor  # (n, 8) int64: fine rows of each coarse voxel; N where there is none
 
 
 def level(coords: Sequence[Tensor], resolution: int) -> Level:
-    """Find the neighbours of every voxel, objects apart.
+    """Find the neighbours of every voxel within its own object.
 
     Args:
-        coords: an object: (N, 3) integer coordinates in 0..resolution-1, each once.
+        coords: for each object (N, 3) integer coordinates in 0..resolution-1, without duplicates.
         resolution: voxels along each axis.
     """
     joined = torch.cat([c.long() for c in coords])

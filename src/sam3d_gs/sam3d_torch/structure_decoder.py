@@ -1,6 +1,6 @@
 """Shape latent to occupancy: a convolutional decoder over a dense grid.
 
-The tokens of the latent form a cube, x slowest, and every level after the first doubles its side. Features are kept
+The tokens of the latent form a cube, x slowest; every level after the first doubles the resolution. Features are
 channels-last, `(B, X, Y, Z, C)`, the layout in which the latent arrives, channel norms are rows of a matrix, and
 tensor cores read a convolution's input, so nothing is transposed on the way.
 """
@@ -44,14 +44,14 @@ class ResBlock(nn.Module):
 
 
 def norm_silu_conv(x: Tensor, norm: nn.LayerNorm, conv: ChannelsLastConv) -> Tensor:
-    """The pre-activation step that everything here is made of; norm and SiLU are computed in float32."""
+    """The pre-activation step: norm, SiLU and convolution; norm and SiLU are computed in float32."""
     weight, bias = norm.weight.float(), norm.bias.float()
     rows = ops.norm_silu(x.flatten(0, -2), weight, bias, eps=norm.eps, dtype=conv.weight.dtype)
     return conv(rows.view(x.shape))
 
 
 class Upsample(nn.Module):
-    """Doubles the side: a convolution makes the eight children of every voxel."""
+    """Doubles the resolution: a convolution makes the eight children of every voxel."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

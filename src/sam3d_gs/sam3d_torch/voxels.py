@@ -1,4 +1,4 @@
-"""Occupancy logits to the voxels that stage 2 fills: threshold, keep the surface, shrink what is too much.
+"""Occupancy logits to the voxels that stage 2 fills: threshold, keep the surface, shrink objects that are too large.
 
 Voxels are (N, 3) int32 (x, y, z) of one object, in [0, resolution), in lexicographic order. Counting them makes the
 host wait for the device; that happens once, at the end of each function.
@@ -20,13 +20,13 @@ def occupied(logits: Tensor) -> Tensor:
 
 
 def surface(logits: Tensor) -> Tensor:
-    """(1, 1, R, R, R) logits -> what `prune` leaves of `occupied`, with one wait for the device instead of two."""
+    """(1, 1, R, R, R) logits -> `prune(occupied(logits))`, with one wait for the device instead of two."""
     grid = _grid(logits)
     return torch.argwhere(grid & ~_interior(grid)).int()
 
 
 def prune(coords: Tensor, resolution: int) -> Tensor:
-    """Drop the voxels whose 26 neighbours are all there. At the border of the grid there is nothing, so they stay."""
+    """Drop the voxels whose 26 neighbours are all occupied. Outside the grid nothing is, so border voxels stay."""
     x, y, z = coords.long().unbind(1)
     return coords[~_interior(_fill(coords, resolution))[x, y, z]]
 
@@ -34,7 +34,7 @@ def prune(coords: Tensor, resolution: int) -> Tensor:
 def downsample(coords: Tensor, resolution: int, limit: int = VOXEL_LIMIT) -> tuple[Tensor, int]:
     """More than `limit` voxels: shrink them by two about the middle of their box -> (voxels, factor 1 or 2).
 
-    The object becomes half as large in the grid; its pose must make up for that. A second shrink is never tried: half
+    The object becomes half as large in the grid; its pose must compensate. A second shrink is never tried: half
     of a 64^3 grid holds 32,768 voxels. Most positions land exactly between two voxels, so the float32 rounding of each
     step decides where they go; the order of operations is the trained model's and must stay.
     """
@@ -46,7 +46,7 @@ def downsample(coords: Tensor, resolution: int, limit: int = VOXEL_LIMIT) -> tup
     new_size = size / SHRINK
     start = (size - new_size) / 2
     new_low, new_high = low + start, low + start + new_size - 1
-    unit = (points - low) / (high - low).clamp(min=1)  # an axis with one layer stays where it is
+    unit = (points - low) / (high - low).clamp(min=1)  # an axis with one layer is not moved
     moved = torch.round(unit * (new_size - 1) + new_low).int()
     first = new_low.int()
     moved = torch.clamp(moved, first, torch.maximum(new_high.int(), first))

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FLASH_DTYPES = (torch.float16, torch.bfloat16)
-FLASH_HEAD_CHANNELS = 256  # widest head of the flash kernels; they also want multiples of 8
+FLASH_HEAD_CHANNELS = 256  # widest head of the flash kernels; widths must also be multiples of 8
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Windows:
-    """Which tokens see each other: window w holds tokens `offsets[w]:offsets[w + 1]` of the sorted sequence."""
+    """Which tokens attend to each other: window w holds tokens `offsets[w]:offsets[w + 1]` of the sorted sequence."""
 
     order: Tensor | None  # (N,) int64: sorted = tokens[order]; None when the tokens are sorted already
     offsets: Tensor  # (W + 1,) int32, from 0 to N; windows may be empty
@@ -121,7 +121,7 @@ def _flash_takes(q: Tensor) -> bool:
 
 @cache
 def _flash(device: torch.device) -> Callable[..., Tensor] | None:
-    """Variable-length flash attention, where this torch (2.10 or newer) and the card (Ampere or newer) have it."""
+    """Variable-length flash attention, if torch (2.10 or newer) and the GPU (Ampere or newer) have it, else None."""
     if torch.cuda.get_device_capability(device) < (8, 0):
         return None
     try:

@@ -1,1 +1,1 @@
-"""Weights of the full profile: which there are, who may read them, and how they come to this disk whole."""
+"""Weights of the full profile: the repositories, access to them, downloads and verification."""

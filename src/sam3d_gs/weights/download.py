@@ -1,7 +1,7 @@
 """Downloads the missing and damaged files of repositories: access first, then disk space, then files.
 
-huggingface_hub transfers a file into a folder beside its place. There the file is compared with the hub's size and
-digest, and only then moved to its name: what was there before stays until the new file is complete and verified.
+huggingface_hub transfers a file into a folder for incoming files on the same disk. There its size and digest are
+compared with the hub's, and only then is it moved into place: an old file stays until the new one is verified.
 """
 
 from __future__ import annotations

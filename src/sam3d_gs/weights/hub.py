@@ -126,8 +126,8 @@ class Hub:
         """Download one file to `folder / name` and return that path.
 
         Raises TransferError when the connection fails, Sam3dGsError when access is denied or nothing can be written.
-        The hub's cache is neither read nor written: the file on this disk may be the
-        damaged one. `again` replaces what an earlier call left in `folder`.
+        The hub's cache is neither read nor written: its copy may be the damaged one. `again` replaces what an earlier
+        call left in `folder`.
         """
         try:
             return Path(

@@ -1,4 +1,4 @@
-"""The weights of the full profile: which repositories of the hub, what of them is needed, and where it goes."""
+"""The weights of the full profile: repositories on the hub, the files needed of each, and their place on disk."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ class Repository:
     id: str  # owner/name on the hub
     what: str
     licence: str = "see its page"
-    gated: bool = False  # somebody must grant access first
-    gib: float | None = None  # of what is wanted, about
-    essential: tuple[str, ...] = ("config.json",)  # without these it is not there; the first one is asked for access
+    gated: bool = False  # its owners must grant access first
+    gib: float | None = None  # approximate size of the files wanted
+    essential: tuple[str, ...] = (
+        "config.json",
+    )  # without these it counts as missing; access is checked with the first
     extra: tuple[str, ...] = ()  # patterns: the full profile does not need these, so only `--all` takes them
-    prefix: str = ""  # only files below; it is left away in a folder
+    prefix: str = ""  # only files below it; dropped from the names in a folder
     folder: Path | None = None  # where the files go; None: the hub's cache
     sizes: Mapping[str, int] = field(
         default_factory=dict, hash=False
-    )  # bytes, of the release we know, when nobody can be asked
+    )  # bytes, of the release we know, for use without the hub
 
     def wants(self, name: str, everything: bool = False) -> bool:
-        """Whether a file of the repository is to be downloaded."""
+        """Whether to download a file of the repository."""
         if not name.startswith(self.prefix) or any(fnmatch(name.rsplit("/", 1)[-1], pattern) for pattern in _NEVER):
             return False
         return everything or not any(fnmatch(name, pattern) for pattern in self.extra)
@@ -111,7 +113,7 @@ REPOSITORIES = (
 
 
 def find_repository(name: str) -> Repository:
-    """By its short name or its id; any other owner/name is taken whole, into the hub's cache."""
+    """The repository of a short name or id; any other owner/name is downloaded whole, into the hub's cache."""
     for repository in REPOSITORIES:
         if name in (repository.name, repository.id):
             return repository

@@ -1,7 +1,7 @@
-"""A checkpoint folder in the official layout -> networks, after every file was checked without loading any.
+"""A checkpoint folder in the official layout -> networks; every file is checked before any is loaded.
 
-Weights are memory-mapped and read tensor by tensor on their way to the device, so loading needs little memory beside
-the network itself.
+Weights are memory-mapped and read tensor by tensor on their way to the device, so loading needs little memory
+besides the network itself.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ MOGE_REPOSITORY = "Ruicheng/moge-vitl"
 class Checkpoint(NetworkSource):
     """The networks of a checkpoint folder. Building one reads YAML files and the headers of the weight files only.
 
-    `moge` is the depth network's file; None looks for it when it is asked for (see `find_moge`).
+    `moge` is the depth network's file; None looks for it on first use (see `find_moge`).
 
-    Raises BadInputError, naming file and key, for missing, cut off or foreign files and for weights that do not fit
+    Raises BadInputError, naming file and key, for missing, truncated or foreign files and for weights that do not fit
     the YAML files.
     """
 
@@ -82,7 +82,7 @@ class Checkpoint(NetworkSource):
 
 
 def _weights(path: Path) -> Path:
-    """The file that pipeline.yaml names, or its .safetensors mirror where only that is there."""
+    """The file that pipeline.yaml names, or its .safetensors mirror if only that exists."""
     mirror = path.with_suffix(".safetensors")
     return mirror if mirror.exists() and not path.exists() else path
 
@@ -145,7 +145,7 @@ def _moge_part(path: Path) -> Part:
 
 
 def find_moge(folder: Path, named: str | None, given: Path | None) -> Path:
-    """MoGe's file: the one given, what pipeline.yaml names, beside the checkpoints, or in the hub's cache.
+    """MoGe's file: the one given, the one in pipeline.yaml, next to the checkpoints, or in the hub's cache.
 
     Raises BadInputError that says where to put it.
     """

@@ -1,7 +1,7 @@
 """Networks on demand: each is built without memory, then filled tensor by tensor on the device and in its dtype.
 
-PyTorch's "meta" device gives parameters a shape and nothing else. A subclass says where the values come from,
-as `checkpoint.py` does for files.
+PyTorch's "meta" device gives parameters a shape without memory. A subclass provides the values, as `checkpoint.py`
+does from files.
 """
 
 from __future__ import annotations
@@ -61,15 +61,15 @@ Reader = Callable[[str], Tensor]  # a parameter's name -> its values, on any dev
 
 @dataclass(frozen=True)
 class Part:
-    """One network and where its weights lie."""
+    """One network and the place of its weights."""
 
     name: str
     build: Callable[[], nn.Module]
     path: Path
-    yaml: str  # the file that says what the network looks like
+    yaml: str  # the file with its configuration
 
     def on_meta(self, kind: type[Network]) -> Network:
-        """The network without memory for its parameters."""
+        """The network on the meta device, without memory for its parameters."""
         with torch.device("meta"):
             network = self.build()
         assert isinstance(network, kind)
@@ -77,9 +77,9 @@ class Part:
 
 
 class NetworkSource(ABC):
-    """Gives the networks of a configuration.
+    """Builds the networks of a configuration.
 
-    Every method that gives a network builds and fills a new one, in evaluation mode and without gradients. DINO copies
+    Every method that returns a network builds and fills a new one, in evaluation mode, without gradients. DINO copies
     with equal weights are one object in memory, as long as anyone holds it.
     """
 
@@ -121,13 +121,13 @@ class NetworkSource(ABC):
         return self._load(self.moge_part(), MogeV1, device, dtype)
 
     def moge_part(self) -> Part:
-        """Where the depth network is; it need not be there, since depth may be given."""
+        """The depth network's file, which may be missing, since depth may be given."""
         return self.parts[MOGE]
 
     def weight_bytes(self, dtype: torch.dtype, gaussians_per_voxel: int) -> dict[str, int]:
         """Bytes of every network on the device by its name; a shared DINO copy counts once, in the first network.
 
-        "moge" is left out where there is none.
+        "moge" is left out when there is none.
         """
         names = (STRUCTURE_FLOW, STRUCTURE_CONDITION, STRUCTURE_DECODER, LATENT_FLOW, LATENT_CONDITION)
         parts = {name: self.parts[name] for name in names}
@@ -187,7 +187,7 @@ class NetworkSource(ABC):
         with self.reader(part) as read:
             for owner, leaf, name, empty in list(tensors_of(network)):
                 if empty.is_meta:
-                    # Cast where it is going to live: a GPU does it faster, and the copy needs no buffer on the host.
+                    # Cast on the target device: a GPU is faster, and the copy needs no buffer on the host.
                     value = read(name).to(device, copy=True)
                     if value.is_floating_point():
                         value = value.to(stored_dtype(owner, name, dtype))
@@ -215,7 +215,7 @@ def network_parts(config: Sam3dConfig, paths: Mapping[str, Path]) -> dict[str, P
 
 
 def stored_dtype(owner: nn.Module, name: str, dtype: torch.dtype) -> torch.dtype:
-    """What the parameter `name`, which belongs to the layer `owner`, is kept in, in a network of `dtype`."""
+    """The dtype in which parameter `name` of the layer `owner` is kept, in a network of `dtype`."""
     if isinstance(owner, FLOAT32_NORMS) or not KEEP_FLOAT32.isdisjoint(name.split(".")):
         return torch.float32
     return dtype
@@ -241,7 +241,7 @@ def _below(read: Reader, prefix: str) -> Reader:
 
 
 def _equal(first: tuple[DinoVit, Reader], second: tuple[DinoVit, Reader]) -> bool:
-    """Whether two networks are the same function: same form, same values."""
+    """Whether two networks have the same configuration and the same values."""
     if first[0].vit != second[0].vit:
         return False
     return all(torch.equal(first[1](name), second[1](name)) for name in first[0].state_dict())

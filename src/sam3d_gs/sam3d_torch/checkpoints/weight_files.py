@@ -1,4 +1,4 @@
-"""One file of weights, memory-mapped: names and shapes at once, values when they are asked for.
+"""One file of weights, memory-mapped: names and shapes at once, values on demand.
 
 `.ckpt` and `.pt` are files of torch.save, read without running anything they contain; `.safetensors` is read with
 that package. A tensor is read from the disk when it is copied, so a file larger than the memory can be loaded.
@@ -26,7 +26,7 @@ class WeightFile(Mapping[str, Tensor]):
 
     def __init__(self, path: Path, tensors: Mapping[str, Tensor], extra: Mapping[str, Any]) -> None:
         self.path = path
-        self.extra = extra  # what stands beside the tensors, such as MoGe's "model_config"
+        self.extra = extra  # other entries of the file, such as MoGe's "model_config"
         self._tensors = tensors
 
     def __getitem__(self, key: str) -> Tensor:
@@ -68,7 +68,7 @@ class _SafeTensors(Mapping[str, Tensor]):
 
 @contextmanager
 def open_weights(path: Path) -> Iterator[WeightFile]:
-    """Open a weight file. Raises BadInputError when it is missing, cut off, or something else.
+    """Open a weight file. Raises BadInputError when it is missing, truncated, or not a weight file.
 
     A dictionary that holds the tensors under "state_dict" (Lightning) or "model" (MoGe) is looked into.
     """
@@ -117,7 +117,7 @@ def _unreadable(path: Path, error: Exception) -> BadInputError:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """What is wrong, in our words: torch's own advice is to load such a file without its safeguards."""
+    """What is wrong, in our own words: torch advises to load such a file without its safeguards."""
     try:
         with path.open("rb") as stream:
             start = stream.read(64)

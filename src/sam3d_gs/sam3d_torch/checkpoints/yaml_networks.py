@@ -87,14 +87,14 @@ def _embedder(section: Section) -> DinoConfig | PointPatchConfig:
 
 
 def _guided(flow: Section, *targets: str) -> tuple[Section, float]:
-    """The network inside a flow and its guidance, and what t is multiplied by."""
+    """The network inside a flow and its guidance, and the factor on t."""
     flow.target(*targets)
     time_scale = flow.positive("time_scale", 1000.0)
     guided = flow.section("reverse_fn")
     guided.target("ClassifierFreeGuidance", "ClassifierFreeGuidanceWithExternalUnconditionalProbability")
     guided.fixed("unconditional_handling", "add_flag")
     network = guided.section("backbone")
-    guided.done("interval", "p_unconditional", "strength")  # the pipeline's own values win
+    guided.done("interval", "p_unconditional", "strength")  # the pipeline's own values take precedence
     flow.done(*_FLOW_WITHOUT_EFFECT)
     return network, time_scale
 
@@ -130,7 +130,7 @@ def _transformer(section: Section, condition: ConditionConfig) -> tuple[int, int
 
 
 def _heads(section: Section, width: int) -> int:
-    """Number of heads; the files may give their width instead."""
+    """Number of heads; files may state their width instead."""
     head_width = section.integer("num_head_channels", 64)
     if section.has("num_heads"):
         heads = section.integer("num_heads")

@@ -1,4 +1,4 @@
-"""A YAML mapping that answers with checked values, and complains by file and key."""
+"""A YAML mapping with checked values, whose errors name file and key."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same language, te
 
 
 class Section:
-    """One mapping of a YAML file. Every key must be read once or named to `done`, so that no setting is passed over."""
+    """One mapping of a YAML file. Every key must be read or passed to `done`, so that no setting is overlooked."""
 
     def __init__(self, value: dict[str, Any], file: Path, key: str = "") -> None:
         self._value = value
@@ -25,7 +25,7 @@ class Section:
 
     @classmethod
     def read(cls, file: Path, what: str) -> Section:
-        """The top of a file. Raises BadInputError when it is missing, not YAML, or no mapping."""
+        """The top level of a file. Raises BadInputError when it is missing, not YAML, or not a mapping."""
         if not file.is_file():
             raise BadInputError(f"No {what} at {file}. Download it, or correct the folder given to --checkpoints.")
         try:
@@ -38,7 +38,7 @@ class Section:
         return cls(value, file)
 
     def fault(self, key: str, expected: str, why: str = "") -> BadInputError:
-        """The error for one key: what stands there, and what could."""
+        """The error for one key, with its value and what is expected."""
         place = f"{self.key}.{key}" if self.key and key else self.key or key
         found = repr(self._value[key]) if key in self._value else "nothing"
         found = found if len(found) <= 80 else found[:77] + "..."
@@ -68,7 +68,7 @@ class Section:
         return tuple(self._value)
 
     def items(self, key: str) -> list[Any]:
-        """A list as it stands."""
+        """A list, unchecked."""
         value = self._take(key, _ABSENT, "a list")
         if not isinstance(value, list):
             raise self.fault(key, "a list")

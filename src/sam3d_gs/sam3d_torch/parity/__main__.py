@@ -1,4 +1,4 @@
-"""Compare our modules with recorded numbers: find the cases, run ours, print one line a case.
+"""Compare our modules with recorded numbers: find the cases, run our modules, print one line per case.
 
 `python -m sam3d_gs.sam3d_torch.parity DIR`: DIR holds `<case>.json` and the .safetensors files it lists. Exit code 0
 when every output of every case is within the case's tolerance, 1 when one is not, 2 when there is nothing to run.
@@ -25,14 +25,14 @@ from sam3d_gs.sam3d_torch.parity.case import Case, case_names, read_case, to_dev
 from sam3d_gs.sam3d_torch.parity.compare import Verdict, compare
 
 EXIT_OK, EXIT_APART, EXIT_USAGE = 0, 1, 2
-AREAS = ("image", "placement", "voxels", "flows", "run")  # the files beside this one that hold RUNNERS
+AREAS = ("image", "placement", "voxels", "flows", "run")  # modules of this package that hold RUNNERS
 
 Runner = Callable[[Case], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one case gave: a verdict per output, or the reason why there is none."""
+    """The result of one case: a verdict per output, or the reason why there is none."""
 
     case: str
     verdicts: tuple[Verdict, ...] = ()
@@ -45,7 +45,7 @@ class Outcome:
 
     @property
     def worst(self) -> Verdict | None:
-        """The output that uses most of its tolerance; one that is out of bounds comes first."""
+        """The output that uses the largest share of its tolerance; failures come first."""
         return max(self.verdicts, key=lambda v: (not v.ok, v.share), default=None)
 
 
@@ -63,13 +63,13 @@ def load_runners(areas: Sequence[str] = AREAS) -> tuple[dict[str, Runner], dict[
 
 
 def runner_of(name: str, runners: dict[str, Runner]) -> Runner | None:
-    """The runner with the longest prefix that the case's name begins with."""
+    """The runner with the longest prefix of the case's name."""
     prefixes = [prefix for prefix in runners if name.startswith(prefix)]
     return runners[max(prefixes, key=len)] if prefixes else None
 
 
 def run_case(folder: Path, name: str, runners: dict[str, Runner], device: str) -> Outcome:
-    """Read, run and compare one case; whatever goes wrong is its outcome."""
+    """Read, run and compare one case; an error becomes its outcome."""
     runner = runner_of(name, runners)
     if runner is None:
         return Outcome(name, reason="nothing here runs it")
@@ -86,12 +86,12 @@ def run_case(folder: Path, name: str, runners: dict[str, Runner], device: str) -
 
 
 def _without_answers(case: Case) -> Case:
-    """The case as a runner gets it: of the recorded outputs it sees names, shapes and dtypes."""
+    """The case without the recorded values: a runner sees only names, shapes and dtypes of the outputs."""
     return replace(case, outputs={name: torch.zeros_like(tensor) for name, tensor in case.outputs.items()})
 
 
 def table(outcomes: Sequence[Outcome], broken: Mapping[str, str]) -> str:
-    """One line a case, then one line for everything that is not as it should be."""
+    """One line per case, then one line for every failure."""
     rows = [("case", "outputs", "worst output", "error", "allowed", "metric", "seconds", "ok")]
     for outcome in outcomes:
         worst = outcome.worst
@@ -118,7 +118,7 @@ def table(outcomes: Sequence[Outcome], broken: Mapping[str, str]) -> str:
 
 
 def exact_arithmetic() -> None:
-    """float32 all the way and the same sums on every run: no TF32, one thread, one convolution algorithm."""
+    """Pure float32 and deterministic sums: no TF32, one thread, one convolution algorithm."""
     torch.set_num_threads(1)
     torch.set_float32_matmul_precision("highest")
     torch.backends.cuda.matmul.allow_tf32 = False
@@ -142,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         names = _chosen(case_names(options.folder), options.only)
         if options.device == "cuda" and not torch.cuda.is_available():
-            raise BadInputError("This torch sees no CUDA card. Leave --device away or give --device cpu.")
+            raise BadInputError("torch finds no CUDA GPU. Leave out --device or use --device cpu.")
     except Sam3dGsError as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE

@@ -1,4 +1,4 @@
-"""One recorded case: what went into an upstream module, its weights, and what came out."""
+"""One recorded case: the inputs, weights and outputs of an upstream module."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Case:
     meta: dict[str, Any]  # the whole description, tolerance included
     state: dict[str, Tensor]  # by upstream's state-dict keys
     inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]  # what upstream's module gave
+    outputs: dict[str, Tensor]  # of upstream's module
 
 
 def case_names(folder: Path) -> list[str]:
-    """Every case in the folder, sorted: the .json files with tensors; one that cannot be read counts as a case too.
+    """Every case in the folder, sorted: the .json files with tensors; unreadable ones included.
 
     Raises:
         BadInputError: there is no such folder or no case in it.
@@ -80,7 +80,7 @@ def _is_case(path: Path) -> bool:
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
-        return True  # reading it says what is wrong
+        return True  # `read_case` reports what is wrong
     return isinstance(content, dict) and "files" in content
 
 

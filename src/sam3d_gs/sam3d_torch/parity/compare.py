@@ -1,4 +1,4 @@
-"""How far our outputs are from the recorded ones, and how far each may be."""
+"""Errors of our outputs against the recorded ones, and their tolerances."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NUMBER = re.compile(r"\d+\.?\d*(?:e-?\d+)?")
 
 @dataclass(frozen=True)
 class Limit:
-    """The measure for one output and the largest value that is still right."""
+    """The metric for one output and the largest error allowed."""
 
     metric: Metric
     value: float
@@ -36,7 +36,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One output against its recorded twin."""
+    """One output compared with the recorded one."""
 
     output: str
     error: float  # in the limit's metric; infinite when the two cannot be compared
@@ -49,7 +49,7 @@ class Verdict:
 
     @property
     def share(self) -> float:
-        """Error as a share of what is allowed: what makes outputs of one case comparable."""
+        """Error as a share of the allowed error, to compare outputs of one case."""
         if self.error == 0:
             return 0.0
         return self.error / self.limit.value if self.limit.value > 0 else math.inf
@@ -68,7 +68,7 @@ def compare(case: Case, ours: Mapping[str, Tensor]) -> list[Verdict]:
 
 
 def limit_of(tolerance: Mapping[str, Any], name: str, recorded: Tensor) -> Limit:
-    """What the case's `tolerance` says about one output.
+    """The limit that the case's `tolerance` sets for one output.
 
     `metric` and `value` hold for all outputs. Every other key is an output's name, the last part of its name, a
     pattern, or a group; its value is a number, or words with a number ("absolute 1e-3"). Integers and booleans are
@@ -104,7 +104,7 @@ def limit_of(tolerance: Mapping[str, Any], name: str, recorded: Tensor) -> Limit
 def _verdict(name: str, ours: Tensor, recorded: Tensor, limit: Limit) -> Verdict:
     if limit.metric == "Jaccard":
         return Verdict(name, 1.0 - jaccard(ours, recorded), limit)
-    if ours.squeeze().shape != recorded.squeeze().shape:  # an axis of length one more or less is the same numbers
+    if ours.squeeze().shape != recorded.squeeze().shape:  # axes of length one do not matter
         return Verdict(name, math.inf, limit, f"shape {tuple(ours.shape)}, recorded {tuple(recorded.shape)}")
     ours = ours.reshape(recorded.shape)
     if limit.metric == "exact":
@@ -125,7 +125,7 @@ def _verdict(name: str, ours: Tensor, recorded: Tensor, limit: Limit) -> Verdict
 
 
 def jaccard(ours: Tensor, recorded: Tensor) -> float:
-    """Rows both hold over rows either holds, order left out; (N, 3) or (N, 4) voxels."""
+    """Intersection over union of the rows, in any order; (N, 3) or (N, 4) voxels."""
     a, b = ({tuple(row) for row in rows.tolist()} for rows in (ours, recorded))
     return len(a & b) / len(a | b) if a | b else 1.0
 

@@ -1,4 +1,4 @@
-"""Recorded cases of the networks that look at the photo: DINO, the condition embedders, MoGe and its camera fit."""
+"""Recorded cases of the image networks: DINO, the condition embedders, MoGe and its camera fit."""
 
 from __future__ import annotations
 

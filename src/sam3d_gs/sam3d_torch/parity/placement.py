@@ -1,4 +1,4 @@
-"""Recorded cases about where things are: preprocessing, pose decoding, scene composition."""
+"""Recorded cases of placement: preprocessing, pose decoding, scene composition."""
 
 from __future__ import annotations
 

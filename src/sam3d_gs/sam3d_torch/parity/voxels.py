@@ -1,4 +1,4 @@
-"""Recorded cases of the two decoders and of what lies between them."""
+"""Recorded cases of the two decoders and of the steps between them."""
 
 from __future__ import annotations
 
