@@ -55,7 +55,7 @@ class Viewer:
 
 @contextlib.contextmanager
 def running(workspace: Workspace, port: int = 8080) -> Iterator[Viewer]:
-    """The viewer while the block runs; see `serve` for the arguments and errors."""
+    """The viewer runs until the block ends; see `serve` for the arguments and errors."""
     try:
         import viser
     except ImportError as error:
@@ -81,7 +81,7 @@ def running(workspace: Workspace, port: int = 8080) -> Iterator[Viewer]:
 
 
 def _gaussians(workspace: Workspace, scene: Scene) -> list[Gaussians]:
-    """Every object's Gaussians in the camera frame, thinned out for the view."""
+    """Every object's Gaussians in the camera frame, thinned for the view."""
     budgets = share([obj.gaussians for obj in scene.objects], MAX_SPLATS)
     placed = []
     for obj, budget in zip(scene.objects, budgets, strict=True):
@@ -93,7 +93,7 @@ def _gaussians(workspace: Workspace, scene: Scene) -> list[Gaussians]:
 
 
 def _fill(server: Any, workspace: Workspace, scene: Scene, objects: list[Gaussians]) -> None:
-    """Put the objects, their names and switches, and the photo's camera into the empty viewer."""
+    """Add the objects with their names and checkboxes, and the photo's camera."""
     server.scene.set_up_direction(tuple(scene.up))
     server.scene.world_axes.visible = False
     server.gui.configure_theme(show_logo=False, show_share_button=False)  # sharing would send the scene elsewhere
@@ -117,7 +117,7 @@ def _fill(server: Any, workspace: Workspace, scene: Scene, objects: list[Gaussia
 
 
 def _add_object(server: Any, scene: Scene, number: int, gaussians: Gaussians, names: Any) -> Any:
-    """One object as splats with a label, and the checkbox that switches both."""
+    """Add one object as splats with a label. Returns the checkbox that shows and hides both."""
     obj = scene.objects[number]
     covariances, smallest = covariances_of(gaussians), MIN_SIGMA_PX / scene.K[0, 0]
     # Widened to a minimum size on the photo: sigma_px = f sigma / z, added as a variance along all axes.
@@ -145,7 +145,7 @@ def _add_object(server: Any, scene: Scene, number: int, gaussians: Gaussians, na
 
 
 def _add_frustum(server: Any, workspace: Workspace, scene: Scene, fov: float, depth: float) -> None:
-    """The photo's camera with the photo in it, hidden while the view is inside it, and the way back to it."""
+    """Add a button to the photo's camera, and its frustum with the photo, hidden while the view is inside it."""
     width_px, height_px = scene.image_size
     photo = None
     if workspace.image_png.is_file():
