@@ -1,4 +1,4 @@
-"""The scene JSON: the one description of a scene that other programs read."""
+"""The scene JSON: the description of a scene for other programs."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ SCHEMA = 1
 FRAME = "camera of the photo, OpenCV: x right, y down, z forward"
 
 
-def write_scene(path: Path, scene: SceneDescription, files: dict[str, str]) -> None:
-    """`files`: what -> path below the workspace, for the files of the whole scene."""
+def write_scene(path: Path, scene: Scene, files: dict[str, str]) -> None:
+    """Write a scene in the camera frame. `files`: kind -> path below the workspace, of the whole scene's files."""
     write_json(path, {**_head(scene, FRAME, files), "objects": [_object(obj) for obj in scene.objects]})
 
 
-def write_moved_scene(
-    path: Path, scene: SceneDescription, frame: str, T_frame_camera: np.ndarray, files: dict[str, str]
-) -> None:
-    """A scene whose objects, boxes and up are in another frame than the camera's; `frame` describes it."""
+def write_moved_scene(path: Path, scene: Scene, frame: str, T_frame_camera: np.ndarray, files: dict[str, str]) -> None:
+    """Write a scene whose objects, boxes and up are in another frame than the camera's; `frame` describes it.
+
+    T_frame_camera: (4, 4) from the camera frame to that one.
+    """
     rows = [_object(obj) for obj in scene.objects]
     for row in rows:
         row["T_frame_object"] = row.pop("T_camera_object")
-        del row["files"]  # those are of the camera frame, or of none
+        del row["files"]  # those are in the camera frame, or in none
     write_json(path, {**_head(scene, frame, files), "T_frame_camera": _plain(T_frame_camera), "objects": rows})
 
 

@@ -82,8 +82,11 @@ def test_what_cannot_be_written(tmp_path: Path, objects: list[PlacedObject]) -> 
         write_scene_splats(tmp_path / "scene.glb", objects)
     with pytest.raises(UsageError, match="Unknown frame 'unity'"):
         write_scene_splats(tmp_path / "scene.ply", objects, "unity")
-    with pytest.raises(BadInputError, match=r"01-thing-0 has another camera or scale than 00-thing-0"):
-        write_scene_splats(tmp_path / "scene.ply", [objects[0], replace(objects[1], image_size=(1, 1))])
-    with pytest.raises(BadInputError, match="no objects"):
-        write_scene_splats(tmp_path / "scene.ply", [])
+    for frame in ("opencv", "z-up"):
+        with pytest.raises(BadInputError, match=r"01-thing-0 has another camera or scale than 00-thing-0"):
+            write_scene_splats(tmp_path / "scene.ply", [objects[0], replace(objects[1], image_size=(1, 1))], frame)
+        with pytest.raises(BadInputError, match="no objects"):
+            write_scene_splats(tmp_path / "scene.ply", [], frame)
+        with pytest.raises(BadInputError, match="two objects 00-thing-0"):
+            write_scene_splats(tmp_path / "scene.ply", [objects[0], objects[0]], frame)
     assert not list(tmp_path.iterdir())

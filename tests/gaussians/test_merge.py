@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -75,6 +77,24 @@ def test_each_object_is_handed_on_once_it_is_written(
     assert handed == [made.object_id for made in objects]
 
 
+class InlinePool:
+    """A thread pool whose work is done before `submit` returns: as early as it may ever be done."""
+
+    def __init__(self, workers: int) -> None:
+        pass
+
+    def __enter__(self) -> InlinePool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def submit(self, work: Callable[..., object], item: object) -> Future[object]:
+        future: Future[object] = Future()
+        future.set_result(work(item))
+        return future
+
+
 def test_at_most_two_objects_are_in_memory(
     tmp_path: Path, objects: list[PlacedObject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +114,7 @@ def test_at_most_two_objects_are_in_memory(
         return obj
 
     monkeypatch.setattr(pt.PtFile, "take", counted)
+    monkeypatch.setattr(merge, "ThreadPoolExecutor", InlinePool)
     files = merge.open_objects(sorted(tmp_path.glob("*.pt")))
     merge.merge_objects(files, tmp_path / "scene.ply", then=lambda obj: None)
     assert (most, alive) == (2, [])

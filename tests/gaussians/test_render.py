@@ -306,7 +306,7 @@ GSPLAT_SIGNATURE = inspect.Signature(
 
 
 @pytest.fixture
-def stand_in_gsplat(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def mock_gsplat(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A module `gsplat` whose `rasterization` takes what gsplat's takes, checks it, and renders by the formulas."""
     torch = pytest.importorskip("torch")
 
@@ -337,7 +337,7 @@ def stand_in_gsplat(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-@pytest.mark.usefixtures("stand_in_gsplat")
+@pytest.mark.usefixtures("mock_gsplat")
 def test_gsplat_is_called_as_it_wants_to_be() -> None:
     gaussians = some_gaussians(60)
     pose = pose_matrix(Pose(np.array([0.98, 0.1, -0.15, 0.05]), np.array([0.1, -0.05, 0.4]), 1.0))
@@ -348,14 +348,14 @@ def test_gsplat_is_called_as_it_wants_to_be() -> None:
 
 
 def test_auto_takes_numba_where_gsplat_does_not_run(
-    stand_in_gsplat: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    mock_gsplat: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     torch = pytest.importorskip("torch")
 
     def no_compiler(*args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("no nvcc")
 
-    stand_in_gsplat.rasterization = no_compiler  # type: ignore[attr-defined]
+    mock_gsplat.rasterization = no_compiler  # type: ignore[attr-defined]
     monkeypatch.setattr(render, "find_spec", lambda name: object())
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.Tensor, "to", lambda self, *args: self)
@@ -364,7 +364,7 @@ def test_auto_takes_numba_where_gsplat_does_not_run(
         assert render.auto_backend() == "numba"
     assert "no nvcc" in caplog.text
 
-    stand_in_gsplat.rasterization = lambda **call: (  # type: ignore[attr-defined]
+    mock_gsplat.rasterization = lambda **call: (  # type: ignore[attr-defined]
         torch.zeros(1, call["height"], call["width"], 4),
         torch.zeros(1, call["height"], call["width"], 1),
         {},

@@ -169,8 +169,8 @@ def test_many_dropped_masks_are_counted_not_shown(data: ReportData) -> None:
     many = [replace(dropped(data, "unlikely"), object_id=f"{i:02d}-x-0") for i in range(40)]
     page = Page(render_report(replace(data, masks=[*data.masks, *many])))
     assert "40 masks dropped" in page.text
-    assert f"{40 - report.MAX_LEFT_OUT} more masks" in page.text
-    assert page.text.count("unlikely") == report.MAX_LEFT_OUT
+    assert f"{40 - report.MAX_DROPPED_SHOWN} more masks" in page.text
+    assert page.text.count("unlikely") == report.MAX_DROPPED_SHOWN
 
 
 @pytest.mark.parametrize(("iou", "flagged"), [(0.49, True), (0.5, False), (None, False)])

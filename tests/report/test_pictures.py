@@ -11,19 +11,21 @@ from PIL import Image
 
 from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.gaussians.orbit import photo_camera
+from sam3d_gs.gaussians.pose import inverse, transform_points
 from sam3d_gs.gaussians.render import render
 from sam3d_gs.gaussians.shadow import with_floor_shadow
 from sam3d_gs.report.overlay import MAX_SIDE_PX, MIN_SIDE_PX, object_colour
 from sam3d_gs.report.pictures import (
     BACKDROP,
     contact_sheet,
+    direction_to_camera,
     mask_overlay,
     object_turntable,
     save_animation,
     scene_views,
     turntable,
 )
-from sam3d_gs.types import SH_C0, Gaussians, InstanceMask, Photo
+from sam3d_gs.types import SH_C0, Gaussians, InstanceMask, Photo, Pose
 
 K = np.array([[300.0, 0.0, 150.0], [0.0, 300.0, 110.0], [0.0, 0.0, 1.0]])
 SIZE = (320, 240)
@@ -218,3 +220,11 @@ def test_twelve_colours_can_be_told_apart() -> None:
     lab = color.rgb2lab(np.array([[object_colour(i) for i in range(1, 13)]], float) / 255)[0]
     assert min(np.linalg.norm(a - b) for a, b in combinations(lab, 2)) > 20
     assert object_colour(3) == object_colour(3)
+
+
+def test_the_front_of_an_object_is_where_the_camera_is() -> None:
+    turned = Pose(np.array([0.6, 0.0, 0.8, 0.0]), np.array([1.0, -0.5, 4.0]), 0.7)
+    camera = transform_points(inverse(turned), np.zeros((1, 3)))[0]  # in the object frame
+    np.testing.assert_allclose(direction_to_camera(turned), camera / np.linalg.norm(camera), atol=1e-12)
+    at_the_camera = Pose(np.array([1.0, 0, 0, 0]), np.zeros(3), 1.0)
+    assert np.linalg.norm(direction_to_camera(at_the_camera)) == 1

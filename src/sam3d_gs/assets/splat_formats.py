@@ -1,10 +1,10 @@
 """Gaussians as a compressed file for the web: PlayCanvas compressed .ply or Niantic .spz, through gsply.
 
 Both lose precision: positions to 1/2047 of the box of each 256 Gaussians (.compressed.ply) or to a fixed-point
-grid (.spz), the other values to 8 to 11 bits. About 16 to 20 bytes are left of 68 a Gaussian.
+grid (.spz), the other values to 8 to 11 bits. A Gaussian takes about 16 to 20 bytes instead of 68.
 
 Axes: a .compressed.ply keeps the frame of the Gaussians. An .spz has axes of its own, x right, y up, z back
-(the format's README), so Gaussians from our camera frame (x right, y down, z forward) are given half a turn about x.
+(the format's README), so Gaussians in our camera frame (x right, y down, z forward) are turned by 180 degrees about x.
 PlayCanvas splat-transform does the same in both directions, so that its .ply from our .spz is our .ply again; gsply
 does neither and reads the stored axes, so turn what it reads with `transform(gaussians, HALF_TURN)`.
 """
@@ -29,9 +29,9 @@ _SPZ_MAX_FRACTIONAL_BITS = 18
 
 
 def export(gaussians: Gaussians, path_out: Path, frame: str = "opencv") -> None:
-    """Write; the suffix of `path_out` names the format.
+    """Write one file; the suffix of `path_out` names the format.
 
-    frame: of the Gaussians, a key of `frames.AXES`; for an .spz the camera's, or one with its axes.
+    frame: of the Gaussians, a key of `frames.AXES`; for an .spz, opencv or one of SPZ_AXES.
     Raises UsageError for another suffix, MissingPackageError without gsply.
     """
     if not path_out.name.endswith(SUFFIXES):

@@ -1,4 +1,4 @@
-"""What makes Gaussians unusable, said in words; the readers and writers add the file's name."""
+"""Checks that Gaussians are usable. A problem is a clause, to which readers and writers add the file's name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BLOCK = 1 << 16  # rows; temporaries of this size stay in the cache
 
 
 def all_finite(array: np.ndarray) -> bool:
-    """True when no value is NaN or infinite. Looks at the sum first, which carries both along and is quick."""
+    """True when no value is NaN or infinite. Tests the sum first, which is quick: both carry over to it."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(array.sum())) or bool(np.isfinite(array).all())
 
@@ -40,8 +40,8 @@ def problem(gaussians: Gaussians) -> str | None:
 def unit_quats(quats: np.ndarray) -> np.ndarray:
     """Quaternions of length one.
 
-    quats: (N, 4) float32, finite. Returns the same array when all are of unit length already, so that a file read
-    and written back keeps its bytes. Raises ValueError when some have no direction.
+    quats: (N, 4) float32, finite. Returns the same array when all are of unit length already, so that a file that is
+    read and written back keeps its bytes. Raises ValueError when some are zero.
     """
     out = quats
     for start in range(0, len(quats), _BLOCK):

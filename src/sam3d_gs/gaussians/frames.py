@@ -1,4 +1,4 @@
-"""Frames in which other programs want a scene, as motions of the photo's camera frame (x right, y down, z forward).
+"""Frames that other programs expect, as rotations of the photo's camera frame (x right, y down, z forward).
 
 All are right-handed. `opencv` and `opengl` stay with the camera. The others stand on the floor: their origin is the
 point of the floor straight below the camera, and the photo looks along their forward axis.
@@ -23,13 +23,15 @@ _STEEP = 1e-3  # sine of the angle between view and plumb line below which the p
 def rotation_from_camera(frame: str, up: np.ndarray) -> np.ndarray:
     """(3, 3) float64 rotation from the camera frame to one of AXES.
 
-    up: (3,) unit vector against gravity, camera frame; those of OF_CAMERA do not look at it.
+    up: (3,) unit vector against gravity, camera frame; not used for the frames in OF_CAMERA.
     """
     right, down, forward = np.eye(3)
     if frame not in OF_CAMERA:
         down = -np.asarray(up, np.float64) / np.linalg.norm(up)
         level = forward - (forward @ down) * down
-        if np.linalg.norm(level) < _STEEP:  # straight down, or up: the top of the picture is ahead then
+        if (
+            np.linalg.norm(level) < _STEEP
+        ):  # the camera looks straight down or up: the top of the picture is forward then
             level = -np.eye(3)[1] * np.sign(forward @ down)
             level = level - (level @ down) * down
         forward = level / np.linalg.norm(level)

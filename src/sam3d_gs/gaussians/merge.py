@@ -132,7 +132,8 @@ def check_same_photo(objects: Sequence[PtHeader] | Sequence[PlacedObject]) -> No
                 "photo and engine; run the objects stage again with --force."
             )
         if one.object_id in seen:
-            raise BadInputError(f"{_name(one)} holds {one.object_id} a second time. Leave one of them out.")
+            where = f", the second in {one.path}" if isinstance(one, PtHeader) else ""
+            raise BadInputError(f"There are two objects {one.object_id}{where}. Leave one of them out.")
         seen.add(one.object_id)
 
 

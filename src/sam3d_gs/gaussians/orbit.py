@@ -1,4 +1,4 @@
-"""Where to look from: cameras on a circle about a scene or an object, with everything in the picture.
+"""Cameras for turntables and stills: on a circle about a scene or an object, with all of it in the picture.
 
 A yaw is an angle about the up axis, from the front; positive yaws move the camera to its right.
 """
@@ -52,7 +52,7 @@ def scene_cameras(
 
     Yaw 0 is the photo's own view. Away from it the camera glides out of the scene, to SCENE_DISTANCE radii at least,
     and zooms so that the whole scene is in the picture at every yaw. All yaws beyond GLIDE_DEG share one distance and
-    one zoom, so that nothing pumps; the picture is centred on the scene by shifting the principal point.
+    one zoom, so that the size does not pulse; shifting the principal point centres the scene in the picture.
     """
     photo = photo_camera(K, image_size, side_px)
     points = _outline(gaussians)
@@ -60,7 +60,7 @@ def scene_cameras(
         return [photo] * len(yaws_deg)
     centre, radius = _sphere(points)
     reach = float(np.linalg.norm(centre))
-    if centre[2] < 0.3 * reach or reach == 0.0:  # beside or behind the photo's camera: turn about a point before it
+    if centre[2] < 0.3 * reach or reach == 0.0:  # not in front of the photo's camera: turn about a point that is
         centre = np.array([0.0, 0.0, SCENE_DISTANCE * radius])
         reach = float(centre[2])
     retreat = max(1.0, SCENE_DISTANCE * radius / reach)
@@ -90,7 +90,7 @@ def object_cameras(
     front: Direction = (0.0, -1.0, 0.0),
     elevation_deg: float = 15.0,
 ) -> list[Camera]:
-    """Cameras about an object in its object frame (Z up), all alike but for the yaw; pictures of side_px x side_px.
+    """Cameras about an object in its object frame (Z up) that differ only in yaw; pictures of side_px x side_px.
 
     `front` points from the object to where yaw 0 looks from; only its direction on the floor counts.
     """
@@ -114,7 +114,7 @@ def object_cameras(
 
 
 def _outline(gaussians: Gaussians) -> np.ndarray:
-    """(P, 3) float64, the outermost points in many directions of all that is to be seen; strays are left out.
+    """(P, 3) float64, the outermost points in many directions; stray Gaussians are left out.
 
     A Gaussian reaches EXTENT deviations of its longest axis beyond its mean.
     """

@@ -10,7 +10,7 @@ import numpy as np
 
 from sam3d_gs.types import Gaussians, Pose
 
-_SAMPLE = 1 << 14  # Gaussians looked at for the bounds
+_SAMPLE = 1 << 14  # Gaussians that bounds are computed from
 _TRIM = 1e-3  # fraction of them left outside on each side of each axis
 _VISIBLE_LOGIT = -2.2  # opacity 0.1
 
@@ -128,8 +128,8 @@ def thinned(gaussians: Gaussians, limit: int = _SAMPLE) -> Gaussians:
 def object_bounds(gaussians: Gaussians) -> np.ndarray:
     """(2, 3) float64 axis-aligned box, min and max corner, in the frame of the Gaussians.
 
-    Robust against stray splats: it holds the means with an opacity of at least 0.1 (all of them if none has) but for
-    0.1 % on each side of each axis; looked at are at most 16,384 evenly chosen ones. Up to 1,000 Gaussians nothing is
+    Robust against stray splats: it holds the means with an opacity of at least 0.1 (all of them if none has), except
+    for 0.1 % on each side of each axis. Computed from at most 16,384 evenly chosen Gaussians; up to 1,000, nothing is
     left outside. Raises ValueError when there are no Gaussians.
     """
     if not len(gaussians):

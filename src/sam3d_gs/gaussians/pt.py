@@ -202,8 +202,8 @@ def _array(
 ) -> np.ndarray:
     """A tensor of the file as an array. Raises ValueError with the reason.
 
-    Without a `shape` it is large and stays mapped from the file when it has the dtype; with one it is a copy, so that
-    a header does not keep its file open.
+    Without a `shape` it is large, and stays mapped from the file if it has the dtype. With one it is a copy, so that a
+    header does not keep its file mapped.
     """
     import torch
 
@@ -222,9 +222,9 @@ def _header_problem(pose: Pose, K: np.ndarray, scores: Mapping[str, Any]) -> str
     if not all(np.isfinite(array).all() for array in numbers):
         return "its pose or intrinsics have NaN or infinite values"
     if abs(np.linalg.norm(pose.quat_wxyz) - 1.0) > 1e-3 or pose.scale <= 0.0:
-        return "its pose is no rotation and positive scale"
+        return "its pose is not a rotation with a positive scale"
     if K[0, 0] <= 0.0 or K[1, 1] <= 0.0 or not np.array_equal(K[2], (0.0, 0.0, 1.0)):
-        return "its intrinsics are no pinhole matrix"
+        return "its intrinsics are not a pinhole matrix"
     if not all(isinstance(score, (int, float, np.number)) and np.isfinite(score) for score in scores.values()):
         return "its scores are not all numbers"
     return None

@@ -53,8 +53,9 @@ def render(
 ) -> Rendered:
     """Render `gaussians`, given in the world frame of `camera`, over a plain background (None: over nothing).
 
-    "auto" is gsplat where it is installed and CUDA is there, and numba otherwise or when gsplat then fails (its
-    kernels may still need a compiler), with a warning. Raises MissingPackageError when the backend is not installed.
+    "auto" is gsplat where it is installed and there is a CUDA device, and numba otherwise. It is also numba, with a
+    warning, when gsplat fails (its kernels may still need a compiler).
+    Raises MissingPackageError when the backend is not installed.
     """
     backend = auto_backend() if backend == "auto" else backend
     if len(gaussians) == 0:
@@ -129,7 +130,7 @@ def auto_backend() -> Backend:
     speck = Gaussians(one, np.eye(1, 4, dtype=np.float32), one, one[:, 0], one)
     try:
         render_gsplat(speck, Camera(np.diag([8.0, 8.0, 1.0]), 8, 8, np.eye(4)))
-    except Exception as error:  # whatever a missing or mismatched compiler makes of it
+    except Exception as error:  # a missing or mismatched compiler raises nearly anything
         _log.warning("gsplat does not run here, so pictures are rendered on the CPU: %s", error)
         return "numba"
     return "gsplat"

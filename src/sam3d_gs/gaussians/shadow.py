@@ -16,7 +16,7 @@ _BLUR_ROUNDS = 3
 def with_floor_shadow(gaussians: Gaussians) -> Gaussians:
     """The object (object frame, Z up) with flat dark splats at the height of its lowest point.
 
-    A cell of the floor is the darker the lower the object hangs over it, and the grid is then blurred.
+    The lower the object is above a cell of the floor, the darker the cell; the grid is then blurred.
     """
     if not len(gaussians):
         return gaussians

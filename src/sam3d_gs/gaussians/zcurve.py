@@ -1,4 +1,4 @@
-"""An order of points in which neighbours are neighbours in space: for compression, and for thinning evenly."""
+"""Order of points along a Z curve, for compression and even thinning."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a user looks at: the report, pictures, overlays and the live viewer."""
+"""The report, its pictures, the mask overlay and the live viewer."""

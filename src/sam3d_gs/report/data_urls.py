@@ -1,4 +1,4 @@
-"""Pictures as data URLs for the report: scaled down, encoded small, never larger in sum than the page can bear."""
+"""Pictures as data URLs for the report: scaled down, compressed, and limited in their total size."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sam3d_gs.types import InstanceMask
 
 _JPEG_QUALITY = 84
 _MARGIN = 0.12  # of the mask's box, shown around it in a thumbnail
-_OUTSIDE = 0.25  # how much of the photo is left outside the mask
+_OUTSIDE = 0.25  # opacity of the photo outside the mask
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def from_file(path: Path | None, max_side_px: int) -> DataUrl | None:
 
 
 def animations(paths: Sequence[Path | None], max_bytes: int) -> list[DataUrl | None]:
-    """Animated pictures as they are; when they exceed `max_bytes` together, the largest become their first frame."""
+    """Animated pictures, unchanged; when they exceed `max_bytes` in total, the largest become their first frame."""
     sizes = {path: path.stat().st_size for path in paths if path is not None and path.is_file()}
     affordable, used = set(), 0
     for file, size in sorted(sizes.items(), key=lambda item: item[1]):

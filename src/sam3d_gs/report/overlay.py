@@ -1,4 +1,4 @@
-"""The photo with its masks: tinted, outlined, numbered, and a legend below that says what each number is."""
+"""The photo with its masks: tinted, outlined and numbered, over a legend of the numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sam3d_gs.types import InstanceMask, Photo
 MIN_SIDE_PX, MAX_SIDE_PX = 640, 1600  # of the photo's longer side in the picture
 TINT = 0.4
 PAPER, INK, FAINT = (250, 250, 248), (32, 32, 36), (120, 120, 126)
-_MACHINE_FONTS = (  # looked for by name where fonts are kept; the first ones know most scripts but Chinese
+_INSTALLED_FONTS = (  # tried by name; the first ones have most scripts except Chinese
     "DejaVuSans.ttf",
     "NotoSans-Regular.ttf",
     "Arial Unicode.ttf",
@@ -94,45 +94,45 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def font(size_px: int) -> Font:
-    """The font that comes with Pillow, so that pictures need none of the machine's."""
+    """The font that comes with Pillow, so that no font needs to be installed."""
     return ImageFont.load_default(size_px)
 
 
 def _font_for(text: str, size_px: int) -> tuple[str, Font]:
-    """The text and a font to write it with: Pillow's own, or one of the machine's that knows all of its signs.
+    """The text and a font to write it with: Pillow's own, or an installed one that has all of its characters.
 
-    Pillow's font has no accents. Where no other is found they are left out, and signs of other scripts become boxes.
+    Pillow's font has no accents. When no other font is found, accents are left out and other scripts become boxes.
     """
     own = font(size_px)
-    if _knows(own, text):
+    if _has_all(own, text):
         return text, own
-    for name in _MACHINE_FONTS:
+    for name in _INSTALLED_FONTS:
         try:
             other = ImageFont.truetype(name, size_px)
         except OSError:
             continue
-        if _knows(other, text):
+        if _has_all(other, text):
             return text, other
-    return "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign)), own
+    return "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char)), own
 
 
-def _knows(letters: Font, text: str) -> bool:
-    unknown = letters.getmask("\U0010fffd")  # a private sign that no font draws
+def _has_all(letters: Font, text: str) -> bool:
+    unknown = letters.getmask("\U0010fffd")  # a private-use character that no font draws
     return text.isascii() or all(
-        letters.getmask(sign).size != unknown.size or bytes(letters.getmask(sign)) != bytes(unknown)
-        for sign in set(text)
-        if not sign.isascii()
+        letters.getmask(char).size != unknown.size or bytes(letters.getmask(char)) != bytes(unknown)
+        for char in set(text)
+        if not char.isascii()
     )
 
 
 def _resized(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The mask at another size, edges where the half coverage is."""
+    """The mask at another size (width, height); a pixel is inside when half of it is covered."""
     grey = Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).resize(size, Image.Resampling.BILINEAR)
     return np.asarray(grey) > 127
 
 
 def _grown(mask: np.ndarray, by_px: int) -> np.ndarray:
-    """The mask grown by some pixels to all four sides, or shrunk when `by_px` is negative."""
+    """The mask grown by some pixels on all four sides, or shrunk when `by_px` is negative."""
     if by_px < 0:
         return ~_grown(~mask, -by_px)
     grown = mask.copy()
@@ -186,7 +186,7 @@ def _with_legend(picture: Image.Image, masks: Sequence[InstanceMask], text_px: i
     if not masks:
         return picture
     pad, row_px = text_px, round(2.1 * text_px)
-    width = max(picture.width, 20 * text_px)  # of a very slim photo, too, the legend can be read
+    width = max(picture.width, 20 * text_px)  # the legend stays readable below a narrow photo
     columns = max(1, min(len(masks), (width - pad) // (19 * text_px)))
     rows = -(-len(masks) // columns)
     sheet = Image.new("RGB", (width, picture.height + rows * row_px + pad), PAPER)
@@ -208,9 +208,9 @@ def _with_legend(picture: Image.Image, masks: Sequence[InstanceMask], text_px: i
 
 
 def _printable(text: str) -> str:
-    """One line without control characters and half surrogates, which a font cannot draw."""
+    """One line without control characters and lone surrogates, which a font cannot draw."""
     spaced = " ".join(text.split())
-    return "".join(sign for sign in spaced if unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Cn"))
+    return "".join(char for char in spaced if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Cn"))
 
 
 def _shortened(text: str, room_px: float, draw: ImageDraw.ImageDraw, letters: Font) -> str:

@@ -68,7 +68,7 @@ def _summary(data: ReportData) -> str:
         parts.append(count(sum(o.object.gaussians for o in data.objects), "Gaussian"))
     ious = [o.object.reprojection_iou for o in data.objects if o.object.reprojection_iou is not None]
     if ious:
-        parts.append(f"median re-projection IoU {np.median(ious):.2f}")
+        parts.append(f"median reprojection IoU {np.median(ious):.2f}")
     if data.stages:
         parts.append(duration(sum(stage.seconds for stage in data.stages)))
     return " · ".join(parts)
@@ -104,7 +104,7 @@ def _card(report: ObjectReport, data: ReportData, turntable: DataUrl | None) -> 
     iou = scene_object.reprojection_iou
     facts = {"Gaussians": f"{scene_object.gaussians:,}"}
     if iou is not None:
-        facts["Re-projection IoU"] = f"{iou:.2f}"
+        facts["Reprojection IoU"] = f"{iou:.2f}"
     facts |= {
         f"{name.replace('_', ' ').capitalize()} score": f"{value:.2f}" for name, value in scene_object.scores.items()
     }
@@ -126,7 +126,7 @@ def _card(report: ObjectReport, data: ReportData, turntable: DataUrl | None) -> 
 
 
 def _left_out(data: ReportData) -> str:
-    """Objects that failed, and behind a fold the masks that were dropped, the largest first."""
+    """Objects that failed and, folded away, the dropped masks, largest first."""
     mask_of = {mask.object_id: mask for mask in data.masks}
     dropped = sorted((mask for mask in data.masks if mask.dropped is not None), key=lambda mask: -mask.area_px)
     if not data.failures and not dropped:

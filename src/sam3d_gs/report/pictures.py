@@ -1,6 +1,6 @@
-"""Pictures of what was made: turntables and stills of a scene, contact sheets of objects, and the animation file.
+"""Turntables and stills of scenes and objects, contact sheets, and animation files.
 
-The masks over the photo are in `overlay.py`. The renderer is imported by the first picture.
+The masks over the photo are in `overlay.py`. The first picture imports the renderer.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def save_animation(frames: Sequence[Image.Image], path: Path, frame_s: float = 0
 
 
 def _lightened(gaussians: Gaussians) -> Gaussians:
-    """At most MAX_GAUSSIANS of them, each wider by what its lost neighbours covered.
+    """At most MAX_GAUSSIANS of them, each widened to cover what the dropped ones covered.
 
     Small pictures of millions of Gaussians would otherwise take minutes and look the same.
     """

@@ -112,7 +112,7 @@ def running(scene: ViewedScene, port: int = 8080) -> Iterator[Viewer]:
 
 
 def _gaussians(workspace: Workspace, scene: SceneDescription) -> list[Gaussians]:
-    """Every object's Gaussians in the camera frame, thinned out for the view."""
+    """Every object's Gaussians in the camera frame, thinned for the view."""
     budgets = share([obj.gaussians for obj in scene.objects], MAX_SPLATS)
     placed = []
     for obj, budget in zip(scene.objects, budgets, strict=True):
@@ -124,7 +124,7 @@ def _gaussians(workspace: Workspace, scene: SceneDescription) -> list[Gaussians]
 
 
 def _fill(server: Any, viewed: ViewedScene) -> None:
-    """Put the objects, their names and switches, and the photo's camera into the empty viewer."""
+    """Add the objects with their names and checkboxes, and the photo's camera."""
     scene, objects = viewed.description, viewed.objects
     server.scene.set_up_direction(tuple(scene.up))
     server.scene.world_axes.visible = False
@@ -149,7 +149,7 @@ def _fill(server: Any, viewed: ViewedScene) -> None:
 
 
 def _add_object(server: Any, scene: SceneDescription, number: int, gaussians: Gaussians, names: Any) -> Any:
-    """One object as splats with a label, and the checkbox that switches both."""
+    """Add one object as splats with a label. Returns the checkbox that shows and hides both."""
     obj = scene.objects[number]
     covariances, smallest = covariances_of(gaussians), MIN_SIGMA_PX / scene.K[0, 0]
     # Widened to a minimum size on the photo: sigma_px = f sigma / z, added as a variance along all axes.
@@ -177,7 +177,7 @@ def _add_object(server: Any, scene: SceneDescription, number: int, gaussians: Ga
 
 
 def _add_frustum(server: Any, viewed: ViewedScene, fov: float, depth: float) -> None:
-    """The photo's camera with the photo in it, hidden while the view is inside it, and the way back to it."""
+    """Add a button to the photo's camera, and its frustum with the photo, hidden while the view is inside it."""
     width_px, height_px = viewed.description.image_size
     photo = None
     if viewed.photo_rgb is not None:
