@@ -23,7 +23,7 @@ SCRIPTS = {  # script -> its options; None: those of `sam3d-gs run`, and its own
     "run_sam3d_from_masks.sh": set(),
 }
 # Options of scripts and of other programs that the prose names.
-OTHERS = {"--env", "--with", "--servers", "--fast", "--up-axis", "--enforce-eager", "--overlap", "--help", "--size"}
+OTHERS = {"--env", "--with", "--servers", "--fast", "--up-axis", "--enforce-eager", "--overlap", "--help"}
 PICTURES_MAX_KB = 150
 ALL_PICTURES_MAX_KB = 2000
 

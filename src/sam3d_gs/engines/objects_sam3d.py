@@ -6,7 +6,7 @@ Not yet run with the real package (see `sam3d_official.py`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from importlib import metadata
 from typing import Any
