@@ -239,7 +239,7 @@ def test_each_photo_is_decoded_and_its_proposals_made_once(
 
     decoded: list[Path] = []
     proposed: list[str] = []
-    load, propose = pipeline.load_photo, objects.proposals_of
+    load, propose = pipeline.load_photo, objects.find_proposals
 
     def counted_load(path: Path, options: Any) -> sg.Photo:
         decoded.append(path)
@@ -250,7 +250,7 @@ def test_each_photo_is_decoded_and_its_proposals_made_once(
         return propose(photo)
 
     monkeypatch.setattr(pipeline, "load_photo", counted_load)
-    monkeypatch.setattr(objects, "proposals_of", counted_propose)
+    monkeypatch.setattr(objects, "find_proposals", counted_propose)
     photos = []
     for number in range(4):
         rgb = np.full((64, 96, 3), 190, np.uint8)

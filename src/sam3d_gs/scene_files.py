@@ -21,7 +21,9 @@ def write_scene(path: Path, scene: SceneDescription, files: dict[str, str]) -> N
     write_json(path, {**_head(scene, FRAME, files), "objects": [_object(obj) for obj in scene.objects]})
 
 
-def write_moved_scene(path: Path, scene: SceneDescription, frame: str, T_frame_camera: np.ndarray, files: dict[str, str]) -> None:
+def write_moved_scene(
+    path: Path, scene: SceneDescription, frame: str, T_frame_camera: np.ndarray, files: dict[str, str]
+) -> None:
     """Write a scene whose objects, boxes and up are in another frame than the camera's; `frame` describes it.
 
     T_frame_camera: (4, 4) from the camera frame to that one.
