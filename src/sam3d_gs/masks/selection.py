@@ -1,4 +1,4 @@
-"""Choose among the scored masks of one photo: one mask per object, no pixel twice, a reason for every one dropped.
+"""Choose among the scored masks of one photo: one mask per object, no pixel twice, a reason for each mask dropped.
 
 Best first, each proposal is judged by itself (`Policy.unfit`), then against every better one that was kept
 (`Policy.rules`). Kept masks may still overlap: a cup stands on a tray. Each shared pixel goes to the smaller mask, and
@@ -52,13 +52,13 @@ def without(mask: np.ndarray, taken: np.ndarray) -> np.ndarray:
 class Policy:
     """How one engine judges its proposals, which are named by their positions in the list given to `choose`."""
 
-    unfit: Callable[[int], str | None]  # why a proposal is no object, whatever the others are
+    unfit: Callable[[int], str | None]  # why a proposal is no object, whatever the others are; None: it may be one
     rules: Sequence[Rule]  # each is tried against all kept proposals before the next one is
     max_objects: int
     remainder: Callable[[np.ndarray, np.ndarray], np.ndarray] = without  # (mask, taken): what a mask keeps
     least_px: float = 1  # a mask that keeps fewer pixels is dropped
-    named_share: float = 0.0  # a group names the kept masks that lie in it by more than this share
-    tells_lost_share: bool = True  # and the share of it that others took
+    named_share: float = 0.0  # the reason of a dropped group names the masks that lie in it by more than this share
+    tells_lost_share: bool = True  # and says which share of the group they took
     part_returns: float | None = None  # free share of a part from which it returns when its whole is dropped
 
 
@@ -127,13 +127,13 @@ def _share_out(choices: dict[int, Choice], kept: Sequence[int], policy: Policy) 
 
     Returns the pixels given away, (H, W) bool.
     """
-    areas = {number: np.count_nonzero(choices[number].mask) for number in kept}
+    areas = {number: int(np.count_nonzero(choices[number].mask)) for number in kept}
     taken = np.zeros_like(next(iter(choices.values())).mask)
     owners: list[int] = []
     for number in sorted(kept, key=lambda n: areas[n]):  # stable: of equal sizes the better one
         mask, area = choices[number].mask, areas[number]
         own = policy.remainder(mask, taken)
-        own_px = np.count_nonzero(own)
+        own_px = int(np.count_nonzero(own))
         if own_px < max(_REMAINDER * area, policy.least_px, 1):
             members = tuple(n for n in owners if _lies_in(choices[n].mask, mask, policy.named_share)) or tuple(owners)
             lost = f"{1 - own_px / max(area, 1):.0%}" if policy.tells_lost_share else ""
