@@ -38,6 +38,17 @@ def test_one_object_under_two_phrases_is_kept_once_with_its_alias() -> None:
     assert made["00-cup-0"].dropped == "duplicate of 01-mug-0 (IoU 0.95)"
 
 
+def test_an_alias_is_another_phrase_and_given_once() -> None:
+    made = chosen(
+        (CUP, 0.9, box(10, 10, 50, 50)),
+        (CUP, 0.8, box(10, 10, 50, 49)),
+        (MUG, 0.7, box(11, 10, 50, 50)),
+        (MUG, 0.6, box(10, 11, 50, 50)),
+        (SPOON, 0.55, box(10, 12, 50, 50)),
+    )
+    assert made["00-cup-0"].aliases == ("mug", "spoon")
+
+
 def test_most_of_another_is_the_same_object() -> None:
     """IoU .56, below the limit, but one lies in the other: a chair with and without its cushion."""
     made = chosen((CUP, 0.9, box(20, 20, 80, 80)), (MUG, 0.8, box(20, 20, 80, 54)))

@@ -147,6 +147,30 @@ def test_a_part_returns_when_its_whole_is_dropped_and_nothing_else_covers_it() -
     assert covered[3].dropped == PART
 
 
+def test_a_part_of_a_kept_whole_does_not_return() -> None:
+    def second_is_part(overlaps: Overlaps, new: int, kept: int) -> Verdict | None:
+        return Verdict(PART) if (new, kept) == (1, 0) else None
+
+    policy = replace(POLICY, rules=(second_is_part,), part_returns=0.7)
+    assert chosen((box(20, 20, 60, 60), 0.9), (box(80, 20, 120, 60), 0.8), policy=policy)[1].dropped == PART
+
+
+def test_of_two_versions_of_a_part_only_the_better_one_returns() -> None:
+    def handles_are_parts(overlaps: Overlaps, new: int, kept: int) -> Verdict | None:
+        return Verdict(PART) if new >= 3 and kept == 0 else None
+
+    cup, left, right, handle = box(20, 20, 130, 60), box(20, 20, 70, 60), box(70, 20, 120, 60), box(120, 20, 130, 60)
+    scored = (cup, 0.9), (left, 0.8), (right, 0.7), (handle, 0.6), (handle, 0.5)
+    found = chosen(*scored, policy=replace(POLICY, rules=(handles_are_parts,), part_returns=0.7))
+    assert [found[n].dropped for n in (3, 4)] == [None, PART]
+
+
+def test_a_whole_covered_by_masks_that_mostly_lie_outside_names_them_all() -> None:
+    scored = (box(60, 60, 100, 100), 0.9), (box(38, 60, 75, 100), 0.8), (box(85, 60, 122, 100), 0.7)
+    found = chosen(*scored, policy=replace(POLICY, named_share=0.5))
+    assert (found[0].dropped, found[0].because_of) == (GROUP, (1, 2))
+
+
 def test_the_policys_remainder_is_what_a_mask_keeps() -> None:
     policy = replace(POLICY, remainder=lambda mask, taken: without(mask, taken) & ~box(20, 20, 30, 30))
     assert chosen((box(20, 20, 60, 60), 0.9), policy=policy)[0].mask.sum() == 40 * 40 - 10 * 10

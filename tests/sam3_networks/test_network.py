@@ -49,7 +49,7 @@ def answers(network: Any, rgb: np.ndarray, texts: list[str]) -> list[Any]:
 def test_answers_are_those_of_the_model_with_a_padded_box(
     network: Any, tiny_sam3: Path, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A padded box makes transformers add the CLS token, as Meta's code always does: phrase by phrase, the truth."""
+    """A padded box makes transformers append the CLS token, as Meta's code always does."""
     from transformers.models.sam3 import modeling_sam3
 
     from sam3d_gs.sam3_networks.prediction import network_pixels
@@ -74,7 +74,7 @@ def test_answers_are_those_of_the_model_with_a_padded_box(
         torch.testing.assert_close(scores[n], expected[0], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(masks[n], want.pred_masks[0], rtol=1e-4, atol=1e-4)
         plain.append(float((without.pred_masks - want.pred_masks).abs().max() / want.pred_masks.abs().max()))
-    assert min(plain) > 1e-3  # the token matters: leaving it out would fail above
+    assert min(plain) > 1e-3  # the token matters: without it the test would fail above
 
 
 def test_a_batch_is_its_phrases_one_by_one(network: Any, rgb: np.ndarray) -> None:
@@ -117,7 +117,7 @@ def test_a_phrase_is_encoded_once_and_a_photo_once(network: Any, rgb: np.ndarray
 
 
 def test_a_padded_batch_gives_the_same(tiny_sam3: Path, network: Any, rgb: np.ndarray) -> None:
-    """What a CUDA graph decodes: always as many phrases."""
+    """A CUDA graph always decodes the same number of phrases."""
     from sam3d_gs.sam3_networks.network import ConceptNetwork
 
     padded = ConceptNetwork(network._model, network._tokenizer)
@@ -135,7 +135,7 @@ def test_bfloat16_stays_near(network: Any, rgb: np.ndarray) -> None:
 
 
 def test_clicks_are_those_of_the_tracker(tiny_sam3: Path, rgb: np.ndarray) -> None:
-    """Given the image as Meta's code gives it: with the embedding "no memory" in the level that is read."""
+    """When it gets the image as from Meta's code: with the "no memory" embedding added to the level that is read."""
     from sam3d_gs.masks.prompts import Prompt
     from sam3d_gs.sam3_networks.prediction import network_pixels
     from sam3d_gs.sam3_networks.tracker import ClickNetwork
@@ -154,7 +154,7 @@ def test_clicks_are_those_of_the_tracker(tiny_sam3: Path, rgb: np.ndarray) -> No
     for mask, want in ((found.mask_logits[0, 0], by_box), (found.mask_logits[1, 0], by_point)):
         expected = want.pred_masks[0, 0, best if want is by_point else 0]
         assert difference(mask, expected) < 1e-5
-    assert difference(forgotten.pred_masks, by_point.pred_masks) > 1e-3  # leaving it out would fail above
+    assert difference(forgotten.pred_masks, by_point.pred_masks) > 1e-3  # without it the test would fail above
 
 
 def test_the_photo_encoder_has_the_norms_of_metas(tiny_sam3: Path, network: Any) -> None:
@@ -170,7 +170,7 @@ def test_the_photo_encoder_has_the_norms_of_metas(tiny_sam3: Path, network: Any)
 @pytest.mark.parametrize("acceleration", ["graph", "compile"])
 def test_accelerated_is_the_same_as_plain(tiny_sam3: Path, rgb: np.ndarray, acceleration: str) -> None:
     if not torch.cuda.is_available():
-        pytest.skip("no CUDA card")
+        pytest.skip("no CUDA GPU")
     from sam3d_gs.sam3_networks.network import ConceptNetwork
 
     plain, quick = (

@@ -1,9 +1,9 @@
-"""Masks the user already has: a folder of PNG or JPG masks, or of RGBA cut-outs."""
+"""The user's own masks: a folder of mask images or RGBA cut-outs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +21,20 @@ _OUR_ID = re.compile(r"\d{2,}-(?P<slug>.+)-\d+")  # 00-wooden-chair-0
 
 
 class GivenMasks:
-    """Reads every picture of a folder as one object's mask, in the natural order of the names."""
+    """Reads each image of a folder as the mask of one object, in natural order of the file names."""
 
     def __init__(self, options: GivenMaskOptions) -> None:
+        """Raises UsageError without `masks_dir`, BadInputError when there is no such folder."""
         if options.masks_dir is None:
             raise UsageError("Engine 'given' of masks needs --masks DIR.")
         self._folder = options.masks_dir
         self._files = mask_files(options.masks_dir)
 
     def masks(self, photo: Photo, phrases: Sequence[Phrase]) -> list[InstanceMask]:
-        files = [path for path in self._files if sha256_of(path) != photo.sha256]  # the photo may lie beside its masks
+        """Masks at photo size, score 1, empty ones last as dropped. Raises BadInputError naming a bad file."""
+        files = [path for path in self._files if sha256_of(path) != photo.sha256]  # the photo may be in the same folder
         if not files:
-            raise BadInputError(f"No masks in {self._folder}. Expected pictures ({', '.join(sorted(SUFFIXES))}).")
+            raise BadInputError(f"No masks in {self._folder}. Expected images ({', '.join(sorted(SUFFIXES))}).")
         found = [self._read(path, number, photo) for number, path in enumerate(files)]
         return sorted(found, key=lambda mask: mask.dropped is not None)  # stable: kept ones first
 
@@ -44,7 +46,7 @@ class GivenMasks:
 
 
 def mask_files(folder: Path) -> list[Path]:
-    """The pictures of a folder, 2 before 10. Raises BadInputError when the folder is not there."""
+    """The image files of a folder in natural order, 2 before 10. Raises BadInputError when there is no such folder."""
     if not folder.is_dir():
         raise BadInputError(f"No such folder of masks: {folder}.")
     files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")]
@@ -52,18 +54,18 @@ def mask_files(folder: Path) -> list[Path]:
 
 
 def phrase_from_name(stem: str) -> str:
-    """A phrase for the object: the words of its file name."""
+    """The words of a file name as the object's phrase."""
     match = _OUR_ID.fullmatch(stem)
     words = re.sub(r"[\s_\-.]+", " ", match["slug"] if match else stem).strip()
     return words or "object"
 
 
 def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool at `size` = (width, height) px from one mask picture.
+    """(H, W) bool at `size` = (width, height) px from a mask image.
 
-    Alpha decides when the picture has transparent parts, the palette index when it has a palette, half of the
-    largest value otherwise (so 0/1 and 0/255 masks both work). A picture of the photo's shape but another
-    resolution is scaled; another shape is a BadInputError.
+    An image with transparent parts is a mask by its alpha, one with a palette by its indices (0 is outside), any other
+    by a threshold at half its largest value, so that 0/1 and 0/255 masks both work. An image of the photo's aspect
+    ratio is resized. Raises BadInputError for another aspect ratio.
     """
     image = open_image(path)
     values = _mask_values(image)
@@ -82,7 +84,7 @@ def read_mask(path: Path, size: tuple[int, int]) -> np.ndarray:
 def _mask_values(image: Image.Image) -> np.ndarray:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         alpha = np.asarray(image.convert("RGBA"))[..., 3]
-        if alpha.min() < 128:  # an all-opaque alpha channel says nothing
+        if alpha.min() < 128:  # an opaque alpha channel holds no mask
             return alpha > 127
         image = image.convert("RGB")
     if image.mode == "P":
@@ -90,6 +92,6 @@ def _mask_values(image: Image.Image) -> np.ndarray:
     image = image if image.mode[0] in "IF" else image.convert("L")
     grey = np.asarray(image, dtype=np.float64)
     top = grey.max(initial=0.0)
-    if 1 < top < 64 and image.mode == "L":  # noise of a lossy, all-black picture
+    if 1 < top < 64 and image.mode == "L":  # compression noise in an all-black image
         return np.zeros(grey.shape, dtype=bool)
     return grey > top / 2

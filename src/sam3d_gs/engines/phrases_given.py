@@ -14,7 +14,7 @@ log = logging.getLogger("sam3d_gs")
 
 
 class GivenPhrases:
-    """Returns the same phrases for every photo: all of them, whatever `max_phrases` says about phrases to be found."""
+    """Returns the same phrases for every photo. `max_phrases` does not apply: it limits engines that find phrases."""
 
     def __init__(self, options: GivenPhraseOptions) -> None:
         """Raises UsageError without phrases or for one that is empty or too long, BadInputError for a bad file."""

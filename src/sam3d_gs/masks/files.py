@@ -1,4 +1,4 @@
-"""masks.json and the mask pictures: how the masks of one photo lie on disk."""
+"""The masks of one photo on disk: masks.json and one PNG per mask."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ SCHEMA = 1
 
 
 def write_masks(workspace: Workspace, masks: Sequence[InstanceMask], engine: str) -> list[Path]:
-    """One 1-bit PNG per mask (dropped ones in a folder of their own) and masks.json; the paths written.
+    """Write one 1-bit PNG per mask (dropped ones in dropped/) and masks.json. Returns the paths written.
 
-    masks.json comes last, so that it never names a picture that is not there.
+    masks.json is written last, so that it never names a missing PNG.
     """
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as threads:
-        drawn = list(threads.map(lambda mask: (_row(workspace, mask), mask_png(mask.mask)), masks))
-    for mask, (_, png) in zip(masks, drawn, strict=True):
+        encoded = list(threads.map(lambda mask: (_row(workspace, mask), mask_png(mask.mask)), masks))
+    for mask, (_, png) in zip(masks, encoded, strict=True):
         write_bytes(mask_path(workspace, mask), png)
-    rows = [row for row, _ in drawn]
+    rows = [row for row, _ in encoded]
     size = list(masks[0].mask.shape[::-1]) if masks else None
     write_json(
         workspace.masks_json,
@@ -52,6 +52,7 @@ def _row(workspace: Workspace, mask: InstanceMask) -> dict[str, object]:
 
 
 def mask_path(workspace: Workspace, mask: InstanceMask) -> Path:
+    """Where the PNG of a mask is: dropped masks have a folder of their own."""
     if mask.dropped is None:
         return workspace.mask_png(mask.object_id)
     return workspace.masks_dir / "dropped" / f"{mask.object_id}.png"
@@ -60,7 +61,7 @@ def mask_path(workspace: Workspace, mask: InstanceMask) -> Path:
 def read_masks(workspace: Workspace, size: tuple[int, int]) -> list[InstanceMask]:
     """All masks of a photo of `size` = (width, height) px, kept and dropped, in the order of masks.json.
 
-    A person may delete rows of masks.json or repaint a mask. Raises BadInputError naming the file at fault.
+    Users may delete rows of masks.json and repaint masks. Raises BadInputError naming the file at fault.
     """
     data = read_json(workspace.masks_json, "masks file")
     try:

@@ -1,4 +1,4 @@
-"""1-bit PNG files, written fast: eight pixels a byte, no filter, zlib at its quickest level."""
+"""A fast writer of 1-bit PNG files: eight pixels per byte, no filter, zlib at its fastest level."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def mask_png(mask: np.ndarray) -> bytes:
-    """A mask, (H, W) bool, as a greyscale PNG of one bit a pixel; True is white."""
+    """The bytes of a greyscale PNG with one bit per pixel from a mask, (H, W) bool; True is white."""
     height, width = mask.shape
-    rows = np.zeros((height, 1 + (width + 7) // 8), np.uint8)  # a row starts with its filter: 0, none
+    rows = np.zeros((height, 1 + (width + 7) // 8), np.uint8)  # each row starts with its filter type: 0, none
     rows[:, 1:] = np.packbits(mask, axis=1)
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)  # 1 bit, greyscale, not interlaced
     data = zlib.compress(rows.data, 1)

@@ -1,4 +1,4 @@
-"""Choose among the scored masks of one photo: one mask per object, no pixel twice, a reason for every one dropped.
+"""Choose among the scored masks of one photo: one mask per object, no pixel twice, a reason for each mask dropped.
 
 Best first, each proposal is judged by itself (`Policy.unfit`), then against every better one that was kept
 (`Policy.rules`). Kept masks may still overlap: a cup stands on a tray. Each shared pixel goes to the smaller mask, and
@@ -52,13 +52,13 @@ def without(mask: np.ndarray, taken: np.ndarray) -> np.ndarray:
 class Policy:
     """How one engine judges its proposals, which are named by their positions in the list given to `choose`."""
 
-    unfit: Callable[[int], str | None]  # why a proposal is no object, whatever the others are
+    unfit: Callable[[int], str | None]  # why a proposal is no object, whatever the others are; None: it may be one
     rules: Sequence[Rule]  # each is tried against all kept proposals before the next one is
     max_objects: int
     remainder: Callable[[np.ndarray, np.ndarray], np.ndarray] = without  # (mask, taken): what a mask keeps
     least_px: float = 1  # a mask that keeps fewer pixels is dropped
-    named_share: float = 0.0  # a group names the kept masks that lie in it by more than this share
-    tells_lost_share: bool = True  # and the share of it that others took
+    named_share: float = 0.0  # the reason of a dropped group names the masks that lie in it by more than this share
+    tells_lost_share: bool = True  # and says which share of the group they took
     part_returns: float | None = None  # free share of a part from which it returns when its whole is dropped
 
 

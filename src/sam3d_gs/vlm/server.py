@@ -319,7 +319,7 @@ def _tail(path: Path, size: int = 65536) -> str:
 
 
 def _last_error(tail: str) -> str:
-    """ ": " and the last line of the log that looks like an error; "" without one."""
+    """The last line of the log that looks like an error, after a colon; "" without one."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in tail.splitlines()]
     reasons = [line for line in lines if re.search(r"\b\w*(?:Error|Exception)\b:|\berror:", line)]
     if not reasons:

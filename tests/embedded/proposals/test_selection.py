@@ -88,10 +88,32 @@ def test_a_whole_that_is_nothing_but_its_parts_gives_way_to_them() -> None:
     rgb = np.full((HEIGHT, WIDTH, 3), GREY, np.uint8)
     shadow, saucer, cup = disc(100, 75, 65), disc(100, 75, 60), disc(100, 72, 43)
     rgb[saucer], rgb[cup] = RED, (240, 240, 240)
-    found = chosen((shadow, 0.6), (cup, 0.5), (saucer & ~cup, 0.45), rgb=rgb)
-    assert found[0].dropped == "contains"
+    beside = box(155, 60, 195, 100)  # a quarter of it lies in the shadow
+    found = chosen((shadow, 0.6), (cup, 0.5), (saucer & ~cup, 0.45), (beside, 0.44), rgb=rgb)
+    assert found[3].dropped is None
+    assert (found[0].dropped, found[0].measure) == ("contains", "")
     assert set(found[0].because_of) == {1, 2}
     assert found[1].dropped is found[2].dropped is None
+
+
+def striped(whole: np.ndarray, stripe: np.ndarray) -> np.ndarray:
+    rgb = np.full((HEIGHT, WIDTH, 3), GREY, np.uint8)
+    rgb[whole], rgb[stripe] = RED, BLUE
+    return rgb
+
+
+def test_an_island_that_an_object_in_front_cuts_off_goes() -> None:
+    whole, stripe = box(20, 20, 120, 60), box(100, 20, 110, 60)
+    found = chosen((whole, 0.6), (stripe, 0.5), rgb=striped(whole, stripe))
+    assert found[0].dropped is found[1].dropped is None
+    np.testing.assert_array_equal(found[0].mask, box(20, 20, 100, 60))
+
+
+def test_a_whole_must_keep_the_smallest_area_of_an_object() -> None:
+    whole, stripe = box(20, 20, 80, 70), box(40, 20, 71, 70)
+    rgb = striped(whole, stripe)
+    assert chosen((whole, 0.6), (stripe, 0.5), rgb=rgb, min_area_percent=4.8)[0].dropped is None
+    assert chosen((whole, 0.6), (stripe, 0.5), rgb=rgb, min_area_percent=4.9)[0].dropped == "contains"
 
 
 def test_partial_overlap_goes_to_the_better_one() -> None:
