@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sam3d_gs.errors import Sam3dGsError
-from sam3d_gs.weights.checkpoints import Store
+from sam3d_gs.weights.checkpoints import Store, inspect
 from sam3d_gs.weights.download import download, fetch
 from sam3d_gs.weights.hub import Hub, RemoteFile
 from sam3d_gs.weights.repositories import Repository
@@ -123,24 +123,41 @@ def test_what_a_killed_process_left_is_cleared(fake: FakeHub, tmp_path: Path) ->
     partial = tmp_path / ".sam3d_gs.incoming" / ".cache" / "huggingface" / "download" / "x.0123abcd.incomplete"
     partial.parent.mkdir(parents=True)
     partial.write_bytes(DATA[:5000])
-    (state,) = download([_store(fake, tmp_path)])
-    assert state.complete
+    left = []
+    (state,) = download([_store(fake, tmp_path)], on_file=lambda *_: left.append(partial.exists()))
+    assert state.complete and left == [False] * 3
     assert _complete_files(tmp_path) == {NAME, "small.yaml", "empty.txt"}
     assert not (tmp_path / ".sam3d_gs.incoming").exists()
 
 
-def test_stopped_with_ctrl_c_the_finished_files_are_kept(
-    fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def _stop_at_the_second_file(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     real, seen = Hub.download, []
 
-    def second_is_stopped(self: Hub, repository_id: str, name: str, *rest: object, **options: object) -> Path:
+    def stopped(self: Hub, repository_id: str, name: str, *rest: object, **options: object) -> Path:
         seen.append(name)
         if len(seen) == 2:
             raise KeyboardInterrupt
         return real(self, repository_id, name, *rest, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Hub, "download", second_is_stopped)
+    monkeypatch.setattr(Hub, "download", stopped)
+    return seen
+
+
+def test_a_stopped_download_into_the_cache_is_listed_as_incomplete(
+    fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = Repository("model", "a/model", "", essential=(NAME, "small.yaml"))
+    store = Store(repository, Hub(fake.endpoint, tmp_path, GOOD_TOKEN))
+    _stop_at_the_second_file(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        download([store])
+    assert inspect(store).summary == "1 missing of 2 files"
+
+
+def test_stopped_with_ctrl_c_the_finished_files_are_kept(
+    fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = _stop_at_the_second_file(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         download([_store(fake, tmp_path)])
     assert _complete_files(tmp_path) == {NAME}
