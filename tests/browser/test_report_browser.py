@@ -154,7 +154,10 @@ def test_a_switch_takes_its_object_out_of_the_picture(open_tab: OpenTab, report:
     assert not looks_like(colour_at(tab, blue), blue)
     tab.page.check("#everything")
     tab.page.uncheck("#everything")
-    tab.page.wait_for_timeout(300)
+    for _ in range(100):  # the page's policy forbids wait_for_function
+        if tab.page.evaluate("splatViewer.drawn") == 0:
+            break
+        tab.page.wait_for_timeout(100)
     assert tab.page.evaluate("splatViewer.drawn") == 0
 
 

@@ -22,7 +22,7 @@ class Packed(NamedTuple):
     header: Mapping[str, object]
 
     @property
-    def splats(self) -> int:
+    def splat_count(self) -> int:
         return len(self.data) // BYTES_PER_SPLAT
 
 

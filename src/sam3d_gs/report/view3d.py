@@ -72,7 +72,7 @@ def _toggle(number: int, data: ReportData, report: ObjectReport) -> Html:
 def _thinned(shown: Sequence[tuple[ObjectReport, Packed]]) -> Html:
     """A note when the view does not show all Gaussians."""
     total = sum(report.object.gaussians for report, _ in shown)
-    in_view = sum(packed.splats for _, packed in shown)
+    in_view = sum(packed.splat_count for _, packed in shown)
     return fragment("thinned", shown=f"{in_view:,}", total=f"{total:,}") if in_view < total else Html("")
 
 
