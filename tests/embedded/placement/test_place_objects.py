@@ -39,8 +39,8 @@ def depths_of(masks: list[np.ndarray], pitch_deg: float = PITCH_DEG, flat: bool 
     K = intrinsics(width, height, None, 55.0)
     objects = []
     for mask in masks:
-        crop = crop_object(np.zeros((height, width, 3), np.uint8), mask)
-        relative = np.ones((160, 160)) if flat else 1 - inflate(crop).front * crop.half_px / K[0, 0]
+        crop = crop_object(np.zeros((height, width, 3), np.uint8), mask, side_px=48)  # to inflate quickly
+        relative = np.ones((48, 48)) if flat else 1 - inflate(crop).front * crop.half_px / K[0, 0]
         objects.append(Silhouette.of(mask, crop, relative))
     return place_objects(objects, K, Pitch(pitch_deg, 3.0))
 

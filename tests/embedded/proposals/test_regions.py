@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from sam3d_gs.embedded.proposals import regions
 from sam3d_gs.embedded.proposals.edges import Guide, clean_mask, refine_mask
 from sam3d_gs.embedded.proposals.mask_net import MaskNet, affinity, load_mask_net
 from sam3d_gs.embedded.proposals.regions import Proposal, propose, select_regions
@@ -47,6 +49,13 @@ def shapes_on_a_table() -> tuple[np.ndarray, list[np.ndarray]]:
     return np.clip(rgb, 0, 255).astype(np.uint8), masks
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One small pass of the network over a small photo, where the quality of the masks is not the point."""
+    monkeypatch.setattr(regions, "region_tree", partial(region_tree, passes=(Pass(50_000, False),)))
+    monkeypatch.setattr(regions, "superpixels", lambda rgb: superpixels(rgb, 30_000))
+
+
 @pytest.fixture(scope="module")
 def table() -> tuple[np.ndarray, list[np.ndarray], list[Proposal]]:
     rgb, masks = shapes_on_a_table()
@@ -73,13 +82,15 @@ def test_proposals_are_ordered_distinct_and_at_photo_size(
         assert all(iou(p.mask, other.mask) < 0.9 for other in proposals[:n])
 
 
-def test_the_same_photo_gives_the_same_proposals(table: tuple[np.ndarray, list[np.ndarray], list[Proposal]]) -> None:
-    rgb, _, proposals = table
-    again = propose(rgb)
+@pytest.mark.usefixtures("quick")
+def test_the_same_photo_gives_the_same_proposals() -> None:
+    rgb, _ = shapes_on_a_table()
+    proposals, again = propose(rgb), propose(rgb)
     assert len(again) == len(proposals)
     assert all((a.mask == b.mask).all() and a.score == b.score for a, b in zip(again, proposals, strict=True))
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (1, 300)])
 @pytest.mark.parametrize("kind", ["black", "white", "noise"])
 def test_tiny_and_empty_photos_do_not_crash(shape: tuple[int, int], kind: str) -> None:
@@ -92,11 +103,13 @@ def test_tiny_and_empty_photos_do_not_crash(shape: tuple[int, int], kind: str) -
         assert proposals == []
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_banner_of_noise_gives_a_sane_result() -> None:
     rgb = np.random.default_rng(1).integers(0, 256, (16, 4000, 3), dtype=np.uint8)
     assert all(p.mask.shape == (16, 4000) and p.mask.any() for p in propose(rgb))
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_grey_photo_is_a_photo() -> None:
     rgb, masks = shapes_on_a_table()
     grey = np.repeat(rgb.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
@@ -104,6 +117,7 @@ def test_a_grey_photo_is_a_photo() -> None:
     assert max(iou(masks[0], p.mask) for p in found) > 0.7
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("gain", "offset"), [(1.8, 30), (0.12, 0)])
 def test_a_badly_exposed_photo_is_a_photo(gain: float, offset: float) -> None:
     rgb, masks = shapes_on_a_table()
@@ -112,6 +126,7 @@ def test_a_badly_exposed_photo_is_a_photo(gain: float, offset: float) -> None:
         assert max(iou(mask, p.mask) for p in found) > 0.85
 
 
+@pytest.mark.usefixtures("quick")
 def test_an_object_that_nearly_fills_the_photo_is_found_and_one_that_is_all_of_it_is_not() -> None:
     rgb, masks = shapes_on_a_table()
     near = np.s_[90:205, 35:125]
@@ -273,7 +288,8 @@ def test_the_tree_does_not_depend_on_the_threads_and_leaves_their_number_alone()
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            trees.append(region_tree(load_mask_net(), rgb, labels))
+            passes = Pass(40_000, False), Pass(30_000, False), Pass(30_000, True)
+            trees.append(region_tree(load_mask_net(), rgb, labels, passes))
             assert torch.get_num_threads() == threads
             with ThreadPoolExecutor(1) as pool:
                 assert pool.submit(torch.get_num_threads).result() == threads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from sam3d_gs.types import Gaussians
 SIZE = (160, 120)  # width, height
 
 
+@cache
 def scene(kind: str) -> tuple[np.ndarray, np.ndarray, Crop, DepthLayers]:
     """A red object on blue: a ball (inflated), a box with upright sides, or a ring whose front jumps."""
     y, x = np.mgrid[: SIZE[1], : SIZE[0]] + 0.5
@@ -36,15 +38,17 @@ def scene(kind: str) -> tuple[np.ndarray, np.ndarray, Crop, DepthLayers]:
         mask = np.hypot(x - 60, y - 50) < 34
     rgb = np.where(mask[..., None], [210, 40, 30], [20, 60, 250]).astype(np.uint8)
     crop = crop_object(rgb, mask)
-    layers = inflate(crop)
-    if kind != "ball":
-        front = np.full(layers.front.shape, 0.2, np.float32)
+    if kind == "ball":
+        layers = inflate(crop)
+    else:
+        front = np.full(crop.coverage.shape, 0.2, np.float32)
         if kind == "ring":
             front[:, 80:] -= 0.5  # a step inside the object
-        layers = DepthLayers(front, np.full_like(front, 0.9), layers.back_rgb, layers.visible)
+        layers = DepthLayers(front, np.full_like(front, 0.9), crop.rgb, np.ones_like(front))
     return rgb, mask, crop, layers
 
 
+@cache
 def gaussians_of(kind: str) -> tuple[Gaussians, np.ndarray, np.ndarray]:
     rgb, mask, crop, layers = scene(kind)
     K = intrinsics(*SIZE, None, 55.0)

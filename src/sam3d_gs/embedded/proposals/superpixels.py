@@ -68,9 +68,9 @@ def resized(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(Image.fromarray(rgb).resize((width, height), how))
 
 
-def superpixels(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The photo at working size, (h, w, 3) uint8, and its superpixel numbers, (h, w) int from 0 without gaps."""
-    small = resized(rgb, *fitted_size(rgb.shape[0], rgb.shape[1], WORKING_PIXELS))
+def superpixels(rgb: np.ndarray, pixels: int = WORKING_PIXELS) -> tuple[np.ndarray, np.ndarray]:
+    """The photo at about `pixels` pixels, (h, w, 3) uint8, and its superpixels, (h, w) int from 0 without gaps."""
+    small = resized(rgb, *fitted_size(rgb.shape[0], rgb.shape[1], pixels))
     smallest = 24
     while True:
         labels = felzenszwalb(small, scale=18, sigma=0.6, min_size=smallest)
