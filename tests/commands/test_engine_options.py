@@ -1,4 +1,4 @@
-"""The options of engines on the command line: made from the registry, and never without effect in silence."""
+"""The engines' options on the command line: all from the registry, and refused by engines that do not take them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sam3d_gs.pipeline import Settings
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Run `sam3d-gs ARGS` up to the point where work would start: the stages and the settings."""
+def parsed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """A function that parses `sam3d-gs ARGS` and returns the stages and settings without running them."""
 
-    def ask(*args: str) -> tuple[list[str], Settings]:
-        seen: list[tuple[list[str], Settings]] = []
+    def parse(*args: str) -> tuple[list[str], Settings]:
+        calls: list[tuple[list[str], Settings]] = []
 
         def run(photos: list[Path], stages: list[str], settings: Settings, *rest: object) -> int:
-            seen.append((stages, settings))
+            calls.append((stages, settings))
             return 0
 
         monkeypatch.setattr(pipeline, "run", run)
@@ -31,14 +31,14 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == 0, result.output
-        [only] = seen
+        [only] = calls
         return only
 
-    return ask
+    return parse
 
 
-def test_what_is_typed_arrives(asked: Any, tmp_path: Path) -> None:
-    stages, settings = asked(
+def test_typed_options_reach_the_settings(parsed: Any, tmp_path: Path) -> None:
+    stages, settings = parsed(
         *("run", "x.jpg", "--profile", "full", "--max-phrases", "3", "--no-border-filter", "--sam3-device", "cpu"),
         *("--device", "cuda", "--vram", "8", "--phrase-threshold", "red cup=0.3", "--keep-server", "--seed", "7"),
     )
@@ -52,26 +52,26 @@ def test_what_is_typed_arrives(asked: Any, tmp_path: Path) -> None:
     assert objects.checkpoints == tmp_path / "sam-3d-objects/checkpoints/hf"
 
 
-def test_device_alone_is_that_of_the_stage(asked: Any) -> None:
-    _, settings = asked("masks", "x.jpg", "--engine", "sam3", "--device", "cpu")
+def test_masks_accepts_device_without_a_prefix(parsed: Any) -> None:
+    _, settings = parsed("masks", "x.jpg", "--engine", "sam3", "--device", "cpu")
     assert settings.masks.options.device == "cpu"
 
 
-def test_clicks_leave_the_phrases_out(asked: Any) -> None:
-    stages, settings = asked("run", "x.jpg", "--masks-engine", "sam3", "--box", "1,2,30,40", "--point", "5,6")
+def test_boxes_and_points_skip_the_phrases_stage(parsed: Any) -> None:
+    stages, settings = parsed("run", "x.jpg", "--masks-engine", "sam3", "--box", "1,2,30,40", "--point", "5,6")
     assert stages == ["masks", "objects", "scene"]
     assert settings.masks.options.boxes == ((1.0, 2.0, 30.0, 40.0),)
     assert settings.masks.options.points == ((5.0, 6.0),)
 
 
-def test_own_masks_and_phrases(asked: Any) -> None:
-    stages, settings = asked("run", "x.jpg", "--masks", ".", "--stages", "objects,scene")
+def test_own_masks_and_phrases_choose_their_engines(parsed: Any) -> None:
+    stages, settings = parsed("run", "x.jpg", "--masks", ".", "--stages", "objects,scene")
     assert stages == ["masks", "objects", "scene"] and settings.masks.name == "given"
-    stages, settings = asked("run", "x.jpg", "--phrases", "cup", "--stages", "masks")
+    stages, settings = parsed("run", "x.jpg", "--phrases", "cup", "--stages", "masks")
     assert stages == ["phrases", "masks"] and settings.phrases.options.phrases == ("cup",)
-    stages, _ = asked("masks", "x.jpg", "--phrases", "cup")
+    stages, _ = parsed("masks", "x.jpg", "--phrases", "cup")
     assert stages == ["phrases", "masks"]
-    stages, _ = asked("reconstruct", "x.jpg", "--masks", ".")
+    stages, _ = parsed("reconstruct", "x.jpg", "--masks", ".")
     assert stages == ["masks", "objects", "scene"]
 
 
@@ -97,25 +97,25 @@ def test_own_masks_and_phrases(asked: Any) -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_an_option_without_effect_is_refused(asked: Any, arguments: list[str], words: str) -> None:
+def test_options_that_the_engine_does_not_take_are_refused(parsed: Any, arguments: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        asked("run", "x.jpg", *arguments)
+        parsed("run", "x.jpg", *arguments)
 
 
-def test_what_describes_one_photo_is_refused_for_two(asked: Any) -> None:
+def test_options_of_one_photo_are_refused_for_two(parsed: Any) -> None:
     with pytest.raises(UsageError, match="--box belongs to one photo, but 2 are given"):
-        asked("run", "x.jpg", "y.jpg", "--masks-engine", "sam3", "--box", "1,2,3,4")
+        parsed("run", "x.jpg", "y.jpg", "--masks-engine", "sam3", "--box", "1,2,3,4")
     with pytest.raises(UsageError, match="--depth belongs to one photo"):
-        asked("run", "x.jpg", "y.jpg", "--objects-engine", "native", "--depth", "d.npy")
+        parsed("run", "x.jpg", "y.jpg", "--objects-engine", "native", "--depth", "d.npy")
 
 
-def test_a_setting_of_the_environment_stands_for_the_engines_that_take_it(
-    asked: Any, monkeypatch: pytest.MonkeyPatch
+def test_environment_variables_apply_only_to_engines_that_take_them(
+    parsed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SAM3D_GS_VLM_MODEL", "my/model")
-    assert asked("run", "x.jpg")[1].phrases.name == "embedded"
-    assert asked("run", "x.jpg", "--profile", "full")[1].phrases.options.model == "my/model"
-    own = asked("run", "x.jpg", "--profile", "full", "--model", "other/model")
+    assert parsed("run", "x.jpg")[1].phrases.name == "embedded"
+    assert parsed("run", "x.jpg", "--profile", "full")[1].phrases.options.model == "my/model"
+    own = parsed("run", "x.jpg", "--profile", "full", "--model", "other/model")
     assert own[1].phrases.options.model == "other/model"
 
 
@@ -126,7 +126,7 @@ def test_help_names_the_engines_and_defaults_of_an_option() -> None:
     assert "On by default." in text
 
 
-def test_the_fingerprint_holds_the_options_of_the_engine_alone() -> None:
+def test_the_fingerprint_holds_only_the_options_of_its_engine() -> None:
     from sam3d_gs.engines.registry import choose
     from sam3d_gs.stages.bookkeeping import result_options
 

@@ -1,4 +1,4 @@
-"""`sam3d-gs doctor` on a machine with nothing, and in a full set-up made of stand-ins."""
+"""`sam3d-gs doctor` on an empty machine and with a mocked full set-up."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _executable(path: Path, text: str) -> None:
 
 @pytest.fixture(autouse=True)
 def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with nothing: no cards, environments, weights or token."""
+    """A machine without GPUs, environments, weights and token."""
     for name in (
         "HF_TOKEN",
         "HF_TOKEN_PATH",
@@ -56,12 +56,13 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = environments.repository_root()
     assert root is not None
     monkeypatch.chdir(root)  # fixes name the scripts as they are called from there
-    _cards(tmp_path)
+    _gpus(tmp_path)
 
 
-def _cards(tmp_path: Path, *rows: str) -> None:
-    said = "\n".join(f"echo '{row}, GPU-{i}'" for i, row in enumerate(rows))
-    _executable(tmp_path / "bin" / "nvidia-smi", said or "exit 9")
+def _gpus(tmp_path: Path, *rows: str) -> None:
+    """A fake nvidia-smi that prints these rows; without rows it fails."""
+    output = "\n".join(f"echo '{row}, GPU-{i}'" for i, row in enumerate(rows))
+    _executable(tmp_path / "bin" / "nvidia-smi", output or "exit 9")
 
 
 def _environment(tmp_path: Path, name: str, modules: tuple[str, ...] = MODULES) -> None:
@@ -82,7 +83,7 @@ def _torch(stubs: Path, usable: bool) -> None:
 
 
 def _weights(tmp_path: Path) -> None:
-    """Small files, with a record of their sizes and digests."""
+    """Tiny weights, with a record of their sizes and digests."""
     digest = hashlib.sha256(b"abc").hexdigest()
     hub = Hub("", tmp_path / "hf" / "hub")
     for repository in REPOSITORIES:
@@ -107,7 +108,7 @@ def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in NAMES:
         _environment(tmp_path, name)
     _weights(tmp_path)
-    _cards(tmp_path, "0, NVIDIA GeForce RTX 4090, 580.65.06, 24564, 24100")
+    _gpus(tmp_path, "0, NVIDIA GeForce RTX 4090, 580.65.06, 24564, 24100")
     monkeypatch.setenv("HF_TOKEN", GOOD_TOKEN)
     return tmp_path
 
@@ -130,7 +131,7 @@ def _fixes(data: dict[str, Any], stage: str) -> list[str]:
     return [p["fix"] for s in data["stages"] if s["stage"] == stage for p in s["problems"]]
 
 
-def test_a_machine_with_nothing() -> None:
+def test_an_empty_machine_gets_a_fix_for_every_stage() -> None:
     data = _data(code=1)
     assert not data["ready"] and not data["machine"]["cards"] and not data["hub"]["token"]
     assert _fixes(data, "phrases")[0] == "bash envs/setup.sh --env vllm"
@@ -140,12 +141,12 @@ def test_a_machine_with_nothing() -> None:
     assert "profile full" in text and "cannot run here" in text
 
 
-def test_quiet_says_one_line_per_problem_and_nothing_else() -> None:
+def test_quiet_prints_one_line_per_problem_and_nothing_else() -> None:
     lines = _doctor("--quiet", "--profile", "full", code=1).splitlines()
     assert lines and all(". Next: " in line for line in lines)
 
 
-def test_the_full_set_up(full: Path) -> None:
+def test_the_full_set_up_is_ready(full: Path) -> None:
     data = _data(code=0)
     assert data["ready"] and [s["ready"] for s in data["stages"]] == [True] * 3
     assert data["machine"]["cards"][0]["free_mib"] == 24100
@@ -155,7 +156,7 @@ def test_the_full_set_up(full: Path) -> None:
     assert _doctor("--quiet", code=0) == ""
 
 
-def test_a_package_that_is_missing(full: Path) -> None:
+def test_a_missing_package_stops_its_stage_only(full: Path) -> None:
     shutil.rmtree(full / "stubs" / "sam3" / "transformers")
     data = _data(code=1)
     assert [s["ready"] for s in data["stages"]] == [True, False, True]
@@ -163,7 +164,7 @@ def test_a_package_that_is_missing(full: Path) -> None:
     assert _data("--stages", "phrases,objects", code=0)["ready"]
 
 
-def test_damaged_and_extra_weights(full: Path) -> None:
+def test_damaged_and_missing_weights_have_different_fixes(full: Path) -> None:
     (full / "sam-3d-objects/checkpoints/hf/ss_decoder.ckpt").write_bytes(b"abcd")
     assert _fixes(_data(code=1), "objects") == ["sam3d-gs checkpoints verify --repair sam-3d-objects"]
     fixes = _fixes(_data("--masks-engine", "sam3-official", "--stages", "masks", code=1), "masks")
@@ -175,29 +176,30 @@ def test_damaged_and_extra_weights(full: Path) -> None:
     [
         (["0, Small, 580, 8192, 8000"], False, "needs about"),
         (["0, Half, 580, 16384, 16000", "1, Half, 580, 16384, 16000"], True, "GPUs 0+1"),
-        (["0, Busy, 580, 49140, 900"], True, "now only 0.9 are free"),
+        (["0, Busy, 580, 49140, 900"], True, "only 0.9 GiB are free now"),
         (["0, [N/A], 580, [N/A], [N/A]"], False, "no NVIDIA GPU"),
     ],
 )
-def test_cards(full: Path, rows: list[str], ready: bool, words: str) -> None:
-    _cards(full, *rows)
+def test_gpu_memory_is_compared_with_what_the_model_needs(full: Path, rows: list[str], ready: bool, words: str) -> None:
+    _gpus(full, *rows)
     text = _doctor("--stages", "phrases", code=0 if ready else 1)
     assert words in text
 
 
-def test_a_smaller_model_fits_a_smaller_card(full: Path) -> None:
-    _cards(full, "0, Small, 580, 12288, 12000")
-    assert "needs about 19.9" in (said := _check(full)) and "a smaller --model" in said
+def test_a_smaller_model_needs_a_smaller_gpu(full: Path) -> None:
+    _gpus(full, "0, Small, 580, 12288, 12000")
+    output = _check(full)
+    assert "needs about 19.9" in output and "a smaller --model" in output
     (full / "mine").mkdir()
     (full / "mine" / "model.safetensors").write_bytes(b"")
     assert _check(full, "--model", str(full / "mine")) == ""
     assert "needs about 12.5" in _check(full, "--model", "Qwen/Qwen3-VL-4B-Thinking", "--stages", "phrases")
-    _cards(full)
+    _gpus(full)
     (full / "mine" / "model.safetensors").unlink()  # of unknown size
     assert "no NVIDIA GPU" in _check(full, "--model", str(full / "mine"))
 
 
-def test_deep_finds_weights_of_the_right_size_that_are_damaged(full: Path) -> None:
+def test_deep_finds_damaged_weights_of_the_right_size(full: Path) -> None:
     assert _data("--deep", code=0)["ready"]
     (full / "sam-3d-objects/checkpoints/hf/slat_generator.ckpt").write_bytes(b"abd")
     assert _data(code=0)["ready"]
@@ -207,7 +209,7 @@ def test_deep_finds_weights_of_the_right_size_that_are_damaged(full: Path) -> No
     assert bad == [("checkpoints/slat_generator.ckpt", "wrong digest")]
 
 
-def test_deep_hashes_a_folder_of_the_users_own(full: Path) -> None:
+def test_deep_hashes_the_users_own_folder(full: Path) -> None:
     own = full / "my weights"
     shutil.move(full / "sam-3d-objects/checkpoints/hf", own)
     objects = ("--stages", "objects", "--deep")
@@ -219,10 +221,10 @@ def test_deep_hashes_a_folder_of_the_users_own(full: Path) -> None:
     assert "1 wrong digest" in _data(*objects, *folder, code=1)["stages"][0]["problems"][0]["what"]
 
 
-def test_deep_asks_each_torch_for_its_card(full: Path) -> None:
+def test_deep_checks_that_each_torch_can_use_the_gpu(full: Path) -> None:
     assert _data("--deep", code=0)["environments"]["masks"]["cuda"] == "CUDA 13.0, usable"
     _torch(full / "stubs" / "sam3", usable=False)
-    assert _data(code=0)["environments"]["masks"]["cuda"] == ""  # not asked
+    assert _data(code=0)["environments"]["masks"]["cuda"] == ""  # not checked
     data = _data("--deep", code=1)
     assert [stage["ready"] for stage in data["stages"]] == [True, False, True]
     assert data["stages"][1]["problems"][0]["what"] == "torch cannot use the GPU (CUDA 13.0, not usable here)"
@@ -231,35 +233,35 @@ def test_deep_asks_each_torch_for_its_card(full: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (["0, Usual, 580, 24564, 24100"], "Not at the same time (--overlap): side by side they need about 35.4 GiB"),
-        (["0, Large, 580, 143771, 143000"], "--overlap: phrases on GPU 0, masks on GPU 0, objects on GPU 0."),
+        (["0, Usual, 580, 24564, 24100"], "They do not fit at the same time (--overlap), which needs about 35.4 GiB"),
+        (["0, Large, 580, 143771, 143000"], "(--overlap): phrases on GPU 0, masks on GPU 0, objects on GPU 0."),
         (
             ["0, Usual, 580, 24564, 24100", "1, Usual, 580, 24564, 24100"],
-            "--overlap: phrases on GPU 0, masks on GPU 1, objects on GPU 1.",
+            "(--overlap): phrases on GPU 0, masks on GPU 1, objects on GPU 1.",
         ),
     ],
     ids=["one small", "one large", "two"],
 )
-def test_the_plan_says_what_can_work_at_the_same_time(full: Path, rows: list[str], words: str) -> None:
-    _cards(full, *rows)
+def test_the_plan_says_whether_stages_fit_at_the_same_time(full: Path, rows: list[str], words: str) -> None:
+    _gpus(full, *rows)
     plan = _data(code=0)["plan"]
     assert plan[3] == "4. scene in sam3d-objects on the CPU"
     assert words in plan[-1]
 
 
-def test_only_visible_cards_count(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_hidden_by_cuda_visible_devices_do_not_count(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     text = _doctor("--stages", "phrases", code=1)
-    assert "CUDA_VISIBLE_DEVICES=1" in text and "on an NVIDIA GPU, which is not here" in text
+    assert "CUDA_VISIBLE_DEVICES=1" in text and "on an NVIDIA GPU, and there is none here" in text
 
 
-def test_fixes_work_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fixes_work_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     command = shlex.split(_fixes(_data(code=1), "masks")[0])
     assert command[:1] + command[2:] == ["bash", "--env", "sam3"] and Path(command[1]).is_file()
 
 
-def test_an_engine_without_packages_takes_any_environment(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_without_packages_runs_in_any_environment(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(full / "venvs" / "vllm")
     served = ("--phrases-engine", "openai")
     assert "export SAM3D_GS_ENV_VLLM=" in _fixes(_data(*served, code=1), "phrases")[0]
@@ -267,13 +269,13 @@ def test_an_engine_without_packages_takes_any_environment(full: Path, monkeypatc
     assert _data(*served, code=0)["ready"]
 
 
-def test_an_environment_that_hangs(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hanging_environment_times_out(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments, "_TIMEOUT_S", 0.5)
     _executable(full / "venvs" / "sam3" / "bin" / "python", "exec sleep 3")
     assert "no answer within" in _data("--stages", "masks", code=1)["stages"][0]["problems"][0]["what"]
 
 
-def test_access_is_asked_only_online(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_access_is_checked_only_online(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("huggingface_hub")
     fake = FakeHub(
         {"facebook/sam3": {"config.json": b"{}"}, "Qwen/Qwen3-VL-8B-Thinking": {"config.json": b"{}"}},
@@ -298,18 +300,18 @@ def test_the_embedded_profile_runs_here() -> None:
 @pytest.mark.parametrize(
     "arguments", [["--profile", "fast"], ["--stages", "dream"], ["--masks-engine", "sam4"]], ids=lambda a: a[0]
 )
-def test_wrong_usage(arguments: list[str]) -> None:
+def test_unknown_names_are_refused(arguments: list[str]) -> None:
     result = CliRunner().invoke(app, ["doctor", *arguments])
     assert "Expected" in str(result.exception)
 
 
-def test_without_a_clone_this_python_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_clone_this_python_is_examined(monkeypatch: pytest.MonkeyPatch) -> None:
     found = environments.probe("vllm", ["json", "no_such_module"], None)
     assert found.missing == ("no_such_module",) and found.name == "this Python"
 
 
-def test_a_port_is_free() -> None:
-    assert machine.look(Path(), Path()).free_port
+def test_a_free_port_is_found() -> None:
+    assert machine.inspect_machine(Path(), Path()).free_port
 
 
 def _check(tmp_path: Path, *options: str) -> str:
@@ -320,18 +322,18 @@ def _check(tmp_path: Path, *options: str) -> str:
     return result.output
 
 
-def test_a_run_that_can_start_says_nothing(full: Path) -> None:
+def test_check_is_silent_if_the_run_can_start(full: Path) -> None:
     assert _check(full) == ""
 
 
-def test_a_run_is_stopped_before_anything_starts(full: Path) -> None:
+def test_check_names_the_weights_that_are_missing(full: Path) -> None:
     (full / "sam-3d-objects/checkpoints/hf/slat_generator.ckpt").unlink()
     assert "objects (native): weights facebook/sam-3d-objects" in _check(full)
     assert _check(full, "--stages", "phrases,masks") == ""
 
 
-def test_a_check_knows_what_the_options_mean(full: Path) -> None:
-    shutil.rmtree(full / "hf")  # of all but the objects' own weights
+def test_check_takes_the_options_into_account(full: Path) -> None:
+    shutil.rmtree(full / "hf")  # leaves only the weights of SAM 3D Objects
     assert "facebook/sam3" in _check(full) and "Ruicheng" in _check(full)
     (full / "mine").mkdir()
     own = ("--sam3", str(full / "mine"), "--depth", str(full / "depth.npy"))

@@ -1,4 +1,4 @@
-"""Which cards the stages take when all work at once."""
+"""The GPUs of stages that run at the same time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from sam3d_gs.engines.registry import GpuRequest, choose
 from sam3d_gs.options import VllmOptions
 from sam3d_gs.system.gpu_allocation import for_server, others_gib, place
-from sam3d_gs.system.nvidia import Card
+from sam3d_gs.system.nvidia import Gpu
 
 REQUESTS = {
     "phrases": GpuRequest(21.3, gpus=None),
@@ -19,9 +19,9 @@ REQUESTS = {
 }
 
 
-def cards(*free_gib: float) -> list[Card]:
+def gpus(*free_gib: float) -> list[Gpu]:
     return [
-        Card(str(index), "card", "580", round(gib * 1024), round(gib * 1024), f"GPU-{index}")
+        Gpu(str(index), "GPU", "580", round(gib * 1024), round(gib * 1024), f"GPU-{index}")
         for index, gib in enumerate(free_gib)
     ]
 
@@ -30,7 +30,7 @@ def cards(*free_gib: float) -> list[Card]:
     ("free_gib", "expected"),
     [
         ((), {}),  # all on the CPU
-        ((23.5,), None),  # one card of 24 GB runs them one after another
+        ((23.5,), None),  # 24 GB hold them only one after another
         ((139,), {"phrases": ("0",), "objects": ("0",), "masks": ("0",)}),
         ((23.9, 23.9), {"phrases": ("0",), "objects": ("1",), "masks": ("1",)}),
         ((139, 139), {"phrases": ("0",), "objects": ("1",), "masks": ("1",)}),
@@ -40,32 +40,32 @@ def cards(*free_gib: float) -> list[Card]:
     ],
 )
 def test_place(free_gib: tuple[float, ...], expected: dict[str, tuple[str, ...]] | None) -> None:
-    assert place(REQUESTS, cards(*free_gib)) == expected
+    assert place(REQUESTS, gpus(*free_gib)) == expected
 
 
-def test_named_cards_and_their_number_are_kept() -> None:
+def test_requested_gpus_and_counts_are_respected() -> None:
     named = {**REQUESTS, "phrases": GpuRequest(21.3, on=("1",), gpus=None)}
-    assert place(named, cards(139, 139)) == {"phrases": ("1",), "objects": ("0",), "masks": ("0",)}
-    assert place({"phrases": GpuRequest(21.3, gpus=2)}, cards(139, 139)) == {"phrases": ("0", "1")}
-    assert place({"phrases": GpuRequest(math.inf, gpus=None)}, cards(139)) is None
+    assert place(named, gpus(139, 139)) == {"phrases": ("1",), "objects": ("0",), "masks": ("0",)}
+    assert place({"phrases": GpuRequest(21.3, gpus=2)}, gpus(139, 139)) == {"phrases": ("0", "1")}
+    assert place({"phrases": GpuRequest(math.inf, gpus=None)}, gpus(139)) is None
 
 
-def test_a_server_leaves_room_for_the_stages_on_its_card() -> None:
+def test_the_server_leaves_memory_for_other_stages_on_its_gpu() -> None:
     options = VllmOptions()
-    shared = place(REQUESTS, cards(139))
+    shared = place(REQUESTS, gpus(139))
     assert shared is not None
     assert others_gib("phrases", shared, REQUESTS) == pytest.approx(15.5)
     assert for_server(options, shared, REQUESTS).leave_free_gib == pytest.approx(15.5)
-    apart = place(REQUESTS, cards(139, 139))
+    apart = place(REQUESTS, gpus(139, 139))
     assert apart is not None
-    told = for_server(options, apart, REQUESTS)
-    assert (told.gpus, told.tensor_parallel, told.leave_free_gib) == ("0", 1, 0)
+    alone = for_server(options, apart, REQUESTS)
+    assert (alone.gpus, alone.tensor_parallel, alone.leave_free_gib) == ("0", 1, 0)
     assert for_server(options, {}, REQUESTS) == options
 
 
-def test_requests_follow_the_options() -> None:
+def test_gpu_requests_depend_on_the_options() -> None:
     assert choose("phrases", "vllm", gpus="2, 3", tensor_parallel=2).gpu == GpuRequest(19.9, ("2", "3"), 2)
-    assert choose("phrases", "vllm", model="somebody/model").gpu.gib == math.inf
+    assert choose("phrases", "vllm", model="owner/model").gpu.gib == math.inf
     assert choose("masks", "sam3").gpu.gib == 7.5
     assert choose("masks", "sam3", device="cpu").gpu.gib == 0
     assert choose("objects", "native").gpu.gib == 8

@@ -1,4 +1,4 @@
-"""What a stand-in for nvidia-smi says, read."""
+"""Parsing the output of a fake nvidia-smi."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sam3d_gs.system.nvidia import Card, all_cards, cards
+from sam3d_gs.system.nvidia import Gpu, all_gpus, gpus
 
-FIRST = Card("0", "NVIDIA A", "580.65", 24576, 2048, "GPU-aaa")
-SECOND = Card("1", "NVIDIA B, big", "580.65", 81920, 81000, "GPU-b")
+FIRST = Gpu("0", "NVIDIA A", "580.65", 24576, 2048, "GPU-aaa")
+SECOND = Gpu("1", "NVIDIA B, big", "580.65", 81920, 81000, "GPU-b")
 
 
 @pytest.fixture
@@ -29,16 +29,16 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("nvidia_smi")
-def test_nvidia_smi_is_read() -> None:
-    assert all_cards() == [FIRST, SECOND]
+def test_rows_without_memory_are_skipped() -> None:
+    assert all_gpus() == [FIRST, SECOND]
     assert (SECOND.total_gib, FIRST.free_gib) == (80.0, 2.0)
 
 
-def test_where_it_is_missing_or_fails_there_are_none(nvidia_smi: Path) -> None:
+def test_no_gpus_if_nvidia_smi_is_missing_or_fails(nvidia_smi: Path) -> None:
     nvidia_smi.write_text("#!/bin/sh\necho failed; exit 9\n")
-    assert all_cards() == []
+    assert all_gpus() == []
     nvidia_smi.unlink()
-    assert all_cards() == []
+    assert all_gpus() == []
 
 
 @pytest.mark.usefixtures("nvidia_smi")
@@ -46,10 +46,12 @@ def test_where_it_is_missing_or_fails_there_are_none(nvidia_smi: Path) -> None:
     ("setting", "expected"),
     [("1", [SECOND]), ("", []), ("-1", []), ("0, 1", [FIRST, SECOND]), ("GPU-b", [FIRST, SECOND])],
 )
-def test_only_visible_cards_count(monkeypatch: pytest.MonkeyPatch, setting: str, expected: list[Card]) -> None:
+def test_cuda_visible_devices_filters_by_index(
+    monkeypatch: pytest.MonkeyPatch, setting: str, expected: list[Gpu]
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
-    assert cards() == expected
+    assert gpus() == expected
 
 
-def test_names_of_a_card() -> None:
+def test_a_gpu_is_called_by_index_or_uuid_prefix() -> None:
     assert [FIRST.is_called(name) for name in ("0", "GPU-a", "GPU-b", "a", "1")] == [True, True, False, False, False]

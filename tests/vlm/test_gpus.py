@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sam3d_gs.errors import UsageError
-from sam3d_gs.system.nvidia import Card
+from sam3d_gs.system.nvidia import Gpu
 from sam3d_gs.vlm import gpus as module
 from sam3d_gs.vlm.gpus import GpuShare, choose_gpus, wait_until_free
 from sam3d_gs.vlm.model import needed_mib, thinks
@@ -16,8 +16,8 @@ from sam3d_gs.vlm.model import needed_mib, thinks
 GIB = 1024
 
 
-def gpu(index: str, uuid: str, total_mib: int, free_mib: int) -> Card:
-    return Card(index, "card", "580", total_mib, free_mib, uuid)
+def gpu(index: str, uuid: str, total_mib: int, free_mib: int) -> Gpu:
+    return Gpu(index, "card", "580", total_mib, free_mib, uuid)
 
 
 BUSY = gpu("0", "GPU-aaa", 24 * GIB, 2 * GIB)
@@ -96,9 +96,9 @@ def test_gpus_that_do_not_exist(wanted: str, count: int | None) -> None:
 def test_waiting_for_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     full = [gpu("1", "GPU-b1", 24 * GIB, 3 * GIB)]
     answers = [full, full, IDLE]
-    monkeypatch.setattr(module, "all_cards", lambda: answers.pop(0) if len(answers) > 1 else answers[0])
+    monkeypatch.setattr(module, "all_gpus", lambda: answers.pop(0) if len(answers) > 1 else answers[0])
     assert wait_until_free(GpuShare(("1",), 1, 0.9, 23 * GIB), timeout_s=5)
-    monkeypatch.setattr(module, "all_cards", lambda: full)
+    monkeypatch.setattr(module, "all_gpus", lambda: full)
     assert not wait_until_free(GpuShare(("1",), 1, 0.9, 23 * GIB), timeout_s=0.1)
     assert wait_until_free(GpuShare(), timeout_s=0)
 

@@ -30,13 +30,13 @@ Names = Annotated[
 ]
 Folders = Annotated[
     list[str],
-    typer.Option("--folder", help="The files of NAME are in DIR, not in the hub's cache.", metavar="NAME=DIR"),
+    typer.Option("--folder", help="Folder of NAME's files, instead of the hub's cache.", metavar="NAME=DIR"),
 ]
 Root = Annotated[
     Path,
     typer.Option("--workspace", "-w", help="Root of all output folders.", envvar="SAM3D_GS_WORKSPACE", file_okay=False),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -46,57 +46,58 @@ def download(
     folder: Folders = [],  # noqa: B006  Typer copies it
     workspace: Root = Path(),
 ) -> None:
-    """Download what is missing: access and disk space are checked first, every file is verified."""
+    """Download missing files. Access and disk space are checked first; every file is verified."""
     from sam3d_gs.weights.download import download as download_missing
 
-    wanted = stores(names, folder, workspace)
     with _transfers():
-        done = download_missing(wanted, everything, on_access=_tell, on_file=_announce)
-    _show(done)
+        done = download_missing(
+            stores(names, folder, workspace), everything, on_access=_log_access, on_file=_log_download
+        )
+    _print(done)
 
 
 @app.command()
 def verify(
     names: Names = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Download bad and missing files again, and only those.")
+        bool, typer.Option("--repair", help="Download only the damaged and missing files again.")
     ] = False,
-    sizes_only: Annotated[bool, typer.Option("--sizes", help="Compare only sizes, which is instant.")] = False,
+    sizes_only: Annotated[bool, typer.Option("--sizes", help="Compare only sizes; takes no time.")] = False,
     folder: Folders = [],  # noqa: B006
     workspace: Root = Path(),
     as_json: AsJson = False,
 ) -> None:
-    """Compare sizes and SHA-256 of the files here with the hub's, or offline with the record of the download."""
+    """Compare the files' sizes and SHA-256 with the hub's or, offline, with those recorded at the download."""
     from sam3d_gs.weights import checkpoints
     from sam3d_gs.weights.download import download as download_missing
 
-    wanted = stores(names, folder, workspace)
-    found = checkpoints.verify(wanted, hash_too=not sizes_only)
+    selected = stores(names, folder, workspace)
+    found = checkpoints.verify(selected, hash_too=not sizes_only)
     broken = {state.repository.id for state in found if not state.complete}
     if repair and broken:
         with _transfers():
             repaired = download_missing(
-                [store for store in wanted if store.repository.id in broken],
+                [store for store in selected if store.repository.id in broken],
                 hash_too=not sizes_only,
-                on_access=_tell,
-                on_file=_announce,
+                on_access=_log_access,
+                on_file=_log_download,
             )
         found = [state for state in found if state.complete] + repaired
-    _show(found, as_json)
+    _print(found, as_json)
     if not all(state.complete for state in found):
         raise typer.Exit(EXIT_FAILED)
 
 
 @app.command("list")
 def list_(names: Names = None, folder: Folders = [], workspace: Root = Path(), as_json: AsJson = False) -> None:  # noqa: B006
-    """List the checkpoints, their state here, and where they are; the hub is not asked."""
+    """List the checkpoints, their state and where they are on this disk, without asking the hub."""
     from sam3d_gs.weights.checkpoints import inspect
 
-    _show([inspect(store) for store in stores(names, folder, workspace)], as_json)
+    _print([inspect(store) for store in stores(names, folder, workspace)], as_json)
 
 
 def stores(names: list[str] | None, folders: list[str], workspace: Path) -> list[Store]:
-    """The repositories named on the command line, each with its place on this disk. Raises UsageError."""
+    """The repositories named on the command line, each with its folder on this disk. Raises UsageError."""
     from sam3d_gs.weights.checkpoints import Store
     from sam3d_gs.weights.hub import Hub
 
@@ -107,12 +108,12 @@ def stores(names: list[str] | None, folders: list[str], workspace: Path) -> list
             raise UsageError(f"--folder {pair}: expected NAME=DIR, e.g. sam-3d-objects=/data/checkpoints/hf.")
         own[find_repository(name).id] = Path(path).expanduser().absolute()
     hub = Hub.from_environment()
-    wanted = [find_repository(name) for name in names] if names else list(REPOSITORIES)
-    return [Store(placed(repository, own, workspace), hub) for repository in dict.fromkeys(wanted)]
+    repositories = [find_repository(name) for name in names] if names else list(REPOSITORIES)
+    return [Store(placed(repository, own, workspace), hub) for repository in dict.fromkeys(repositories)]
 
 
 def placed(repository: Repository, own: dict[str, Path], workspace: Path) -> Repository:
-    """The repository with its folder: the user's, the usual one, or for MoGe where the objects engines look first."""
+    """The repository with its folder: from --folder, the default, or for MoGe where the objects engines look first."""
     folder = own.get(repository.id)
     if folder is None and repository.folder is not None:
         folder = workspace.absolute() / repository.folder
@@ -125,21 +126,21 @@ def placed(repository: Repository, own: dict[str, Path], workspace: Path) -> Rep
     return replace(repository, folder=folder)
 
 
-def _tell(repository: Repository, access: Access) -> None:
+def _log_access(repository: Repository, access: Access) -> None:
     log.info("%s: access %s", repository.id, access.state)
 
 
-def _show(found: list[Checkpoints], as_json: bool = False) -> None:
+def _print(found: list[Checkpoints], as_json: bool = False) -> None:
     from sam3d_gs.commands.status import aligned
 
     if as_json:
         print(json.dumps([as_data(state) for state in found], indent=2, ensure_ascii=False))
         return
-    rows = [["checkpoints", "repository", "about", "access", "here", "compared with", "where"]]
+    rows = [["checkpoints", "repository", "size", "access", "state", "compared with", "folder"]]
     for state in found:
         repository = state.repository
         size = f"{repository.gib:.1f} GiB" if repository.gib else "-"
-        gate = "to ask for" if repository.gated else "free"
+        gate = "on request" if repository.gated else "free"
         rows.append([repository.name, repository.id, size, gate, state.summary, state.compared_with, str(state.where)])
     print("\n".join(aligned(rows)))
     for state in found:
@@ -151,7 +152,7 @@ def _show(found: list[Checkpoints], as_json: bool = False) -> None:
 
 
 def as_data(state: Checkpoints) -> dict[str, Any]:
-    """Plain values, for --json."""
+    """The state of one repository for --json."""
     return {
         "name": state.repository.name,
         "repository": state.repository.id,
@@ -166,14 +167,14 @@ def as_data(state: Checkpoints) -> dict[str, Any]:
     }
 
 
-def _announce(repository: Repository, file: RemoteFile) -> None:
+def _log_download(repository: Repository, file: RemoteFile) -> None:
     name = f"{repository.name}/{file.name.removeprefix(repository.prefix)}"
     log.info("%s (%.1f MiB) ...", name, (file.size or 0) / 2**20)
 
 
 @contextmanager
 def _transfers() -> Iterator[None]:
-    """huggingface_hub's progress bars on a terminal, unless --quiet; its errors reach the user as ours."""
+    """Show huggingface_hub's progress bars unless --quiet, and silence its log: its errors are raised as ours."""
     from sam3d_gs.weights.hub import library
 
     hub = library().utils
@@ -184,7 +185,7 @@ def _transfers() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("Stopped. Run the same command to continue: finished files are kept.", file=sys.stderr)
+        print("Stopped. Finished files are kept; run the same command again to resume.", file=sys.stderr)
         raise typer.Exit(EXIT_STOPPED) from None
     finally:
         hub.logging.set_verbosity(verbosity)

@@ -1,4 +1,4 @@
-"""`sam3d-gs clean`: remove one photo's outputs, and nothing else."""
+"""`sam3d-gs clean`: remove the outputs of photos, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def clean(
     photos: Annotated[list[Path], typer.Argument(help="Photos, or their names in the workspace.", metavar="PHOTO")],
     workspace: Root = Path(),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
 ) -> None:
-    """Remove the outputs of a photo, and nothing else."""
+    """Remove the outputs of photos, and nothing else."""
     from sam3d_gs.pipeline import find_workspace
 
     for found in [find_workspace(workspace.absolute(), path) for path in photos]:
@@ -28,13 +28,14 @@ def clean(
 
 
 def remove(workspace: Workspace, dry_run: bool = False) -> list[Path]:
-    """Delete (or only list) everything below the workspace that belongs to this photo; the paths, files first.
+    """Delete everything in the workspace that belongs to this photo, and return the paths, files first.
 
-    The photo itself is never touched. A symbolic link is removed, not followed.
+    `dry_run` only returns them. The photo itself is never touched; a symbolic link is removed, not followed.
+    Raises Sam3dGsError if something cannot be removed.
     """
     from sam3d_gs.stages.claim import locked
 
-    # The run folder goes last: it holds the manifest, which says whose the others are.
+    # The run folder goes last: its manifest tells which photo the other folders belong to.
     folders = [workspace.masks_dir, workspace.objects_dir, workspace.single_dir, workspace.run_dir]
     doomed = [path for path in [*workspace.in_multi_dir(), *folders] if path.exists() or path.is_symlink()]
     if not dry_run:

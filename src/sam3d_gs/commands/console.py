@@ -1,4 +1,4 @@
-"""What a person sees while stages run: results on stdout, progress and warnings on stderr."""
+"""Output while stages run: results on stdout, progress and warnings on stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ log = logging.getLogger("sam3d_gs")
 
 
 class Console:
-    """One line per finished stage; a progress bar while one works, when stderr is a terminal that is ours alone."""
+    """One line per finished stage, and a progress bar if stderr is a terminal.
+
+    several: more than one photo, so that errors name theirs. alone: no other process writes to the terminal.
+    """
 
     def __init__(self, several: bool, alone: bool = True) -> None:
         self._several, self._alone = several, alone
@@ -48,6 +51,7 @@ class Console:
             self._bar.stop()
 
     def progress(self, photo: str, stage: str) -> Progress:
+        """The progress callback of one stage of one photo."""
         if self._bar is None:
             return no_progress
         bar = self._bar
@@ -62,6 +66,7 @@ class Console:
         return update
 
     def stage(self, photo: Path, workspace: Workspace, result: StageResult) -> None:
+        """Print a finished stage, its warnings and, after the scene stage, the main files."""
         for warning in result.warnings:
             log.warning("%s: %s", workspace.photo, warning)
         self._print(f"{workspace.photo}: {result.stage}: {_describe(result)}")
@@ -75,6 +80,7 @@ class Console:
                     self._print(f"{workspace.photo}: {what}: {path}")
 
     def failed(self, photo: Path, stage: str, error: Sam3dGsError) -> None:
+        """Print the error that stopped a photo."""
         prefix = f"Error in {stage} of {photo.name}: " if self._several else "Error: "
         text = f"{prefix}{error}"
         if self._bar is not None:

@@ -1,4 +1,4 @@
-"""`sam3d-gs doctor`: what is here, what is missing, and how to fix it."""
+"""`sam3d-gs doctor`: what is installed, what is missing, and how to fix it."""
 
 from __future__ import annotations
 
@@ -22,23 +22,25 @@ if TYPE_CHECKING:
     from sam3d_gs.system.doctor import Diagnosis
     from sam3d_gs.weights.checkpoints import Store
 
-_Name = typer.Option(help="Instead of the profile's engine.", show_default=False)
+_Name = typer.Option(help="Engine to check instead of the profile's.", show_default=False)
 
 
 def doctor(
-    profile: Annotated[str, typer.Option(help="Which profile is to run: full or embedded.")] = "full",
-    stages: Annotated[str, typer.Option(help="Only these, separated by commas.")] = ",".join(STAGES),
+    profile: Annotated[str, typer.Option(help="The profile to check: full or embedded.")] = "full",
+    stages: Annotated[str, typer.Option(help="Check only these stages, separated by commas.")] = ",".join(STAGES),
     phrases_engine: Annotated[str, _Name] = "",
     masks_engine: Annotated[str, _Name] = "",
     objects_engine: Annotated[str, _Name] = "",
-    online: Annotated[bool, typer.Option("--online", help="Ask the hub who may read what.")] = False,
-    deep: Annotated[bool, typer.Option("--deep", help="Hash the weights, and ask each torch for its card.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what keeps the profile from running.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    online: Annotated[bool, typer.Option("--online", help="Also check access to the weights on the hub.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also hash the weights, and check that each torch can use the GPU.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only problems.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     folder: Folders = [],  # noqa: B006  Typer copies it
     workspace: Root = Path(),
 ) -> None:
-    """Can this machine run it? Machine, environments, weights and access -> verdicts and a plan; exit 1 if not."""
+    """Check whether this machine can run a profile: environments, weights, access and GPUs. Exit code 1 if not."""
     from sam3d_gs.system.doctor import examine, judge
 
     engines = _engines(profile, stages, {"phrases": phrases_engine, "masks": masks_engine, "objects": objects_engine})
@@ -55,7 +57,7 @@ def doctor(
 
 
 def check(profile: str, stages: list[str], settings: Settings) -> None:
-    """The same for a run with its options: silent when it can start. Raises Sam3dGsError."""
+    """Check that a run with these options can start. Raises Sam3dGsError, after printing the problems, if not."""
     from sam3d_gs.system.doctor import examine, judge
 
     engines = {stage: getattr(settings, stage) for stage in stages if stage != "scene"}
@@ -63,12 +65,12 @@ def check(profile: str, stages: list[str], settings: Settings) -> None:
     if not diagnosis.ready:
         _print_problems(diagnosis)
         raise Sam3dGsError(
-            "This cannot run here, see above; nothing was started. `sam3d-gs doctor` shows all there is."
+            "This cannot run here, see above; nothing was started. `sam3d-gs doctor` shows the whole set-up."
         )
 
 
 def _stores_of(settings: Settings) -> dict[str, Store]:
-    """Where the run's weights are; files of the user's own, outside the usual places, are left to the engines."""
+    """Short name -> the run's weights, except the user's own files in other places, which the engines check."""
     from sam3d_gs.weights.checkpoints import Store
     from sam3d_gs.weights.hub import Hub
 
@@ -78,15 +80,15 @@ def _stores_of(settings: Settings) -> dict[str, Store]:
         ("qwen3-vl", settings.phrases.options, "model"),
         ("sam3", settings.masks.options, "sam3"),
     ):
-        wanted = getattr(options, option, None)
-        if wanted is not None and not Path(wanted).exists():
-            usual = find_repository(name)
-            found[name] = Store(usual if wanted == usual.id else find_repository(wanted), hub)
+        repository_id = getattr(options, option, None)
+        if repository_id is not None and not Path(repository_id).exists():
+            default = find_repository(name)
+            found[name] = Store(default if repository_id == default.id else find_repository(repository_id), hub)
     objects = settings.objects.options
     if not isinstance(objects, Sam3dOptions):
         return found
-    usual_folder = settings.root / Sam3dOptions.checkpoints
-    if objects.checkpoints == usual_folder or not objects.checkpoints.exists():
+    default_folder = settings.root / Sam3dOptions.checkpoints
+    if objects.checkpoints == default_folder or not objects.checkpoints.exists():
         found["sam-3d-objects"] = Store(placed(find_repository("sam-3d-objects"), {}, settings.root), hub)
     if not getattr(objects, "moge", None) and not getattr(objects, "depth", None):
         own = {find_repository("sam-3d-objects").id: objects.checkpoints}
@@ -104,26 +106,28 @@ def _engines(profile: str, stages: str, own: dict[str, str]) -> dict[str, Engine
     """The engines to examine, with their default options."""
     from sam3d_gs.engines import registry
 
-    wanted = [name.strip() for name in stages.split(",") if name.strip()]
-    for name in wanted:
+    names = [name.strip() for name in stages.split(",") if name.strip()]
+    for name in names:
         if name not in STAGES:
             raise UsageError(f"Unknown stage {name!r} in --stages. Expected some of {', '.join(STAGES)}.")
     found = {}
     for stage, name in own.items():
         spec = registry.choose_spec(stage, name, profile, ())
-        if stage in wanted:
+        if stage in names:
             found[stage] = registry.EngineChoice(spec, spec.options())
     return found
 
 
 def _data(diagnosis: Diagnosis) -> dict[str, Any]:
     facts = diagnosis.facts
+    machine = asdict(facts.machine)
+    machine["cards"] = machine.pop("gpus")  # the key of earlier versions
     return {
         "profile": facts.profile,
         "ready": diagnosis.ready,
         "stages": [{**asdict(verdict), "ready": verdict.ready} for verdict in diagnosis.verdicts],
         "plan": list(diagnosis.plan),
-        "machine": asdict(facts.machine),
+        "machine": machine,
         "environments": {stage: asdict(environment) for stage, environment in facts.environments.items()},
         "checkpoints": [as_data(state) for state in facts.checkpoints.values()],
         "submodules": dict(facts.submodules),
@@ -146,7 +150,8 @@ def _print(diagnosis: Diagnosis) -> None:
     if diagnosis.ready:
         rows.append((f"profile {diagnosis.facts.profile}", "can run here"))
     else:
-        rows.append(("to fix", "each -> from top to bottom; hf and sam3d-gs come with the environments of the stages"))
+        how = "run each -> from top to bottom; hf and sam3d-gs are in the environments of the stages"
+        rows.append(("to fix", how))
         instead = "" if diagnosis.facts.profile == "embedded" else "; --profile embedded needs none of this"
         rows.append((f"profile {diagnosis.facts.profile}", f"cannot run here{instead}"))
     _table(rows)
@@ -155,14 +160,13 @@ def _print(diagnosis: Diagnosis) -> None:
 def _machine_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     machine = diagnosis.facts.machine
     rows = [("machine", f"{machine.system}, Python {machine.python}")]
-    for card in machine.cards:
-        free = f"{card.free_gib:g} of {card.total_gib:g} GiB free, driver {card.driver}"
-        rows.append((f"card {card.index}", f"{card.name}, {free}"))
-    if not machine.cards:
+    for gpu in machine.gpus:
+        free = f"{gpu.free_gib:g} of {gpu.total_gib:g} GiB free, driver {gpu.driver}"
+        rows.append((f"GPU {gpu.index}", f"{gpu.name}, {free}"))
+    if not machine.gpus:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-        rows.append(
-            ("cards", f"none ({'nvidia-smi shows none' if hidden is None else f'CUDA_VISIBLE_DEVICES={hidden}'})")
-        )
+        reason = "nvidia-smi shows none" if hidden is None else f"CUDA_VISIBLE_DEVICES={hidden}"
+        rows.append(("GPUs", f"none ({reason})"))
     rows += [(f"disk: {disk.what}", f"{disk.free_gib:g} GiB free at {disk.folder}") for disk in machine.disks]
     rows.append(("free port", str(machine.free_port) if machine.free_port else "none on 127.0.0.1"))
     return rows
@@ -174,10 +178,10 @@ def _environment_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
         if environment.problem:
             text = environment.problem
         else:
-            versions = [f"{n} {'missing' if v is None else v or '(there)'}" for n, v in environment.packages.items()]
+            versions = [f"{n} {'missing' if v is None else v or 'installed'}" for n, v in environment.packages.items()]
             text = f"Python {environment.python}, {', '.join(versions)}"
             if environment.cuda:
-                text += f"; its torch says: {environment.cuda}"
+                text += f"; torch: {environment.cuda}"
         rows.append((f"environment {environment.name}", text))
     return rows
 
@@ -190,17 +194,17 @@ def _weights_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     rows = [("hub", f"{facts.endpoint}, {token}{', HF_HUB_OFFLINE' if facts.offline else ''}")]
     for state in facts.checkpoints.values():
         access = facts.access.get(state.repository.id)
-        said = f"access {access.state}" if access else "access not asked (--online)"
+        access_text = f"access {access.state}" if access else "access not checked (--online)"
         compared = f" by {state.compared_with}" if state.complete else ""
-        rows.append((f"weights {state.repository.name}", f"{state.summary}{compared}; {said}; {state.where}"))
+        rows.append((f"weights {state.repository.name}", f"{state.summary}{compared}; {access_text}; {state.where}"))
     for folder, filled in facts.submodules.items():
         user = next(spec.name for spec in all_specs().values() if spec.submodule == folder)
-        rows.append((f"submodule {folder}", "filled" if filled else f"empty (engine {user} alone needs it)"))
+        rows.append((f"submodule {folder}", "filled" if filled else f"empty (only engine {user} needs it)"))
     return rows
 
 
 def _table(rows: list[tuple[str, str]]) -> None:
-    """With rich on a terminal, which folds long cells; else plain lines, which a pipe or a log keeps whole."""
+    """Print a two-column table: with rich on a terminal, to wrap long cells, else as plain lines."""
     try:
         from rich.console import Console
         from rich.table import Table

@@ -1,4 +1,4 @@
-"""The options of engines on the command line: made from the registry, and an engine and its options made of them."""
+"""The options of engines on the command line: flags from the registry, and an engine with its options from flags."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from sam3d_gs.engines import registry
 from sam3d_gs.engines.registry import EngineChoice, EngineSpec
 from sam3d_gs.options import Flag, flag_names, flags_of, one_photo_only
 
-FLAG_ORDER = ("objects", "phrases", "masks")  # where two stages spell an option alike, the first one has the short name
+FLAG_ORDER = ("objects", "phrases", "masks")  # if two stages use the same spelling, the first one keeps it
 
 
 @dataclass(frozen=True)
 class EngineArgs:
-    """What was typed for one stage, by the names of the options; what was not is not in it."""
+    """The options of one stage that were set, by option name."""
 
     stage: str
     typed: Mapping[str, Any]
-    from_environment: Mapping[str, Any]  # settings that stand for good, whichever engine is used
+    from_environment: Mapping[str, Any]  # ignored by engines that do not take them
 
     def __bool__(self) -> bool:
         return bool(self.typed)
 
     def flag(self) -> str:
-        """How the first of them is spelled."""
+        """The spelling of the first option typed."""
         name = next(iter(self.typed))
         return next(spec.flag(name) for spec in registry.specs_of(self.stage) if spec.takes(name))
 
     def choose(self, engine: str, profile: str, workspace: Path, photos: Sequence[Path] = ()) -> EngineChoice:
-        """The engine with its options, checked, paths absolute.
+        """The engine with its options, checked and with absolute paths.
 
-        Raises UsageError for an unknown engine, and for an option that it does not take or that does not fit.
+        Raises UsageError for an unknown engine, an option that it does not take, or an invalid value.
         """
         spec = registry.choose_spec(self.stage, engine, profile, self.typed)
         settings = {name: value for name, value in self.from_environment.items() if spec.takes(name)}
@@ -51,22 +51,22 @@ def takes_engine_options(
 ) -> Callable[..., Callable[..., None]]:
     """Add the options of all engines of `stages` to a command, which receives them as `phrases_args`, `masks_args`, ...
 
-    `only`: for some stages no more than these options.
+    `only` limits a stage to the given options.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        parameters, places = _parameters(stages, only or {})
+        parameters, origins = _parameters(stages, only or {})
 
         @functools.wraps(command)
         def with_options(context: typer.Context, **given: Any) -> None:
-            args = _collect(stages, places, given, context)
+            args = _collect(stages, origins, given, context)
             command(**given, **{f"{stage}_args": args[stage] for stage in stages})
 
         taken = {f"{stage}_args" for stage in stages}
         own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name not in taken]
         first = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         signature = inspect.Signature([first, *own, *parameters])
-        with_options.__signature__ = signature  # type: ignore[attr-defined]  # what Typer reads
+        with_options.__signature__ = signature  # type: ignore[attr-defined]  # read by Typer
         with_options.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
         return with_options
 
@@ -76,9 +76,9 @@ def takes_engine_options(
 def _parameters(
     stages: Sequence[str], only: Mapping[str, Sequence[str]]
 ) -> tuple[list[inspect.Parameter], dict[str, tuple[str, str, Flag]]]:
-    """The parameters that Typer reads, and for each of them its stage, option and flag."""
+    """The command's parameters, and parameter name -> (stage, option, flag)."""
     parameters: dict[str, inspect.Parameter] = {}
-    places = {}
+    origins = {}
     used: set[str] = set()
     for stage in sorted(stages, key=FLAG_ORDER.index):
         for name, takers in _options_of(stage).items():
@@ -90,12 +90,12 @@ def _parameters(
                 raise ValueError(f"two options are spelled {flag_names(name, flag)[0]}: rename that of {stage}")
             used.update(names)
             key = f"{stage}_option_{name}"
-            places[key] = stage, name, flag
+            origins[key] = stage, name, flag
             annotation = _annotation(stage, name, flag, takers, names)
             kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
             parameters[key] = inspect.Parameter(key, kind, default=None, annotation=annotation)
-    in_order = [p for stage in stages for key, p in parameters.items() if places[key][0] == stage]
-    return in_order, places
+    in_order = [p for stage in stages for key, p in parameters.items() if origins[key][0] == stage]
+    return in_order, origins
 
 
 def _options_of(stage: str) -> dict[str, list[EngineSpec]]:
@@ -128,7 +128,7 @@ def _annotation(stage: str, name: str, flag: Flag, takers: Sequence[EngineSpec],
 
 
 def _plain_type(hint: Any, flag: Flag) -> tuple[Any, bool]:
-    """(type of one value typed, whether it may be typed several times)."""
+    """(type of one value, whether the option may be repeated)."""
     if get_origin(hint) is tuple:
         return (str if flag.parse else get_args(hint)[0]), True
     if get_args(hint):  # X | None
@@ -137,7 +137,7 @@ def _plain_type(hint: Any, flag: Flag) -> tuple[Any, bool]:
 
 
 def _panel(stage: str, takers: Sequence[EngineSpec]) -> str | None:
-    """A heading that says whose option it is; None when all engines that work by themselves take it."""
+    """The heading that names the engines; None if every engine of the stage takes it, apart from the user's input."""
     independent = [spec for spec in registry.specs_of(stage) if not spec.chosen_by]
     if all(spec in takers for spec in independent):
         return None
@@ -147,7 +147,7 @@ def _panel(stage: str, takers: Sequence[EngineSpec]) -> str | None:
 
 
 def _default_text(name: str, takers: Sequence[EngineSpec]) -> str:
-    """A sentence for --help; where engines differ, with the default of each."""
+    """The default as a sentence for --help, per engine if they differ."""
     by_default: dict[Any, list[str]] = {}
     for spec in takers:
         by_default.setdefault(getattr(spec.options, name), []).append(spec.name)
@@ -161,12 +161,12 @@ def _default_text(name: str, takers: Sequence[EngineSpec]) -> str:
 
 
 def _collect(
-    stages: Sequence[str], places: Mapping[str, tuple[str, str, Flag]], given: dict[str, Any], context: typer.Context
+    stages: Sequence[str], origins: Mapping[str, tuple[str, str, Flag]], given: dict[str, Any], context: typer.Context
 ) -> dict[str, EngineArgs]:
-    """Take the engines' options out of `given`, which Typer filled."""
+    """Stage -> the engines' options, removed from the values `given` by Typer."""
     typed: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
     environment: dict[str, dict[str, Any]] = {stage: {} for stage in stages}
-    for key, (stage, name, flag) in places.items():
+    for key, (stage, name, flag) in origins.items():
         value = given.pop(key)
         if value is None or value == []:
             continue
@@ -175,6 +175,6 @@ def _collect(
         elif flag.parse:
             value = flag.parse(value)
         source = context.get_parameter_source(key)
-        from_outside = source is not None and source.name == "ENVIRONMENT"
-        (environment if from_outside else typed)[stage][name] = value
+        is_variable = source is not None and source.name == "ENVIRONMENT"
+        (environment if is_variable else typed)[stage][name] = value
     return {stage: EngineArgs(stage, typed[stage], environment[stage]) for stage in stages}

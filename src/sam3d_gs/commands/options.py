@@ -1,4 +1,4 @@
-"""Options that belong to no engine, declared once for the commands that take them; engine_options.py has the others."""
+"""Options shared by several commands. Those of the engines are in engine_options.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from sam3d_gs.options import RESULTS_PANEL
 
-_PIPE_PANEL = "Stages at the same time, in processes of their own"
+_PIPE_PANEL = "Stages in parallel processes"
 
 Photos = Annotated[
     list[Path],
@@ -26,19 +26,19 @@ ProfileOption = Annotated[
     str,
     typer.Option(
         "--profile",
-        help="Which engines to use: embedded (CPU, nothing to download) or full (the real models).",
+        help="Default engines: embedded (CPU, nothing to download) or full (large models, GPU).",
         envvar="SAM3D_GS_PROFILE",
     ),
 ]
 Check = Annotated[
     bool,
-    typer.Option("--check", help="Only check that all stages, environments and weights are ready."),
+    typer.Option("--check", help="Only check that all stages can run: environments, weights, GPUs."),
 ]
 Follow = Annotated[
     bool,
     typer.Option(
         "--follow",
-        help="Take each photo once `sam3d-gs run --pass-on`, before it in a pipe, has finished it.",
+        help="Process each photo as soon as `sam3d-gs run --pass-on`, earlier in the pipe, has finished it.",
         rich_help_panel=_PIPE_PANEL,
     ),
 ]
@@ -46,27 +46,34 @@ PassOn = Annotated[
     bool,
     typer.Option(
         "--pass-on",
-        help="Tell `sam3d-gs run --follow`, after it in a pipe, of each finished photo; results go to stderr.",
+        help="Pass each finished photo to `sam3d-gs run --follow`, next in the pipe; results go to stderr.",
         rich_help_panel=_PIPE_PANEL,
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Do the work again even if it is up to date.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Run again even if the results are up to date.")]
 MaxSide = Annotated[
-    int, typer.Option("--max-side-px", min=16, help="Scale larger photos down to this longer side, in pixels.")
+    int, typer.Option("--max-side-px", min=16, help="Scale down photos whose longer side exceeds this, in pixels.")
 ]
-Engine = Annotated[str, typer.Option("--engine", help="Engine; the profile's when not given.", show_default=False)]
+Engine = Annotated[
+    str, typer.Option("--engine", help="Engine of this stage. Default: the profile's.", show_default=False)
+]
 PhrasesEngine = Annotated[
-    str, typer.Option(help="Engine of phrases; the profile's when not given.", show_default=False)
+    str, typer.Option(help="Engine of the phrases stage. Default: the profile's.", show_default=False)
 ]
-MasksEngine = Annotated[str, typer.Option(help="Engine of masks; the profile's when not given.", show_default=False)]
+MasksEngine = Annotated[
+    str, typer.Option(help="Engine of the masks stage. Default: the profile's.", show_default=False)
+]
 ObjectsEngine = Annotated[
-    str, typer.Option(help="Engine of objects; the profile's when not given.", show_default=False)
+    str, typer.Option(help="Engine of the objects stage. Default: the profile's.", show_default=False)
 ]
 Stages = Annotated[
     str,
-    typer.Option("--stages", help="Only these, e.g. objects,scene; your own phrases and masks are read before them."),
+    typer.Option("--stages", help="Run only these, e.g. objects,scene. Your own phrases and masks are still read."),
 ]
 Turntable = Annotated[
-    str, typer.Option(help="Turntables: webp, gif (of the scene) or none.", rich_help_panel=RESULTS_PANEL)
+    str,
+    typer.Option(
+        help="Format of the turntable animations: webp, gif (of the scene only) or none.", rich_help_panel=RESULTS_PANEL
+    ),
 ]
 Report = Annotated[bool, typer.Option(help="Write report.html.", rich_help_panel=RESULTS_PANEL)]

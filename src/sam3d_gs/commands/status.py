@@ -1,4 +1,4 @@
-"""`sam3d-gs status`: what has been done for a photo, read from its manifest alone."""
+"""`sam3d-gs status`: what has been done for each photo, according to its manifest."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 def status(
     photos: Annotated[
         list[Path] | None,
-        typer.Argument(help="Photos, or their names in the workspace; all when none is given.", metavar="PHOTO"),
+        typer.Argument(help="Photos, or their names in the workspace. Default: all.", metavar="PHOTO"),
     ] = None,
     workspace: Root = Path(),
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """What is done: a table of stages and objects of each photo."""
+    """Show the state of the stages and objects of each photo."""
     from sam3d_gs.pipeline import all_workspaces, find_workspace
 
     root = workspace.absolute()
@@ -33,13 +33,13 @@ def status(
     if as_json:
         print(json.dumps([as_data(w) for w in found], indent=2, ensure_ascii=False))
     elif not found:
-        print(f"No photo has been worked on in {root}.")
+        print(f"No photos have been processed in {root}.")
     else:
         print("\n\n".join(as_table(w) for w in found))
 
 
 def as_data(workspace: Workspace) -> dict[str, Any]:
-    """Stages and objects as plain values, for `status --json`."""
+    """Stages and objects of one photo, for `status --json`."""
     manifest = _manifest(workspace)
     stages = {name: _stage(manifest.stages.get(name)) for name in STAGES}
     return {"photo": dict(manifest.photo), "stages": stages, "objects": _objects(workspace, manifest)}
@@ -94,7 +94,7 @@ def _objects(workspace: Workspace, manifest: Manifest) -> list[dict[str, str]]:
 
 
 def aligned(rows: list[list[str]]) -> list[str]:
-    """A table as lines; all rows have the same number of cells."""
+    """The lines of a table; all rows must have the same number of cells."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

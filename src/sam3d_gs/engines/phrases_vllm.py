@@ -7,7 +7,7 @@ import shlex
 
 from sam3d_gs.errors import UsageError
 from sam3d_gs.options import VllmOptions
-from sam3d_gs.system.nvidia import all_cards
+from sam3d_gs.system.nvidia import all_gpus
 from sam3d_gs.types import Photo, Phrase
 from sam3d_gs.vlm.ask import Asker, Transcript, context_tokens, system_prompt
 from sam3d_gs.vlm.client import Client, ServerError
@@ -65,7 +65,7 @@ class VllmPhrases:
             log_file=options.server_log,
             context_tokens=context_tokens(options),
             thinking=thinks(options.model),
-            gpus=choose_gpus(all_cards(), options.gpus, options.tensor_parallel, model_mib, leave_free_mib),
+            gpus=choose_gpus(all_gpus(), options.gpus, options.tensor_parallel, model_mib, leave_free_mib),
             port=options.port,
             start_timeout_s=options.start_timeout_s,
             extra_arguments=self._extra_arguments,

@@ -19,7 +19,7 @@ from sam3d_gs.engines.registry import EngineChoice, GpuRequest
 from sam3d_gs.errors import Sam3dGsError, UsageError
 from sam3d_gs.options import VllmOptions
 from sam3d_gs.system.gpu_allocation import Places, for_server, place
-from sam3d_gs.system.nvidia import cards, visible_cards
+from sam3d_gs.system.nvidia import gpus, visible_gpus
 
 if TYPE_CHECKING:
     from sam3d_gs.pipeline import Settings
@@ -104,13 +104,13 @@ class Relay:
 
 def plan(requests: Mapping[str, GpuRequest]) -> Places:
     """The cards of all stages on this machine, as it is now. Raises Sam3dGsError when they do not fit at once."""
-    there = cards()
-    if there and "CUDA_VISIBLE_DEVICES" in os.environ and visible_cards() is None:
+    there = gpus()
+    if there and "CUDA_VISIBLE_DEVICES" in os.environ and visible_gpus() is None:
         raise UsageError("--overlap (--pass-on) shares out cards by number: give CUDA_VISIBLE_DEVICES numbers too.")
     places = place(requests, there)
     if places is None:
         wanted = ", ".join(f"{stage} {request.gib:g}" for stage, request in requests.items() if request.gib)
-        free = ", ".join(f"card {card.index} {card.free_gib:g}" for card in there)
+        free = ", ".join(f"gpu {gpu.index} {gpu.free_gib:g}" for gpu in there)
         raise Sam3dGsError(
             f"The stages do not fit side by side: GiB wanted: {wanted}; free: {free}. "
             "Leave --overlap (--pass-on) out, and they work one after another."

@@ -1,1 +1,1 @@
-"""The machine: what is here, what is missing, which device and which GPU."""
+"""The machine: GPUs, environments, the device to compute on, and the checks of `sam3d-gs doctor`."""

@@ -1,4 +1,4 @@
-"""Which device PyTorch computes on, and its memory given back. PyTorch is imported late: the base install lacks it."""
+"""Choosing PyTorch's device and freeing its memory. PyTorch is imported late: the base install lacks it."""
 
 from __future__ import annotations
 
@@ -6,47 +6,47 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sam3d_gs.errors import UsageError
-from sam3d_gs.system.nvidia import all_cards
+from sam3d_gs.system.nvidia import all_gpus
 
 if TYPE_CHECKING:
     import torch
 
 
 def choose_device(name: str, kinds: Sequence[str] = ("cuda", "mps", "cpu")) -> torch.device:
-    """A device by name; "auto" takes the first of `kinds` that is there. Raises UsageError when it is not there.
+    """The device `name`; "auto" is the first of `kinds` that is available. Raises UsageError if it is not available.
 
-    Of several CUDA cards it is the one with the most free memory, and PyTorch's current one from then on, for the code
-    of others that says "cuda" and means that.
+    Of several GPUs it is the one with the most free memory. That one also becomes PyTorch's current device, because
+    third-party code uses plain "cuda".
     """
     import torch
 
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        name = next(kind for kind in kinds if there[kind])
+        name = next(kind for kind in kinds if available[kind])
     device = torch.device(name)
-    if not there.get(device.type):
-        usable = " or ".join(kind for kind in kinds if there[kind])
+    if not available.get(device.type):
+        usable = " or ".join(kind for kind in kinds if available[kind])
         raise UsageError(f"--device {name}: PyTorch {torch.__version__} finds none here. Use auto or {usable}.")
     if device.type == "cuda" and torch.cuda.device_count() > 1:
-        device = torch.device("cuda", _roomiest_card())
+        device = torch.device("cuda", _emptiest_gpu())
         torch.cuda.set_device(device)
     return device
 
 
-def _roomiest_card() -> int:
-    """PyTorch's number of the card with the most free memory; the first of equals, and where nvidia-smi is silent.
+def _emptiest_gpu() -> int:
+    """PyTorch's index of the GPU with the most free memory; the first of equals, or if nvidia-smi reports nothing.
 
-    Asking CUDA itself would take some hundred MiB on every card.
+    nvidia-smi is used because a query through CUDA would allocate a few hundred MiB on every GPU.
     """
     import torch
 
-    free_mib = {card.uuid.removeprefix("GPU-"): card.free_mib for card in all_cards()}
+    free_mib = {gpu.uuid.removeprefix("GPU-"): gpu.free_mib for gpu in all_gpus()}
     uuids = [str(getattr(torch.cuda.get_device_properties(i), "uuid", "")) for i in range(torch.cuda.device_count())]
     return max(range(len(uuids)), key=lambda i: free_mib.get(uuids[i].removeprefix("GPU-"), 0))
 
 
 def release_cached() -> None:
-    """Give unused memory of PyTorch's allocators back to the device."""
+    """Return memory that PyTorch has cached but does not use to the device."""
     import torch
 
     if torch.cuda.is_available() and torch.cuda.is_initialized():

@@ -1,6 +1,6 @@
-"""Whether a profile can run here: per stage a verdict and how to fix each problem, and a plan over the cards.
+"""Whether a profile can run here: a verdict for each stage, how to fix each problem, and which GPUs would be used.
 
-`examine` collects the facts (machine, environments, weights, access), `judge` draws the conclusions from facts alone.
+`examine` collects the facts (machine, environments, weights, access); `judge` derives everything else from them.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from sam3d_gs.system.environments import (
     repository_root,
 )
 from sam3d_gs.system.gpu_allocation import place
-from sam3d_gs.system.machine import Machine, look
-from sam3d_gs.system.nvidia import Card
+from sam3d_gs.system.machine import Machine, inspect_machine
+from sam3d_gs.system.nvidia import Gpu
 from sam3d_gs.weights.checkpoints import Checkpoints, Store, inspect
 from sam3d_gs.weights.hub import Access, Hub
 
-_STAGE_RECIPES = {"phrases": "vllm", "masks": "sam3", "objects": "native"}  # for an engine that any environment holds
+_STAGE_RECIPES = {"phrases": "vllm", "masks": "sam3", "objects": "native"}  # for engines that run in any environment
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything that was found out; nothing here is an opinion."""
+    """The state of this machine, without any conclusions."""
 
     profile: str
     engines: Mapping[str, EngineChoice]  # by stage, in the order of the stages
     machine: Machine
-    environments: Mapping[str, Environment]  # stage -> where it runs
-    checkpoints: Mapping[str, Checkpoints]  # short name -> what is here
+    environments: Mapping[str, Environment]  # stage -> the environment it runs in
+    checkpoints: Mapping[str, Checkpoints]  # short name -> state on this disk
     submodules: Mapping[str, bool]  # folder -> filled
     endpoint: str
     token: bool
     offline: bool
-    access: Mapping[str, Access] = field(default_factory=dict)  # repository id -> answer; empty: not asked
+    access: Mapping[str, Access] = field(default_factory=dict)  # repository id -> access; empty: not checked
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What keeps a stage from running, and the one command (or step) that fixes it."""
+    """Something that prevents a stage from running, and the one command (or step) that fixes it."""
 
     what: str
     fix: str
@@ -56,13 +56,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One stage."""
+    """Whether one stage can run."""
 
     stage: str
     engine: str
     environment: str
     problems: tuple[Problem, ...]
-    notes: tuple[str, ...]  # worth knowing, no hindrance
+    notes: tuple[str, ...]  # worth knowing, but the stage can run
 
     @property
     def ready(self) -> bool:
@@ -71,7 +71,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What `sam3d-gs doctor` says."""
+    """The result of `sam3d-gs doctor`."""
 
     facts: Facts
     verdicts: tuple[Verdict, ...]
@@ -90,9 +90,9 @@ def examine(
     online: bool = False,
     deep: bool = False,
 ) -> Facts:
-    """Look at this machine. The hub is asked only when `online`; `deep` hashes the weights.
+    """Collect the facts. `online` also checks access to the repositories on the hub; `deep` hashes the weights.
 
-    `stores` are by short name; weights that are not in it are left to the engines.
+    `stores` maps short names to weights; weights that are not in it are not examined.
     """
     root, hub = repository_root(), Hub.from_environment()
     needed = {name: files for choice in engines.values() for name, files in choice.spec.weights.items()}
@@ -102,25 +102,26 @@ def examine(
             stage: pool.submit(probe, environment_of(choice.spec), choice.spec.modules, root, deep)
             for stage, choice in engines.items()
         }
-        asked = {
+        access = {
             store.repository.id: pool.submit(hub.access, store.repository.id, store.repository.essential[0])
             for store in (read.values() if online else ())
         }
         return Facts(
             profile,
             engines,
-            look(workspace, hub.cache),
+            inspect_machine(workspace, hub.cache),
             {stage: future.result() for stage, future in probes.items()},
             {name: inspect(store, hash_too=deep, also=needed[name]) for name, store in read.items()},
             _submodules(root),
             hub.endpoint,
             hub.token is not None,
             hub.offline,
-            {name: future.result() for name, future in asked.items()},
+            {name: future.result() for name, future in access.items()},
         )
 
 
 def judge(facts: Facts) -> Diagnosis:
+    """The verdict on each stage, and the plan."""
     verdicts = tuple(_verdict(facts, choice) for choice in facts.engines.values())
     return Diagnosis(facts, verdicts, _plan(facts))
 
@@ -133,19 +134,21 @@ def _verdict(facts: Facts, choice: EngineChoice) -> Verdict:
         problems.append(Problem(f"{spec.submodule}/ is empty", _script("fetch_upstream.sh", spec.submodule)))
     for name, needed in spec.weights.items():
         if name not in facts.checkpoints:
-            continue  # the user's own files: the engine judges them before it loads any
+            continue  # the user's own files: the engine checks them before it loads any
         state = facts.checkpoints[name]
         bad = [file for file in state.bad if file.name in needed or file.name not in state.repository.essential]
         if bad:
             if spec.downloads_weights and not facts.offline and state.summary == "not here":
-                notes.append(f"{state.repository.id} (about {state.repository.gib} GiB) comes on the first start")
+                notes.append(
+                    f"{state.repository.id} (about {state.repository.gib} GiB) is downloaded on the first start"
+                )
             else:
                 problems.append(_weights_problem(facts, state, [file.name for file in bad]))
     request = _gpu_request(facts, choice)
-    card_problem, card_notes = _card(choice, request, facts.machine.cards)
-    if facts.machine.cards and request.gib and environment.cuda and not environment.cuda.endswith(", usable"):
+    gpu_problems, gpu_notes = _gpu_problems(choice, request, facts.machine.gpus)
+    if facts.machine.gpus and request.gib and environment.cuda and not environment.cuda.endswith(", usable"):
         problems.append(Problem(f"torch cannot use the GPU ({environment.cuda})", "NVIDIA driver 580 or newer"))
-    return Verdict(spec.stage, spec.name, environment.name, (*problems, *card_problem), (*notes, *card_notes))
+    return Verdict(spec.stage, spec.name, environment.name, (*problems, *gpu_problems), (*notes, *gpu_notes))
 
 
 def _environment_problems(spec: EngineSpec, environment: Environment) -> list[Problem]:
@@ -155,7 +158,7 @@ def _environment_problems(spec: EngineSpec, environment: Environment) -> list[Pr
         fix = f"{spec.install} (in the environment {environment.name})"
     else:
         fix = _script("setup.sh", "--env", spec.environment or _STAGE_RECIPES[spec.stage])
-    if not spec.modules and not spec.install:  # nothing of its own to install
+    if not spec.modules and not spec.install:  # the engine itself needs no packages
         fix = f"export {STAGE_ENVIRONMENTS[spec.stage][0]}=NAME of any environment with sam3d-gs, or {fix}"
     if environment.problem:
         return [Problem(f"environment {environment.name}: {environment.problem}", fix)]
@@ -165,7 +168,7 @@ def _environment_problems(spec: EngineSpec, environment: Environment) -> list[Pr
 
 
 def _script(name: str, *arguments: str) -> str:
-    """The command that runs a script of envs/, from the folder where the user is."""
+    """The command that runs a script in envs/ from the current folder."""
     root = repository_root()
     if root is None:
         return shlex.join(["bash", f"envs/{name}", *arguments]) + " in a clone of the repository"
@@ -190,87 +193,88 @@ def _weights_problem(facts: Facts, state: Checkpoints, names: Sequence[str]) -> 
 
 
 def _gpu_request(facts: Facts, choice: EngineChoice) -> GpuRequest:
-    """What the engine wants of the GPUs; nothing where its environment has the CPU build of torch."""
+    """The GPU memory that the engine needs; none if its environment has the CPU build of torch."""
     torch = facts.environments[choice.spec.stage].packages.get("torch") or ""
     return GpuRequest() if torch.endswith("+cpu") else choice.gpu
 
 
-def _card(choice: EngineChoice, request: GpuRequest, cards: Sequence[Card]) -> tuple[list[Problem], list[str]]:
+def _gpu_problems(choice: EngineChoice, request: GpuRequest, gpus: Sequence[Gpu]) -> tuple[list[Problem], list[str]]:
+    """Problems and notes about GPU memory."""
     spec = choice.spec
     if not request.gib:
         return [], ["the CPU build of torch: runs on the CPU, slowly"] if choice.gpu.gib else []
-    otherwise = f", or {spec.without_gpu}" if spec.without_gpu else ""
-    if not cards:
+    alternative = f", or {spec.without_gpu}" if spec.without_gpu else ""
+    if not gpus:
         if spec.needs_gpu:
-            return [Problem("no NVIDIA GPU (nvidia-smi shows none)", f"a machine with a GPU{otherwise}")], []
+            return [Problem("no NVIDIA GPU (nvidia-smi shows none)", f"a machine with a GPU{alternative}")], []
         return [], ["no NVIDIA GPU: runs on the CPU, slowly"]
     if math.isinf(request.gib):
         return [], []
     spreads = request.gpus is None
-    have, free = _memory(request, cards)
+    have, free = _memory(request, gpus)
     if have < request.gib and spec.needs_gpu:
         smaller = "a larger GPU, a smaller --model" if spreads else "a larger GPU"
         what = f"needs about {request.gib:g} GiB, {'the GPUs have' if spreads else 'the largest GPU has'} {have:g}"
-        return [Problem(what, f"{smaller}{otherwise}")], []
+        return [Problem(what, f"{smaller}{alternative}")], []
     if have < request.gib:
-        return [], [f"needs about {request.gib:g} GiB, the largest GPU has {have:g}: see its memory options"]
-    return [], [f"needs about {request.gib:g} GiB, now only {free:g} are free"] if free < request.gib else []
+        return [], [f"needs about {request.gib:g} GiB, the largest GPU has {have:g}: see the engine's memory options"]
+    return [], [f"needs about {request.gib:g} GiB, only {free:g} GiB are free now"] if free < request.gib else []
 
 
-def _memory(request: GpuRequest, cards: Sequence[Card]) -> tuple[float, float]:
-    """GiB in all and free now: of the largest GPU, or of all that a model server may spread over."""
+def _memory(request: GpuRequest, gpus: Sequence[Gpu]) -> tuple[float, float]:
+    """Total and free memory in GiB: of the largest GPU, or of all GPUs if the engine may spread over them."""
     if request.gpus is None:
-        return sum(card.total_gib for card in cards), sum(card.free_gib for card in cards)
-    return max(card.total_gib for card in cards), max(card.free_gib for card in cards)
+        return sum(gpu.total_gib for gpu in gpus), sum(gpu.free_gib for gpu in gpus)
+    return max(gpu.total_gib for gpu in gpus), max(gpu.free_gib for gpu in gpus)
 
 
 def _plan(facts: Facts) -> tuple[str, ...]:
     lines = []
     for number, (stage, choice) in enumerate(facts.engines.items(), 1):
-        where = _where(choice, _gpu_request(facts, choice), facts.machine.cards)
+        where = _where(choice, _gpu_request(facts, choice), facts.machine.gpus)
         lines.append(f"{number}. {stage} ({choice.name}) in {facts.environments[stage].name} on {where}")
     if "objects" in facts.engines:
         lines.append(f"{len(lines) + 1}. scene in {facts.environments['objects'].name} on the CPU")
-    lines.append("One after another: each gives its memory back before the next starts.")
-    return (*lines, *_side_by_side(facts))
+    lines.append("The stages run one after another; each frees its memory before the next one starts.")
+    return (*lines, *_overlap_plan(facts))
 
 
-def _where(choice: EngineChoice, request: GpuRequest, cards: Sequence[Card]) -> str:
-    if not cards or not request.gib:
-        return "an NVIDIA GPU, which is not here" if request.gib and choice.spec.needs_gpu else "the CPU"
+def _where(choice: EngineChoice, request: GpuRequest, gpus: Sequence[Gpu]) -> str:
+    if not gpus or not request.gib:
+        return "an NVIDIA GPU, and there is none here" if request.gib and choice.spec.needs_gpu else "the CPU"
     unknown = math.isinf(request.gib)
-    holding = [card for card in cards if unknown or card.total_gib >= request.gib]
-    emptiest = max(holding or cards, key=lambda card: card.free_gib)
-    if request.gpus is None:  # it chooses by itself
-        spread = not holding and len(cards) > 1
-        where = "GPUs " + "+".join(card.index for card in cards) if spread else f"GPU {emptiest.index}"
-        fits = _memory(request, cards)[0] >= request.gib
+    holding = [gpu for gpu in gpus if unknown or gpu.total_gib >= request.gib]
+    emptiest = max(holding or gpus, key=lambda gpu: gpu.free_gib)
+    if request.gpus is None:  # the engine chooses its GPUs itself
+        spread = not holding and len(gpus) > 1
+        where = "GPUs " + "+".join(gpu.index for gpu in gpus) if spread else f"GPU {emptiest.index}"
+        fits = _memory(request, gpus)[0] >= request.gib
     else:
         where, fits = f"GPU {emptiest.index}", bool(holding)
-        if len(cards) > 1:
+        if len(gpus) > 1:
             where = f"CUDA's first GPU (CUDA_VISIBLE_DEVICES={emptiest.index} for the one with the most free memory)"
     if unknown:
-        return f"{where}: how much memory it needs, its name does not tell"
+        return f"{where}: memory needed is not known for this model"
     return f"{where}, about {request.gib:g} GiB: {'fits' if fits else 'does not fit'}"
 
 
-def _side_by_side(facts: Facts) -> list[str]:
-    """What becomes of `run_pipeline.sh --overlap` here."""
-    cards, engines = facts.machine.cards, facts.engines
+def _overlap_plan(facts: Facts) -> list[str]:
+    """Whether `run_pipeline.sh --overlap` can run here, and on which GPUs; empty if that cannot be said."""
+    gpus, engines = facts.machine.gpus, facts.engines
     requests = {stage: _gpu_request(facts, choice) for stage, choice in engines.items()}
-    stuck = not cards and any(requests[stage].gib and choice.spec.needs_gpu for stage, choice in engines.items())
+    stuck = not gpus and any(requests[stage].gib and choice.spec.needs_gpu for stage, choice in engines.items())
     if stuck or len(engines) < len(STAGE_ENVIRONMENTS):
         return []
-    places = place(requests, cards)
+    places = place(requests, gpus)
     if places is None:
         needed = sum(request.gib for request in requests.values())
-        return [f"Not at the same time (--overlap): side by side they need about {needed:g} GiB, and a tenth to spare."]
-    seats = ", ".join(f"{stage} on GPU {'+'.join(places[stage])}" for stage in engines if stage in places)
-    return [f"Or several photos at the same time, with run_pipeline.sh --overlap: {seats or 'all on the CPU'}."]
+        return [f"They do not fit at the same time (--overlap), which needs about {needed:g} GiB and 10 % to spare."]
+    placed = ", ".join(f"{stage} on GPU {'+'.join(places[stage])}" for stage in engines if stage in places)
+    return [f"For several photos they can run at the same time (--overlap): {placed or 'all on the CPU'}."]
 
 
 def _submodules(root: Path | None) -> dict[str, bool]:
-    """A folder counts as filled when upstream's own files are in it, not only our outputs."""
+    """Folder -> whether it is checked out; our own outputs in it do not count."""
     found = {}
     for folder in ("sam3", "sam-3d-objects"):
         found[folder] = root is not None and os.path.lexists(root / folder / ".git")

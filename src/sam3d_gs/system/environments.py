@@ -1,4 +1,4 @@
-"""Which Python environment a stage runs in, and what it holds: found by the rules of envs/activate.sh itself."""
+"""Which Python environment a stage runs in and which packages it has, found with the rules of envs/activate.sh."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sam3d_gs.engines.registry import EngineSpec
 _TIMEOUT_S = 30.0
 EMBEDDED = ".venv"
 
-# Stage -> the variable that names its environment in the full profile, and the usual name.
+# Stage -> the variable that names its environment in the full profile, and the default name.
 STAGE_ENVIRONMENTS = {
     "phrases": ("SAM3D_GS_ENV_VLLM", "vllm"),
     "masks": ("SAM3D_GS_ENV_SAM3", "sam3"),
     "objects": ("SAM3D_GS_ENV_SAM3D", "sam3d-objects"),
 }
 
-# Runs inside the environment: nothing is imported but the standard library, so that it takes no time.
+# Run inside the environment; imports only the standard library, to be fast.
 _PROBE = """
 import importlib.metadata as m, importlib.util as u, json, sys
 named = m.packages_distributions()
@@ -48,13 +48,13 @@ run_in_env "${@:2}"
 
 @dataclass(frozen=True)
 class Environment:
-    """One environment as its own Python describes it."""
+    """One environment, as reported by its own Python."""
 
     name: str
     prefix: str = ""
     python: str = ""
-    packages: Mapping[str, str | None] = field(default_factory=dict)  # module -> version; None: not there
-    cuda: str = ""  # what torch says of it, when it was asked, e.g. "CUDA 13.0, usable"
+    packages: Mapping[str, str | None] = field(default_factory=dict)  # module -> version; None: not installed
+    cuda: str = ""  # torch's CUDA, e.g. "CUDA 13.0, usable"; empty: not checked
     problem: str = ""  # why it cannot be used
 
     @property
@@ -63,26 +63,25 @@ class Environment:
 
 
 def repository_root() -> Path | None:
-    """The clone that this package runs from, with its scripts; None when it was installed without."""
+    """The clone that this package runs from; None if it was installed without one."""
     root = Path(__file__).resolve().parents[3]
     return root if (root / "envs" / "activate.sh").is_file() else None
 
 
 def environment_of(spec: EngineSpec) -> str:
-    """The name of the environment in which the scripts run an engine."""
+    """The name of the environment that the scripts run an engine in."""
     if spec.environment == "embedded":
         return EMBEDDED
-    variable, usual = STAGE_ENVIRONMENTS[spec.stage]
-    return os.environ.get(variable) or usual
+    variable, default = STAGE_ENVIRONMENTS[spec.stage]
+    return os.environ.get(variable) or default
 
 
 def probe(name: str, modules: Sequence[str], root: Path | None, cuda_too: bool = False) -> Environment:
-    """Ask the environment `name` (this one, when there is no clone or no .venv in it) what it holds."""
+    """The Python and package versions of environment `name`; of this Python if there is no clone or no .venv in it."""
     here = root is None or (name == EMBEDDED and not (root / EMBEDDED).exists())
     name = "this Python" if here else name
     start = [sys.executable] if here else ["bash", "-c", _IN_ENVIRONMENT, "doctor", str(root), name, "python"]
-    wanted = sorted({"sam3d_gs", *modules})
-    code, text = _run([*start, "-c", _PROBE, *wanted])
+    code, text = _run([*start, "-c", _PROBE, *sorted({"sam3d_gs", *modules})])
     if code != 0:
         return Environment(name, problem=text.rstrip(".") or f"its Python failed with exit code {code}")
     try:
@@ -97,7 +96,7 @@ def probe(name: str, modules: Sequence[str], root: Path | None, cuda_too: bool =
 
 
 def _run(command: Sequence[str]) -> tuple[int, str]:
-    """Exit code and output; for a failure, the last line it wrote to stderr."""
+    """Exit code and stdout; after a failure, the last line of stderr."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False
@@ -106,6 +105,6 @@ def _run(command: Sequence[str]) -> tuple[int, str]:
         return 124, f"no answer within {_TIMEOUT_S:.0f} s"
     except OSError as error:
         return 127, f"{command[0]}: {error.strerror}"
-    said = done.stdout if done.returncode == 0 else done.stderr
-    lines = said.strip().splitlines() or [""]
-    return done.returncode, said if done.returncode == 0 else lines[-1]
+    if done.returncode == 0:
+        return 0, done.stdout
+    return done.returncode, (done.stderr.strip().splitlines() or [""])[-1]

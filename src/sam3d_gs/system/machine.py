@@ -1,4 +1,4 @@
-"""The machine as it is now: cards, disk, ports."""
+"""This machine as it is now: GPUs, free disk space, a free port."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sam3d_gs.system.nvidia import Card, cards
+from sam3d_gs.system.nvidia import Gpu, gpus
 
 _GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Disk:
-    """Free space where something is written."""
+    """Free space in a folder that runs write to."""
 
     what: str
     folder: str
@@ -25,16 +25,17 @@ class Disk:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the stages share."""
+    """The resources that all stages share."""
 
     python: str
     system: str
-    cards: tuple[Card, ...]
+    gpus: tuple[Gpu, ...]
     disks: tuple[Disk, ...]
-    free_port: int | None  # one that a server could take on loopback now
+    free_port: int | None  # on 127.0.0.1; None: no port is free
 
 
-def look(workspace: Path, cache: Path) -> Machine:
+def inspect_machine(workspace: Path, cache: Path) -> Machine:
+    """The machine's state, with the free space of the workspace and of the hub cache."""
     disks = tuple(
         Disk(what, str(folder.absolute()), round(_free_bytes(folder) / _GIB, 1))
         for what, folder in (("workspace", workspace), ("hub cache", cache))
@@ -42,15 +43,15 @@ def look(workspace: Path, cache: Path) -> Machine:
     return Machine(
         python=f"{platform.python_version()} ({sys.executable})",
         system=f"{platform.system()} {platform.machine()}",
-        cards=tuple(cards()),
+        gpus=tuple(gpus()),
         disks=disks,
         free_port=_free_port(),
     )
 
 
 def _free_bytes(folder: Path) -> int:
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(existing).free
 
 
 def _free_port() -> int | None:

@@ -1,4 +1,4 @@
-"""The CUDA cards of this machine, as nvidia-smi tells them."""
+"""The NVIDIA GPUs of this machine, as listed by nvidia-smi."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _MIB_PER_GIB = 1024
 
 
 @dataclass(frozen=True)
-class Card:
-    """One card."""
+class Gpu:
+    """One row of nvidia-smi."""
 
     index: str
     name: str
@@ -32,14 +32,14 @@ class Card:
         return round(self.free_mib / _MIB_PER_GIB, 1)
 
     def is_called(self, name: str) -> bool:
-        """By its number, or by the beginning of its UUID, as CUDA takes it."""
+        """Whether `name` is its index or a prefix of its UUID, the two forms CUDA_VISIBLE_DEVICES accepts."""
         return name == self.index or (name.startswith("GPU-") and self.uuid.startswith(name))
 
 
-def all_cards() -> list[Card]:
-    """Whatever CUDA_VISIBLE_DEVICES says; a card that does not tell its memory is left out.
+def all_gpus() -> list[Gpu]:
+    """Every GPU, regardless of CUDA_VISIBLE_DEVICES, except those that do not report their memory.
 
-    None where nvidia-smi is missing, fails or hangs.
+    Empty when nvidia-smi is missing, fails or hangs.
     """
     command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits"]
     try:
@@ -52,18 +52,18 @@ def all_cards() -> list[Card]:
             continue
         index, name, driver, total_mib, free_mib, uuid = (field.strip() for field in row)
         if total_mib.isdigit() and free_mib.isdigit():
-            found.append(Card(index, name, driver, int(total_mib), int(free_mib), uuid))
+            found.append(Gpu(index, name, driver, int(total_mib), int(free_mib), uuid))
     return found
 
 
-def cards() -> list[Card]:
-    """Those that CUDA_VISIBLE_DEVICES leaves when it holds numbers, else all."""
-    visible = visible_cards()
-    return [card for card in all_cards() if visible is None or card.index in visible]
+def gpus() -> list[Gpu]:
+    """The GPUs whose indices are in CUDA_VISIBLE_DEVICES; all of them if it holds no indices."""
+    visible = visible_gpus()
+    return [gpu for gpu in all_gpus() if visible is None or gpu.index in visible]
 
 
-def visible_cards() -> list[str] | None:
-    """The numbers in CUDA_VISIBLE_DEVICES; None when it is not set, or names cards in another way (UUID, MIG)."""
+def visible_gpus() -> list[str] | None:
+    """The indices in CUDA_VISIBLE_DEVICES; None if it is unset or names GPUs differently (UUID, MIG)."""
     setting = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [] if setting is None else [name.strip() for name in setting.split(",") if name.strip()]
     return None if setting is None or not all(name.lstrip("-").isdigit() for name in names) else names

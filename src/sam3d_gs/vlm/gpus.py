@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sam3d_gs.errors import UsageError
-from sam3d_gs.system.nvidia import Card, all_cards
+from sam3d_gs.system.nvidia import Gpu, all_gpus
 
 _LARGEST_SHARE = 0.90  # of a GPU's memory, for the server
 _KEPT_FREE_MIB = 512  # for what else starts on the GPU meanwhile
@@ -25,7 +25,7 @@ class GpuShare:
 
 
 def choose_gpus(
-    gpus: Sequence[Card], wanted: str, count: int | None, needed_mib: int | None, leave_free_mib: int = 0
+    gpus: Sequence[Gpu], wanted: str, count: int | None, needed_mib: int | None, leave_free_mib: int = 0
 ) -> GpuShare:
     """The GPUs for a model that needs `needed_mib` in all: as few as hold it, those with the most free memory first.
 
@@ -60,7 +60,7 @@ def choose_gpus(
     )
 
 
-def _fewest_that_hold(best: Sequence[Card], needed_mib: int | None) -> int:
+def _fewest_that_hold(best: Sequence[Gpu], needed_mib: int | None) -> int:
     """1, 2, 4, ... GPUs, since the number of attention heads must be divisible by it; the most when none is enough."""
     number = 1
     while needed_mib is not None and number * 2 <= len(best) and best[number - 1].free_mib * number < needed_mib:
@@ -74,7 +74,7 @@ def wait_until_free(share: GpuShare, timeout_s: float) -> bool:
         return True
     end_s = time.monotonic() + timeout_s
     while True:
-        free_mib = sum(gpu.free_mib for gpu in all_cards() if gpu.index in share.ids)
+        free_mib = sum(gpu.free_mib for gpu in all_gpus() if gpu.index in share.ids)
         if free_mib >= 0.95 * share.free_mib - 256:
             return True
         if time.monotonic() > end_s:
