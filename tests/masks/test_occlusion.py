@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam3d_gs.masks.occlusion import OtherMasks
 
 
+@settings(deadline=None)
 @given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 12), st.floats(0, 1), st.integers(0, 2**32 - 1))
 def test_it_is_the_union_of_the_others(n: int, height: int, width: int, density: float, seed: int) -> None:
     masks = list(np.random.default_rng(seed).random((n, height, width)) < density)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sam3d_gs.vlm.answer import MAX_NAMED, Named, read_answer
@@ -85,12 +85,14 @@ def test_absurd_answers_are_read_quickly_or_not_at_all() -> None:
         read_answer(text)
 
 
+@settings(deadline=None)
 @given(st.text(alphabet=st.sampled_from("[]{}\",:'`<>/\\think prompt_list json 12.-\n😀é"), max_size=200))
 @example('{"objects": [{"phrase": {"a": 1}}]}')
 def test_any_text_gives_texts(content: str) -> None:
     assert all(isinstance(named.text, str) and named.text.strip() for named in read_answer(content))
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=6), st.data())
 def test_any_json_list_comes_back_also_when_cut(texts: list[str], data: st.DataObject) -> None:
     texts = [text.replace("think>", "") or "x" for text in texts]

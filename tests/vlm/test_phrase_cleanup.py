@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam3d_gs.vlm.answer import Named
@@ -78,6 +78,7 @@ def test_two_hundred_phrases() -> None:
     assert len(dropped) == 188
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(), max_size=20), st.integers(1, 5))
 def test_any_texts(texts: list[str], limit: int) -> None:
     kept, dropped = clean_phrases([Named(text) for text in texts], SIZE, limit)
