@@ -2,29 +2,42 @@
 # Check everything: shellcheck, ruff, mypy, pytest. The first run makes .venv; later ones need no network.
 #
 # Usage: bash run_tests.sh [PYTEST ARGUMENTS ...]            e.g. -k ply, -m "not browser", tests/scripts
+#        bash run_tests.sh --fast [PYTEST ARGUMENTS ...]     a minute at most, for every save: shellcheck, ruff, and the
+#                                                            tests not marked slow; says how many it left out
 #        bash run_tests.sh --servers [PYTEST ARGUMENTS ...]  the tests that start real servers, and no others
+#        bash run_tests.sh --mutation [--sample N] [MODULE ...]  change the code, see whether a test fails, print the score
+#                                                            and what survived; --mutation --help has all options
 #
 # Tests whose tools are missing (a Chromium, a CUDA card, trained weights) skip and say why. --servers makes a second
 # environment, .venvs/test-servers, with vLLM for the CPU (4 GB); SAM3D_GS_TEST_SERVERS names another one to use instead.
+# All mutants together take hours; results are kept in .cache/mutation, so that a stopped run goes on.
 
 set -euo pipefail
 trap 'exit 130' INT
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 
-servers=''
+fast='' servers=''
 for argument in "$@"; do
   case $argument in
+    --mutation) break ;; # its own help
     -h | --help)
       sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
       exit 0
       ;;
+    --fast) fast=yes ;;
     --servers) servers=yes ;;
   esac
 done
 
-bash "$root/envs/setup_embedded.sh" dev
+extras=(dev)
+if [[ ${1:-} == --mutation ]]; then extras+=(mutation); fi
+bash "$root/envs/setup_embedded.sh" "${extras[@]}"
 cd "$root"
 export VIRTUAL_ENV=$root/.venv PATH="$root/.venv/bin:$PATH"
+
+if [[ ${1:-} == --mutation ]]; then
+  exec python -m tests.mutation "${@:2}"
+fi
 
 if [[ -n $servers ]]; then
   export SAM3D_GS_TEST_SERVERS=${SAM3D_GS_TEST_SERVERS:-$root/.venvs/test-servers}
@@ -36,6 +49,6 @@ fi
 if command -v shellcheck >/dev/null; then shellcheck -x ./*.sh envs/*.sh tests/servers/*.sh .ci/run; fi
 ruff check --quiet --output-format concise .
 ruff format --check .
-mypy --no-error-summary
+if [[ -z $fast ]]; then mypy --no-error-summary; fi
 # Two at a time, each with one torch thread: more would wait for each other on two cores. `-n 0` runs them in one process.
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} pytest -q -n 2 --dist worksteal "$@"

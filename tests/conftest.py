@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,15 +28,38 @@ def pytest_configure() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--servers", action="store_true", help="the tests marked servers, and no others")
+    parser.addoption("--fast", action="store_true", help="without the tests marked slow")
+
+
+LEFT_OUT = pytest.StashKey[int]()  # number of tests that --fast leaves out
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests marked `servers` are a job of their own."""
-    wanted = config.getoption("--servers")
-    left_out = [item for item in items if bool(item.get_closest_marker("servers")) != wanted]
+    """Tests marked `servers` are a job of their own, and those marked `slow` are no part of the fast one."""
+    servers, fast = config.getoption("--servers"), config.getoption("--fast")
+    chosen = [item for item in items if bool(item.get_closest_marker("servers")) == servers]
+    slow = {item for item in chosen if fast and item.get_closest_marker("slow")}
+    config.stash[LEFT_OUT] = len(slow)
+    left_out = {*items} - {*chosen} | slow
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """pytest-xdist's workers tell the process that started them, which collects no tests itself."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)  # each collects all tests
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if left_out := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"--fast left out {left_out} slow tests")
 
 
 @pytest.fixture(autouse=True)
