@@ -191,7 +191,7 @@ def test_a_missing_package_names_what_brings_it(
         raise ModuleNotFoundError("No module named 'yaml'", name="yaml")
 
     assert cli("masks", picture, "--masks", masks)[0] == 0
-    monkeypatch.setattr("sam3d_gs.engines.import_module", no_yaml)
+    monkeypatch.setattr("sam3d_gs.engines.registry.import_module", no_yaml)
     code, _, err = cli("objects", picture, "--engine", "native", "--checkpoints", checkpoints)
     assert code == EXIT_FAILED
     assert "'yaml', which is not installed in this environment. Run `pip install 'sam3d_gs[native]'`.\n" in err
@@ -261,7 +261,7 @@ def test_intrinsics_speak_of_the_photos_file(checkpoints: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("depth", "reason"),
     [
-        (None, "No depth at"),
+        (None, "No such file for --depth"),
         (np.zeros((48, 64), np.float32), "no valid depth"),
         (np.ones((64, 48), np.float32), "their shapes differ"),
         (np.ones((48, 64, 3), np.float32), "expected one number per pixel"),
@@ -372,7 +372,7 @@ def test_an_object_does_not_depend_on_what_else_is_wanted(checkpoints: Path) -> 
         (("--engine", "native", "--preset", "best"), "Expected normal or draft or quality"),
         (("--engine", "native", "--device", "tpu"), "Expected auto or cuda or cpu or mps"),
         (("--engine", "native", "--dtype", "int8"), "Expected auto or fp16 or bf16 or fp32"),
-        (("other.png", "--engine", "native", "--depth", "d.npy"), "--depth is of one photo, 2 are given"),
+        (("other.png", "--engine", "native", "--depth", "d.npy"), "--depth belongs to one photo, but 2 are given"),
     ],
 )
 def test_wrong_usage(cli: Run, picture: Path, more: tuple[str, ...], reason: str) -> None:

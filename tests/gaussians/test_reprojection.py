@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sam3d_gs.gaussians.reprojection import MaskFit, coverage, reprojection_iou
+from sam3d_gs.gaussians.reprojection import MaskFit, reprojection_iou
 from sam3d_gs.types import Gaussians, InstanceMask, PlacedObject, Pose
 
 WIDTH, HEIGHT = 240, 180
@@ -80,11 +80,6 @@ def test_an_object_in_front_does_not_count_against_the_one_behind() -> None:
 def test_masks_are_checked() -> None:
     with pytest.raises(ValueError, match="expected bool"):
         reprojection_iou(disc_gaussians(), K, np.zeros((4, 4), np.uint8))
-
-
-def test_coverage_counts_the_masks_that_hold_a_pixel() -> None:
-    masks = np.random.default_rng(0).random((300, 4, 5)) < 0.9
-    np.testing.assert_array_equal(coverage(list(masks)), masks.sum(0))  # more than 255 in some pixels
 
 
 def placed(object_id: str) -> PlacedObject:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from sam3d_gs.gaussians.pose import transform
 from sam3d_gs.gaussians.render import Camera, render
+from sam3d_gs.masks.occlusion import OtherMasks
 from sam3d_gs.types import Gaussians, InstanceMask, PlacedObject
 
 LOW_IOU = 0.5  # below, an object is not where its mask is
@@ -22,7 +23,7 @@ class MaskFit:
     def __init__(self, masks: Sequence[InstanceMask]) -> None:
         """masks: all of the photo; dropped ones do not count."""
         self._masks = {mask.object_id: mask.mask for mask in masks if mask.dropped is None}
-        self._coverage = coverage(list(self._masks.values()))
+        self._others = OtherMasks(list(self._masks.values()))
 
     def iou(self, obj: PlacedObject) -> float | None:
         """Against the object's own mask, in 0..1; None when it has none.
@@ -32,18 +33,8 @@ class MaskFit:
         mask = self._masks.get(obj.object_id)
         if mask is None:
             return None
-        others = self._coverage > mask  # more masks than its own
+        others = self._others.without(list(self._masks).index(obj.object_id))
         return reprojection_iou(transform(obj.gaussians, obj.pose), obj.K, mask, others)
-
-
-def coverage(masks: Sequence[np.ndarray]) -> np.ndarray:
-    """(H, W) unsigned integers: how many of the masks, (H, W) bool, hold each pixel."""
-    if not masks:
-        return np.zeros((0, 0), np.uint8)
-    count = np.zeros(masks[0].shape, np.min_scalar_type(len(masks)))
-    for mask in masks:
-        count += mask
-    return count
 
 
 def reprojection_iou(gaussians: Gaussians, K: np.ndarray, mask: np.ndarray, ignore: np.ndarray | None = None) -> float:
