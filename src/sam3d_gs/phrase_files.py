@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.files import read_json, write_json
 from sam3d_gs.types import Phrase
+
+log = logging.getLogger("sam3d_gs")
 
 SCHEMA = 1
 MAX_TEXT = 200  # characters; longer text is no phrase
@@ -41,6 +44,7 @@ def read_phrases(path: Path) -> list[Phrase]:
     for position, row in enumerate(rows, start=1):
         text = _clean(row.get("text") if isinstance(row, dict) else row, path, position)
         if text.casefold() in {p.text.casefold() for p in phrases}:
+            log.warning('%s: "%s" is listed twice and counts once.', path, text)
             continue
         values = row if isinstance(row, dict) else {}
         score, box = _score(values.get("score")), _box(values.get("box_xyxy"))
