@@ -45,8 +45,8 @@ LAYERS = [
     ("engines.registry",),
     ("embedded", "sam3d_torch", "sam3_networks", "vlm"),
     ("engines", "report", "assets"),
-    ("stages",),
-    ("pipeline", "fleet", "weights", "system"),
+    ("stages", "scene"),
+    ("pipeline", "api", "fleet", "weights", "system"),
     ("commands",),
     ("cli",),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sam3d_gs.engines.objects_embedded import EmbeddedObjects
-from sam3d_gs.options import ObjectOptions
+from sam3d_gs.options import EmbeddedObjectOptions
 from sam3d_gs.types import PlacedObject
 from tests.embedded.lifting import lift
 from tests.embedded.photos import Picture, street, table
@@ -13,7 +13,7 @@ from tests.embedded.photos import Picture, street, table
 
 @pytest.fixture(scope="session")
 def engine() -> EmbeddedObjects:
-    return EmbeddedObjects(ObjectOptions())
+    return EmbeddedObjects(EmbeddedObjectOptions())
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from sam3d_gs.embedded import reconstruct
 from sam3d_gs.embedded.placement.camera import gravity_up
 from sam3d_gs.embedded.placement.geometry import SceneGeometry
 from sam3d_gs.engines.objects_embedded import EmbeddedObjects
-from sam3d_gs.options import ObjectOptions
+from sam3d_gs.options import EmbeddedObjectOptions
 from sam3d_gs.types import SH_C0, PlacedObject
 from tests.embedded.lifting import depth_map, lift, pitch_deg
 from tests.embedded.photos import HEIGHT, WIDTH, Picture, street, table
@@ -98,7 +98,8 @@ def test_the_scene_networks_depths_and_horizon_count(
 def test_options_reach_the_objects() -> None:
     ball = only(street(), "ball")
     first, second = (
-        lift(EmbeddedObjects(ObjectOptions(pitch_deg=35.0, seed=seed, fov_deg=40.0)), ball)["ball"] for seed in (3, 4)
+        lift(EmbeddedObjects(EmbeddedObjectOptions(pitch_deg=35.0, seed=seed, fov_deg=40.0)), ball)["ball"]
+        for seed in (3, 4)
     )
     assert pitch_deg(first) == pytest.approx(35.0, abs=1e-3)  # rounding of a quaternion
     assert np.degrees(2 * np.arctan(WIDTH / 2 / first.K[0, 0])) == pytest.approx(40.0)

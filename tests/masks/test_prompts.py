@@ -11,7 +11,7 @@ import pytest
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.masks.detections import Detection, select_objects
 from sam3d_gs.masks.prompts import phrases_of, prompts_of, without_filters
-from sam3d_gs.options import MaskOptions
+from sam3d_gs.options import Sam3Options
 from sam3d_gs.types import Photo
 from tests.drawn_masks import HEIGHT, WIDTH, box
 
@@ -19,7 +19,7 @@ PHOTO = Photo(Path("kitchen.jpg"), "kitchen", np.zeros((HEIGHT, WIDTH, 3), np.ui
 
 
 def test_boxes_then_points_scaled_from_the_file_to_the_photo() -> None:
-    options = MaskOptions("sam3", boxes=((40, 60, 100, 180),), points=((400, 600),))
+    options = Sam3Options(boxes=((40, 60, 100, 180),), points=((400, 600),))
     first, second = prompts_of(options, PHOTO)
     assert (first.name, first.is_box) == ("object at 70,120", True)
     assert first.xy == pytest.approx((20, 15, 50, 45))
@@ -29,19 +29,19 @@ def test_boxes_then_points_scaled_from_the_file_to_the_photo() -> None:
 
 
 def test_a_photo_at_the_size_of_its_file_is_not_scaled() -> None:
-    (prompt,) = prompts_of(MaskOptions("sam3", points=((40, 60),)), replace(PHOTO, file_size=None))
+    (prompt,) = prompts_of(Sam3Options(points=((40, 60),)), replace(PHOTO, file_size=None))
     assert prompt.xy == (40, 60)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (MaskOptions("sam3", boxes=((0, 0, 401, 9),)), "--box 0,0,401,9 lies outside kitchen.jpg, 400 x 600 px"),
-        (MaskOptions("sam3", points=((-1, 5),)), "--point -1,5 lies outside"),
-        (MaskOptions("sam3", points=((5, 600.5),)), "--point 5,600.5 lies outside"),
+        (Sam3Options(boxes=((0, 0, 401, 9),)), "--box 0,0,401,9 lies outside kitchen.jpg, 400 x 600 px"),
+        (Sam3Options(points=((-1, 5),)), "--point -1,5 lies outside"),
+        (Sam3Options(points=((5, 600.5),)), "--point 5,600.5 lies outside"),
     ],
 )
-def test_outside_the_photo(options: MaskOptions, words: str) -> None:
+def test_outside_the_photo(options: Sam3Options, words: str) -> None:
     with pytest.raises(BadInputError, match=words):
         prompts_of(options, PHOTO)
 
@@ -52,8 +52,8 @@ def test_outside_the_photo(options: MaskOptions, words: str) -> None:
     ids=["low score", "tiny", "the whole photo"],
 )
 def test_no_filter_drops_what_the_user_pointed_at(mask: np.ndarray, score: float) -> None:
-    strict = MaskOptions(
-        "sam3", score_threshold=0.5, phrase_thresholds=(("object at 5,5", 0.9),), points=((5.0, 5.0),), max_objects=0
+    strict = Sam3Options(
+        score_threshold=0.5, phrase_thresholds=(("object at 5,5", 0.9),), points=((5.0, 5.0),), max_objects=0
     )
     phrases = phrases_of(prompts_of(strict, PHOTO))
     found = [Detection(0, score, mask)]
