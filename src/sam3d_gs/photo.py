@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from pathlib import Path
@@ -13,6 +14,8 @@ from sam3d_gs.errors import BadInputError
 from sam3d_gs.files import sha256_of
 from sam3d_gs.options import PhotoOptions
 from sam3d_gs.types import Photo
+
+log = logging.getLogger("sam3d_gs")
 
 MAX_PIXELS = 300_000_000  # more is taken for a decompression bomb; 300 Mpx need about 1 GB while being opened
 USUAL_FOV_DEG = 55.0  # along the longer side: between telephones and what the web shows
@@ -115,6 +118,12 @@ def focal_from_exif(image: Image.Image) -> float | None:
     if not 5 <= millimetres <= 2000:
         return None
     return millimetres / _FILM_DIAGONAL_MM * math.hypot(*image.size)
+
+
+def warn_of_unused_fov(photo: Photo, fov_deg: float | None) -> None:
+    """A user's field of view is for photos that do not tell their focal length: say so for one that does."""
+    if fov_deg is not None and photo.focal_px is not None:
+        log.warning("%s: EXIF gives its focal length, so --fov is not used.", photo.path.name)
 
 
 def intrinsics(width_px: int, height_px: int, focal_px: float | None, fov_deg: float | None) -> np.ndarray:

@@ -260,3 +260,16 @@ def test_the_focal_length_is_exifs_the_users_or_a_usual_one() -> None:
     assert fov_deg(busy) == pytest.approx(55)
     assert fov_deg(plain, EmbeddedObjectOptions(fov_deg=40)) == pytest.approx(40)
     assert fov_deg(photo_of(plain.rgb, 100.0)) == pytest.approx(90)
+
+
+def test_a_field_of_view_that_exif_overrides_is_said(
+    engine: EmbeddedObjects, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo, masks = kitchen()
+    wide = EmbeddedObjects(EmbeddedObjectOptions(fov_deg=90.0), weights=None)
+    list(wide.objects(photo, masks, [masks[0].object_id]))
+    assert "--fov" not in caplog.text
+    (item,) = wide.objects(photo_of(photo.rgb, focal_px=333.0), masks, [masks[0].object_id])
+    assert isinstance(item, PlacedObject)
+    assert item.K[0, 0] == 333.0
+    assert "EXIF gives its focal length, so --fov is not used" in caplog.text

@@ -10,6 +10,7 @@ from sam3d_gs.embedded.reconstruct import Networks, reconstruct
 from sam3d_gs.embedded.shape.object_net import load_object_net, shipped_weights
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.options import EmbeddedObjectOptions
+from sam3d_gs.photo import warn_of_unused_fov
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject
 
 SHIPPED = "shipped"
@@ -38,6 +39,7 @@ class EmbeddedObjects:
         self, photo: Photo, masks: Sequence[InstanceMask], wanted: Sequence[str]
     ) -> Iterator[PlacedObject | FailedObject]:
         """Yield the wanted objects, in the order of `masks`. All masks are read, since placement depends on them."""
+        warn_of_unused_fov(photo, self.options.fov_deg)
         return reconstruct(
             photo,
             masks,

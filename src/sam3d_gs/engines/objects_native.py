@@ -12,7 +12,7 @@ from sam3d_gs import __version__
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.options import NativeOptions
-from sam3d_gs.photo import USUAL_FOV_DEG, intrinsics
+from sam3d_gs.photo import USUAL_FOV_DEG, intrinsics, warn_of_unused_fov
 from sam3d_gs.sam3d_torch.checkpoints.checkpoint import Checkpoint
 from sam3d_gs.sam3d_torch.contract import Failure, PhotoGeometry, Request, Result, RuntimeOptions
 from sam3d_gs.sam3d_torch.gaussian_decoder import GaussianFields
@@ -77,6 +77,7 @@ class NativeObjects:
             K = self._intrinsics(self.options.intrinsics, photo)
         else:
             K = intrinsics(photo.width_px, photo.height_px, photo.focal_px, self.options.fov_deg)
+            warn_of_unused_fov(photo, self.options.fov_deg)
             if photo.focal_px is None:
                 log.warning(
                     "%s: no focal length in EXIF and no --intrinsics, so --fov %g is assumed; widths may be off.",
