@@ -3,9 +3,9 @@
     python benchmarks/mask_recall.py --photos DIR [--baseline]
     python benchmarks/mask_recall.py --coco panoptic_val2017.json --pictures val2017
 
-DIR holds one folder per photo: <name>/<name>.jpg (or .png) and <name>/mask_NN.png, non-zero where the object is. --coco
-takes a panoptic annotation file in the form of COCO, whose PNGs lie in a folder of the same name beside it; its things
-count, its stuff (sky, wall, grass) does not. Masks below half a percent of the photo are left out.
+DIR has one folder per photo: <name>/<name>.jpg (or .png) and <name>/mask_NN.png, non-zero where the object is. --coco
+takes panoptic annotations in COCO's format, with PNGs in a folder of the same name next to the file; things count,
+stuff (sky, wall, grass) does not. Masks below half a percent of the photo are ignored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LabelledPhoto = tuple[str, np.ndarray, list[np.ndarray]]  # name, (H, W, 3) uint
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """One row of the table."""
 
     engine: str
     photos: int
@@ -49,7 +49,7 @@ class Row:
 
 
 def labelled_photos(folder: Path) -> list[LabelledPhoto]:
-    """Every photo of the folder with its real masks, by name."""
+    """Every photo in the folder with its real masks, sorted by name."""
     found = []
     for place in sorted(p for p in folder.iterdir() if p.is_dir()):
         photo = next((place / (place.name + s) for s in PHOTO_SUFFIXES if (place / (place.name + s)).exists()), None)
@@ -62,7 +62,7 @@ def labelled_photos(folder: Path) -> list[LabelledPhoto]:
 
 
 def coco_photos(annotations: Path, pictures: Path) -> Iterator[LabelledPhoto]:
-    """The photos of a panoptic annotation file that are there and show things; a PNG's colour is a segment's number."""
+    """The photos in a panoptic annotation file that exist and show things; a PNG's colour is a segment's number."""
     coco = json.loads(annotations.read_text())
     things = {category["id"] for category in coco["categories"] if category["isthing"]}
     names = {image["id"]: image["file_name"] for image in coco["images"]}
@@ -78,7 +78,7 @@ def coco_photos(annotations: Path, pictures: Path) -> Iterator[LabelledPhoto]:
 
 
 def best_ious(real: Sequence[np.ndarray], proposed: Sequence[np.ndarray]) -> np.ndarray:
-    """For every real mask the IoU of the proposal that fits it best, (len(real),)."""
+    """(len(real),) best IoU of any proposal, for every real mask."""
     if not len(real) or not len(proposed):
         return np.zeros(len(real))
     a = np.stack(real).reshape(len(real), -1).astype(np.float32)
@@ -90,7 +90,7 @@ def best_ious(real: Sequence[np.ndarray], proposed: Sequence[np.ndarray]) -> np.
 
 @dataclass
 class _Tally:
-    """What one engine did on all photos."""
+    """The results of one engine on all photos."""
 
     best: list[float] = field(default_factory=list)  # of every real mask
     hits: list[bool] = field(default_factory=list)  # of every proposed one
@@ -117,7 +117,7 @@ class _Tally:
 
 
 def recall_on(photos: Iterable[LabelledPhoto], baseline: bool = False, weights: Path = WEIGHTS) -> list[Row]:
-    """Table rows: all proposals, the best ten, the kept set, and with `baseline` a classical method."""
+    """Table rows: all proposals, the best ten, the kept masks and, with `baseline`, a classical method."""
     all_name, few_name, kept_name = f"proposals (<= {MOST_PROPOSALS})", f"the best {_FEW} of them", "kept objects"
     tallies = {name: _Tally() for name in (all_name, few_name, kept_name)}
     classical = f"felzenszwalb (<= {MOST_PROPOSALS})"
@@ -192,8 +192,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--photos", type=Path, help="folder of photos with real masks")
-    where.add_argument("--coco", type=Path, help="panoptic annotations in the form of COCO")
-    parser.add_argument("--pictures", type=Path, help="folder of the photos that --coco names")
+    where.add_argument("--coco", type=Path, help="panoptic annotations in COCO's format")
+    parser.add_argument("--pictures", type=Path, help="folder of the photos in --coco")
     parser.add_argument("--baseline", action="store_true", help="also measure a classical method")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="another weights file of the mask net")
     arguments = parser.parse_args()

@@ -1,12 +1,12 @@
 """Speed and memory of the native runtime at full size, with random weights of the official shapes.
 
-    python benchmarks/native_gpu.py                 # on a CUDA card: everything, about three minutes
+    python benchmarks/native_gpu.py                 # on an NVIDIA GPU: all tables, about three minutes
     python benchmarks/native_gpu.py --only stages   # one table
-    python benchmarks/native_gpu.py --size tiny --device cpu   # does the script work
+    python benchmarks/native_gpu.py --size tiny --device cpu   # tests the script
 
-Speed does not depend on what the weights are, only how many; the voxels of an object are made here, as a thin crust
-of a lumpy shape, so that their number is known. Prints Markdown tables. "Floor" is the arithmetic that is left after
-all exact savings over the card's own rate for one large product, measured in the same run.
+Speed depends on the number of weights, not on their values. The voxels of an object are generated here, as a thin crust
+of a lumpy shape, to have a known number. Prints Markdown tables. "Floor" is the time of the arithmetic that remains
+after all exact savings, at the GPU's rate for one large matrix product, measured in the same run.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> float:
-    """Median of some repeats after one to warm up."""
+    """Median time of several calls, after one to warm up."""
     work()
     took = []
     for _ in range(repeats):
@@ -68,7 +68,7 @@ def seconds(work: Callable[[], object], device: torch.device, repeats: int = REP
 
 
 def crust(count: int, resolution: int, seed: int = 0) -> Tensor:
-    """(count, 3) int32 voxels: a lumpy closed surface about two voxels thick, the nearest to it first taken."""
+    """(count, 3) int32 voxels of a lumpy closed surface about two voxels thick, those nearest to it first."""
     axis = (torch.arange(resolution, dtype=torch.float32) + 0.5) / resolution - 0.5
     points = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1)
     direction = points / points.norm(dim=-1, keepdim=True)
@@ -93,7 +93,7 @@ def crust(count: int, resolution: int, seed: int = 0) -> Tensor:
 
 @dataclass(frozen=True)
 class Work:
-    """Floating-point operations of one object, two a multiply-add."""
+    """Floating-point operations for one object; a multiply-add counts as two."""
 
     structure: float
     latent: float
@@ -103,7 +103,7 @@ class Work:
 def transformer_flops(
     tokens: int, config: StructureFlowConfig | LatentFlowConfig, context: int, keys: int | None = None
 ) -> tuple[float, float]:
-    """One block over `tokens` tokens: what every group costs, and what a look at the context adds."""
+    """Operations of one block over `tokens` tokens: per group, and additionally for cross-attention to the context."""
     width = config.width
     own = 2 * tokens * width * width * (4 + 2 * config.mlp_ratio) + 4 * tokens * (keys or tokens) * width
     look = 4 * tokens * width * width + 4 * tokens * context * width
@@ -111,14 +111,14 @@ def transformer_flops(
 
 
 def flops(config: Sam3dConfig, runtime: Sam3dRuntime, voxels: int, tokens: int, pairs: tuple[int, int]) -> Work:
-    """What is left after the exact savings.
+    """The operations that remain after the exact savings.
 
     Args:
-        config: of the networks.
-        runtime: knows the steps.
-        voxels: occupied voxels.
-        tokens: of them after pooling.
-        pairs: neighbours that exist, at full and at half resolution.
+        config: configuration of the networks.
+        runtime: has the numbers of steps.
+        voxels: number of occupied voxels.
+        tokens: number of voxels after pooling.
+        pairs: numbers of existing neighbours, at full and at half resolution.
     """
     flow, context = config.structure_flow, context_tokens(config.structure_condition)
     own, look = transformer_flops(flow.latents["shape"].tokens, flow, context)
@@ -144,13 +144,13 @@ def flops(config: Sam3dConfig, runtime: Sam3dRuntime, voxels: int, tokens: int, 
 
 
 def product_rate(device: torch.device, dtype: torch.dtype, side: int = 8192) -> float:
-    """Operations per second of one large matrix product of random numbers."""
+    """Operations per second in one large product of random matrices."""
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return 2 * side**3 / seconds(lambda: a @ b, device, 10)
 
 
 class Bench:
-    """The networks, made once, and what all tables share."""
+    """The networks, built once, and the options of all tables."""
 
     def __init__(self, size: str, device: torch.device, dtype: str) -> None:
         made = SIZES[size]()
@@ -189,7 +189,7 @@ class Bench:
 
     @contextmanager
     def peak(self) -> Iterator[list[float]]:
-        """Collects the peak memory of the block in GiB, reserved by the allocator."""
+        """A list that gets the peak memory of the block, as reserved by the allocator, in GiB."""
         held: list[float] = []
         gc.collect()
         if self.device.type == "cuda":
@@ -216,7 +216,7 @@ def table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def print_stages(bench: Bench) -> None:
-    """Milliseconds of every step for several numbers of voxels, and how far the flows are from their floor."""
+    """Print milliseconds of every step for several numbers of voxels, and the ratio of the flows to their floor."""
     rate = product_rate(bench.device, bench.runtime().dtype, 512 if bench.tiny else 8192)
     print(f"One 8192^3 product in {bench.runtime().dtype}: {rate / TERA:.0f} TFLOP/s\n")
     runtime = bench.runtime(timed=True)
@@ -256,7 +256,7 @@ def print_stages(bench: Bench) -> None:
 
 
 def print_batches(bench: Bench) -> None:
-    """Several objects in one pass of the weights."""
+    """Print timings of several objects in one batch."""
     rows = []
     for batch in (1, 2, 4):
         runtime = bench.runtime(batch=batch)
@@ -270,7 +270,7 @@ def print_batches(bench: Bench) -> None:
 
 
 def print_presets(bench: Bench) -> None:
-    """Seconds and memory by preset, dtype and memory budget."""
+    """Print seconds and memory by preset, dtype and memory budget."""
     settings: list[tuple[str, Mapping[str, object]]] = [
         ("draft", {"preset": "draft"}),
         ("normal", {}),
@@ -300,7 +300,7 @@ def print_presets(bench: Bench) -> None:
 
 
 def print_photo(bench: Bench) -> None:
-    """A whole photo: depth, and twelve objects one after another."""
+    """Print timings of a whole photo: depth, and twelve objects one after another."""
     runtime = bench.runtime()
     requests = [bench.request(USUAL, i) for i in range(OBJECTS)]
     runtime.geometry(bench.rgb)
@@ -326,10 +326,10 @@ def print_photo(bench: Bench) -> None:
 
 
 def print_savings(bench: Bench) -> None:
-    """What each exact saving brings an object, from single calls of the networks."""
+    """Print the time that each exact saving saves per object, from single calls of the networks."""
     with torch.inference_mode():
         rows = structure_savings(bench) + latent_savings(bench) + image_savings(bench)
-    print("What the exact savings bring an object:\n")
+    print("Time saved per object by the exact savings:\n")
     table(["saving", "measured", "an object"], rows)
 
 
@@ -429,7 +429,7 @@ def ms(duration_s: float) -> str:
 
 
 def print_trajectories(bench: Bench) -> None:
-    """How far 16-bit results are from float32 ones, from the same noise, on random weights."""
+    """Print the difference of 16-bit results from float32 ones, with the same noise and random weights."""
     runtimes = {dtype: bench.runtime(dtype=dtype, steps=10, slat_steps=10) for dtype in ("fp32", "fp16", "bf16")}
     results = {}
     for dtype, runtime in runtimes.items():
@@ -471,15 +471,15 @@ TABLES: Mapping[str, Callable[[Bench], None]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=TABLES, action="append", help="one table; may be given several times")
+    parser.add_argument("--only", choices=TABLES, action="append", help="print only this table; can be repeated")
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", choices=("fp16", "bf16", "fp32"), default="fp16")
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        sys.exit("No CUDA card here. Add --size tiny --device cpu to see whether the script works.")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "no card"
+        sys.exit("No NVIDIA GPU here. Use --size tiny --device cpu to test the script.")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU"
     print(f"{name}; PyTorch {torch.__version__}; {machine_line()}; {arguments.size} size, {arguments.dtype}\n")
     bench = Bench(arguments.size, device, arguments.dtype)
     for table_name in arguments.only or TABLES:

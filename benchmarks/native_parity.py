@@ -1,15 +1,15 @@
-"""The native runtime beside the official SAM 3D Objects package, on one photo and mask, with the same noise.
+"""The native runtime compared with the official SAM 3D Objects package, on one photo and mask, with the same noise.
 
     python benchmarks/native_parity.py PHOTO MASK --checkpoints DIR --official DIR
     python benchmarks/native_parity.py PHOTO MASK --checkpoints DIR --dtype bf16 --against fp32
 
---official is a checkout of the official repository, in an environment that can import it; the checkpoints are then
-loaded by both. Without it the runtime is compared with itself in another dtype. Prints Markdown tables: how far voxels,
-Gaussians and pose are apart, and seconds and memory side by side.
+--official is a checkout of the official repository, in an environment that can import it; both then load the same
+checkpoints. Without it, the runtime is compared with itself in another dtype. Prints Markdown tables: differences of
+voxels, Gaussians and pose, and seconds and memory.
 
-Both get the same pointmap, the same initial noise of stage 1, and stage-2 noise by voxel position, so that a voxel
-both have starts from the same numbers. Each works once to warm up and once against the clock. The official half was
-written from the package's source and has not been run by us: it needs the trained weights and the package.
+Both get the same pointmap, the same initial noise of stage 1, and stage-2 noise by voxel position, so that common
+voxels start from the same values. Each runs once to warm up and once for the timing. The official half was written from
+the package's source and has not been run by us: it needs the trained weights and the package.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Noise:
-    """What both samplers start from. Stage 2 takes its noise by voxel, so it does not depend on how many there are."""
+    """The initial noise of both samplers. Stage 2 has noise for every possible voxel, so it is the same for both."""
 
     structure: Mapping[str, Tensor]  # by latent, (1, tokens, channels)
     field: Tensor  # (R, R, R, channels)
 
     def at(self, voxels: Tensor) -> Tensor:
-        """(N, 3) voxels -> (N, channels), on their device."""
+        """The noise (N, channels) at voxels (N, 3), on their device."""
         x, y, z = voxels.long().cpu().unbind(1)
         return self.field[x, y, z].to(voxels.device)
 
 
 def draw_noise(config: Sam3dConfig, seed: int) -> Noise:
-    """Standard normal, from the CPU's generator."""
+    """Standard normal noise from the CPU generator."""
     generator = torch.Generator().manual_seed(seed)
     flow = config.latent_flow
     structure = structure_noise(config.structure_flow, generator, "cpu")
@@ -72,7 +72,7 @@ def draw_noise(config: Sam3dConfig, seed: int) -> Noise:
 
 @dataclass(frozen=True)
 class Inputs:
-    """One object, as every subject gets it."""
+    """The inputs for one object, the same for every subject."""
 
     rgb: np.ndarray  # (H, W, 3) uint8
     mask: np.ndarray  # (H, W) bool
@@ -83,24 +83,24 @@ class Inputs:
 
 @dataclass(frozen=True)
 class SubjectResult:
-    """What one subject made of an object, and at what cost."""
+    """A subject's result for one object, with time and memory."""
 
     voxels: np.ndarray  # (N, 3) int
     gaussians: Gaussians  # object frame
     pose: Pose  # to the OpenCV camera frame
     seconds: float
-    peak_gib: float | None = None  # of the card's memory; None where nobody counts it
+    peak_gib: float | None = None  # of GPU memory; None: not measured
 
 
 class Subject(Protocol):
-    """Something that makes objects."""
+    """An implementation to compare."""
 
     name: str
 
     def run(self, inputs: Inputs) -> SubjectResult: ...
 
     def close(self) -> None:
-        """Give the card's memory back."""
+        """Free the GPU memory."""
 
 
 class Native:
@@ -111,7 +111,7 @@ class Native:
         self.name = f"native {str(self.runtime.dtype).removeprefix('torch.')}"
 
     def run(self, inputs: Inputs) -> SubjectResult:
-        """Raises BadInputError when the object cannot be made."""
+        """The result for one object. Raises BadInputError if the object cannot be reconstructed."""
         request = Request("object", inputs.mask, structure_noise=inputs.noise.structure, coords=inputs.voxels)
         voxels = self._make(inputs, request).coords  # the warm-up tells how many voxels the noise of stage 2 is for
         request = replace(request, latent_noise=inputs.noise.at(voxels))
@@ -125,12 +125,12 @@ class Native:
         geometry = PhotoGeometry(inputs.pointmap, np.eye(3), "given")
         (made,) = self.runtime.reconstruct(inputs.rgb, geometry, [request])
         if isinstance(made, Failure):
-            raise BadInputError(f"{self.name} made no object: {made.reason}")
+            raise BadInputError(f"{self.name} failed: {made.reason}")
         return made
 
 
 class Official:
-    """The official package, Gaussians only, with our noise in place of what its generators draw."""
+    """The official package, Gaussians only, with our noise instead of its own."""
 
     name = "official"
 
@@ -165,10 +165,10 @@ class Official:
 
 @contextmanager
 def _given_noise(pipeline: Any, noise: Noise) -> Iterator[None]:
-    """Both generators of the official pipeline start from `noise` while this lasts.
+    """Make both generators of the official pipeline start from `noise` within the block.
 
-    Each draws its initial state in `_generate_noise(shape, device)`; that of stage 2 is not told the voxels, so they
-    are taken from the call of `sample_slat` around it.
+    Each draws its initial state in `_generate_noise(shape, device)`. The one of stage 2 does not get the voxels, so
+    they are taken from the enclosing call of `sample_slat`.
     """
     structure, latent = pipeline.models["ss_generator"], pipeline.models["slat_generator"]
     sample_slat, voxels = pipeline.sample_slat, []
@@ -187,7 +187,7 @@ def _given_noise(pipeline: Any, noise: Noise) -> Iterator[None]:
 
 
 def _measured(make: Callable[[], Any], device: torch.device) -> tuple[Any, float, float | None]:
-    """What `make` returns, its seconds, and the most memory of a card that tensors held meanwhile, in GiB."""
+    """The result of `make`, its seconds, and the peak GPU memory allocated by tensors, in GiB."""
     on_card = device.type == "cuda"
     if on_card:
         torch.cuda.synchronize(device)
@@ -202,7 +202,7 @@ def _measured(make: Callable[[], Any], device: torch.device) -> tuple[Any, float
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a result is from the reference."""
+    """The differences of a result from the reference."""
 
     occupancy_iou: float
     psnr_db: tuple[float, ...]  # per view; infinite for equal pictures
@@ -214,7 +214,7 @@ class Difference:
 def difference(
     reference: SubjectResult, other: SubjectResult, views: int = VIEWS, side_px: int = SIDE_PX
 ) -> Difference:
-    """`other` measured against `reference`; pictures are of `side_px` x `side_px` pixels."""
+    """The differences of `other` from `reference`; pictures have `side_px` x `side_px` pixels."""
     first, second = reference.pose, other.pose
     turned = quat_to_matrix(first.quat_wxyz).T @ quat_to_matrix(second.quat_wxyz)
     moved = np.linalg.norm(second.translation - first.translation) / np.linalg.norm(first.translation)
@@ -230,13 +230,13 @@ def difference(
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> float:
-    """Of two sets of voxels, (N, 3) and (M, 3)."""
+    """IoU of two sets of voxels, (N, 3) and (M, 3)."""
     a, b = ({tuple(voxel) for voxel in voxels.tolist()} for voxels in (first, second))
     return len(a & b) / len(a | b) if a | b else 1.0
 
 
 def psnr_db(reference: Gaussians, other: Gaussians, views: int, side_px: int) -> tuple[float, ...]:
-    """Of pictures over white, seen from a circle about the object; only pixels that one of the two covers count."""
+    """PSNR of pictures on white, from a circle around the object; only pixels that either of the two covers count."""
     yaws_deg = [360.0 * i / views for i in range(views)]
     found = []
     for camera in object_cameras(reference, yaws_deg, side_px):
@@ -254,7 +254,7 @@ def report(
     views: int = VIEWS,
     side_px: int = SIDE_PX,
 ) -> str:
-    """Two Markdown tables: costs side by side, and differences from the reference."""
+    """Two Markdown tables: time and memory of both, and differences from the reference."""
     lines = ["| | voxels | Gaussians | seconds | GPU memory, GiB |", "|---|---|---|---|---|"]
     for who, result in ((name, reference), *rows):
         peak = "-" if result.peak_gib is None else f"{result.peak_gib:.2f}"
@@ -273,7 +273,7 @@ def report(
 
 
 def compare(reference: Subject, subject: Subject, inputs: Inputs, views: int = VIEWS, side_px: int = SIDE_PX) -> str:
-    """Both on the same inputs; the subject also with the reference's voxels, so that stage 2 is compared alone."""
+    """Run both on the same inputs; the subject also with the reference's voxels, to compare stage 2 alone."""
     first = reference.run(inputs)
     reference.close()
     own = subject.run(inputs)
@@ -287,18 +287,20 @@ def compare(reference: Subject, subject: Subject, inputs: Inputs, views: int = V
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photo", type=Path)
-    parser.add_argument("mask", type=Path, help="of the photo's size, light on the object")
-    parser.add_argument("--checkpoints", type=Path, required=True, help="the folder with pipeline.yaml")
+    parser.add_argument("mask", type=Path, help="mask of the photo's size, white on the object")
+    parser.add_argument("--checkpoints", type=Path, required=True, help="folder with pipeline.yaml")
     parser.add_argument("--official", type=Path, help="checkout of the official repository")
-    parser.add_argument("--against", choices=("fp32", "bf16", "fp16"), default="fp32", help="without --official")
-    parser.add_argument("--moge", type=Path, help="depth weights, where they are not found by themselves")
+    parser.add_argument(
+        "--against", choices=("fp32", "bf16", "fp16"), default="fp32", help="dtype of the reference, without --official"
+    )
+    parser.add_argument("--moge", type=Path, help="MoGe weights, if they are not found automatically")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--slat-steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--views", type=int, default=VIEWS, help="pictures for the PSNR")
-    parser.add_argument("--side-px", type=int, default=SIDE_PX, help="their width and height")
+    parser.add_argument("--views", type=int, default=VIEWS, help="number of pictures for the PSNR")
+    parser.add_argument("--side-px", type=int, default=SIDE_PX, help="width and height of the pictures")
     options = parser.parse_args(argv)
 
     rgb = load_photo(options.photo).rgb

@@ -1,4 +1,4 @@
-"""How far an answer of the net is from the truth. All terms are means over pixels that show or hide the object."""
+"""Losses of the object net. All terms are means over pixels that show the object or an occluder in front of it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ WEIGHTS = {
 
 
 def losses(answer: Answer, batch: Batch) -> dict[str, Tensor]:
-    """Scalars by name, and "total", their weighted sum. Heads that the net lacks add nothing."""
+    """Name -> scalar, and "total", their weighted sum, without terms of heads that the net does not have."""
     usable = batch.usable[:, None, None, None]
     weight = (batch.visible + HIDDEN_WEIGHT * (batch.amodal - batch.visible)) * usable
     front, back = answer.front, answer.front - answer.thickness
@@ -72,12 +72,12 @@ def losses(answer: Answer, batch: Batch) -> dict[str, Tensor]:
 
 
 def laplace(error: Tensor, log_scale: Tensor) -> Tensor:
-    """Negative log likelihood of an absolute error under a Laplace distribution, less log 2."""
+    """Negative log-likelihood of an absolute error under a Laplace distribution, minus log 2."""
     return error * torch.exp(-log_scale) + log_scale
 
 
 def fisher(vector: Tensor, direction: Tensor) -> Tensor:
-    """(B,) negative log likelihood of unit vectors (B, 3) under a von Mises-Fisher distribution, up to a constant.
+    """(B,) negative log-likelihood of unit vectors (B, 3) under a von Mises-Fisher distribution, up to a constant.
 
     `vector` (B, 3) points along the mean direction; its length k is the concentration. The density on the sphere is
     k / (4 pi sinh k) exp(vector . direction). The best k grows as the cosine of the error nears 1.
@@ -96,7 +96,7 @@ def _logit_error(logit: Tensor, truth: Tensor, usable: Tensor) -> Tensor:
 
 
 def _gradient_error(error: Tensor, weight: Tensor) -> Tensor:
-    """Differences between neighbours of an error, at several scales: edges in the right place, no waves."""
+    """Mean gradient of an error map, at several scales; penalises misplaced edges and waves."""
     total = error.new_zeros(())
     inside = (weight > 0).to(error.dtype)
     for scale in GRADIENT_SCALES:

@@ -1,21 +1,21 @@
-"""How far the embedded objects net is from true shapes: one object, one picture, parallel rays.
+"""Errors of the shapes that the embedded object net predicts: one object, one picture, parallel rays.
 
     python -m training.objects.shape_error [--count 120] [--further] [--weights shipped FILE ...] [--meshes FILE ...]
 
-Held-out procedural shapes are seen from where the net's training cameras stand, alone and in clean pictures. What comes
-out of the whole embedded pipeline short of placement (crop, net, shell of Gaussians) is compared with points spread
-evenly over the true surface, inside and back included:
+Held-out procedural shapes are rendered one by one in clean pictures, from cameras as in the training. The result of the
+embedded pipeline without placement (crop, net, shell of Gaussians) is compared with uniform samples of the true
+surface, including its inside and back:
 
 - Chamfer: mean distance to the nearest point of the other set, averaged over both directions;
 - F@3 %: harmonic mean of the shares of points that have one of the other set within 3 %;
-- thickness: mean absolute error of the way between first entry and last exit, over the seen pixels;
-- behind: mean absolute error of the colours of the unseen side, in the picture's light; of procedural shapes;
-- up: median angle between the direction against gravity and the net's answer, of nets that answer.
+- thickness: mean absolute error of the distance between first entry and last exit, over the visible pixels;
+- behind: mean absolute error of the colours of the back, in the picture's light; for procedural shapes;
+- up: median angle between the true and the predicted up direction; for nets that predict it.
 
-All but F, behind and up in % of the object's extent, the longest side of its box along the camera's axes; the offset in
-depth, which one picture cannot tell, is fitted first. `truth-2` and `truth-4` build the shell from the true first and
-last, or all four, depths: what no net can beat. --meshes takes triangle meshes (.obj, .stl), four views each
-(mesh_cases.py).
+All but F, behind and up are in % of the object's extent, the longest side of its box along the camera's axes. The
+offset in depth, which cannot be seen in one picture, is fitted first. `truth-2` and `truth-4` build the shell from the
+true first and last, or all four, depths: the limit for any net. --meshes takes triangle meshes (.obj, .stl), with four
+views each (mesh_cases.py).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Scores:
 
 
 def true_layers(case: Case, crop: Crop, count: int) -> TwoLayers:
-    """What a perfect net of two or four layers would answer."""
+    """The prediction of a perfect net with two or four layers."""
     row, column = _photo_pixels(case, crop)
     zoom = PICTURE_PX / 2 / crop.half_px  # crop half-sides per picture half-side
     first, exit_, entry, last = (plane[row, column].astype(np.float32) * zoom for plane in case.layers)
@@ -76,7 +76,7 @@ def true_layers(case: Case, crop: Crop, count: int) -> TwoLayers:
 
 
 def _photo_pixels(case: Case, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns (R, R) of the object's picture pixels nearest to the crop's pixels."""
+    """Rows and columns (R, R) of the picture's pixels nearest to the crop's pixels."""
     from scipy.ndimage import distance_transform_edt
 
     side = len(crop.coverage)
@@ -88,7 +88,7 @@ def _photo_pixels(case: Case, crop: Crop) -> tuple[np.ndarray, np.ndarray]:
 
 
 def made_points(case: Case, crop: Crop, layers: TwoLayers, count: int = POINTS) -> np.ndarray:
-    """(count, 3) points of the shell of Gaussians, in the frame of the case but for an offset in depth."""
+    """(count, 3) points of the shell of Gaussians, in the frame of the case up to an offset in depth."""
     surfels = build_surfels(case.rgb, case.mask, crop, layers, case.K, case.depth, seed=0)
     return surface_samples(to_gaussians(surfels, np.eye(3), np.array([0, 0, case.depth]), 1.0), count)
 
@@ -143,7 +143,7 @@ def thickness_percent(case: Case, crop: Crop, layers: TwoLayers) -> float:
 
 
 def behind_percent(case: Case, crop: Crop, layers: TwoLayers) -> float:
-    """Mean absolute error of the colours that the unseen side gets, `case.behind` being there."""
+    """Mean absolute error of the colours of the back, in %; needs `case.behind`."""
     assert case.behind is not None
     inside = crop.coverage > 0.5
     front = front_colours(case.rgb, case.mask, crop, len(inside))
@@ -152,7 +152,7 @@ def behind_percent(case: Case, crop: Crop, layers: TwoLayers) -> float:
 
 
 def engine(name: str) -> Callable[[Case], tuple[Crop, TwoLayers]]:
-    """What answers to a case: "inflation", "truth-2", "truth-4", "shipped" or a file of weights."""
+    """The function that predicts a case: "inflation", "truth-2", "truth-4", "shipped" or a weights file."""
     if name == "inflation":
         return lambda case: _with(crop_object(case.rgb, case.mask), inflate)
     if name.startswith("truth-"):
@@ -207,7 +207,7 @@ def print_table(title: str, rows: dict[str, Scores]) -> None:
 def report(
     count: int, weights: Sequence[str], meshes: Sequence[Path] = (), further: bool = False, lean: float = 0.0
 ) -> None:
-    """Print a table for `count` held-out shapes and one for `meshes`, where there are any."""
+    """Print a table for `count` held-out shapes and one for `meshes`, if there are any."""
     if count:
         cases = list(procedural_cases(count, further, lean))
         print_table(f"{len(cases)} held-out procedural shapes", {name: score(cases, name) for name in weights})
@@ -220,9 +220,11 @@ def report(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=120, help="procedural shapes")
-    parser.add_argument("--lean", type=float, default=0.0, help="of the rays; 0.45 is a camera close by")
-    parser.add_argument("--further", action="store_true", help="also of the families that version 1 never saw")
+    parser.add_argument("--count", type=int, default=120, help="number of procedural shapes")
+    parser.add_argument(
+        "--lean", type=float, default=0.0, help="perspective of the rays; 0: parallel, 0.45: a close camera"
+    )
+    parser.add_argument("--further", action="store_true", help="also families that version 1 was not trained on")
     parser.add_argument("--weights", nargs="+", default=["inflation", "shipped", "truth-2", "truth-4"])
     parser.add_argument("--meshes", type=Path, nargs="+", default=[], help="also triangle meshes, .obj or .stl")
     options = parser.parse_args()
