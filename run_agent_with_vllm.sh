@@ -3,8 +3,8 @@
 #
 # Usage: bash run_agent_with_vllm.sh [PHOTO ...] [OPTIONS]
 #
-# Without a photo the sample in assets/ is used. Options are those of `sam3d-gs run` (see its --help), in any order; each
-# stage takes what is its own. --workspace is this repository by default.
+# Without a photo, the sample in assets/ is used. Options are those of `sam3d-gs run` (see its --help), in any order;
+# each stage uses the ones that concern it. --workspace defaults to this repository.
 # Settings: SAM3D_GS_PROFILE, SAM3D_GS_PHOTO (instead of the sample), SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3,
 # SAM3D_GS_VENVS, CONDA_SH. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 130 interrupted.
 

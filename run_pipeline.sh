@@ -3,17 +3,17 @@
 #
 # Usage: bash run_pipeline.sh [PHOTO ...] [OPTIONS]
 #
-# Without a photo the sample in assets/ is used. The profile decides who does the work:
-#   full      Qwen3-VL on vLLM, SAM 3 and SAM 3D Objects, each in an environment of its own
-#   embedded  small models on the CPU, in .venv, which is made on the first run
-# --profile wins, then SAM3D_GS_PROFILE; otherwise full where all three environments are ready, else embedded.
-# Options are those of `sam3d-gs run` (see its --help), the same in both profiles: in full, each of the three
-# environments gets all of them. --workspace is SAM3D_GS_WORKSPACE by default, or else this repository.
-# One option is this script's own. --overlap, for several photos: all stages work at the same time, each on the photos
-# that the stage before has finished. The cards must hold the models side by side; that is looked at first. Results of
-# the first stages are then shown on stderr.
-# Before anything starts, full looks whether every stage has its environment, weights and card, and else says what to do
-# (SAM3D_GS_CHECKED=1 leaves that out; `sam3d-gs doctor` shows all there is).
+# Without a photo, the sample in assets/ is used. The profile selects the models:
+#   full      Qwen3-VL on vLLM, SAM 3 and SAM 3D Objects, each in its own environment
+#   embedded  small models on the CPU, in .venv, which is created on the first run
+# --profile sets it, or else SAM3D_GS_PROFILE; the default is full if all three environments are ready, else embedded.
+# Options are those of `sam3d-gs run` (see its --help), in both profiles. --workspace defaults to SAM3D_GS_WORKSPACE, or
+# else this repository. This script adds one option:
+#   --overlap  for several photos: run all stages at the same time, each on photos that the previous stage has finished.
+#              The models must fit into GPU memory together, which is checked first. Only the scene stage then prints
+#              to stdout, the others to stderr.
+# The full profile first checks that every stage has its environment, weights and GPU (not with SAM3D_GS_CHECKED=1);
+# `sam3d-gs doctor` prints the whole check.
 # Other settings: SAM3D_GS_PHOTO (instead of the sample), SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D,
 # SAM3D_GS_VENVS, CONDA_SH. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 130 interrupted.
 
@@ -30,8 +30,8 @@ choose_profile "$SAM3D_GS_ENV_VLLM" "$SAM3D_GS_ENV_SAM3" "$SAM3D_GS_ENV_SAM3D" -
 if ((overlap)); then
   refuse_stages_option "$@"
   check "$SAM3D_GS_ENV_VLLM" phrases,masks,objects,scene "$@"
-  environment_for "$SAM3D_GS_ENV_VLLM" # before four processes want to make it at once
-  keep_going_if_partial at_once "$@"
+  environment_for "$SAM3D_GS_ENV_VLLM" # creates .venv if needed, before four processes would
+  keep_going_if_partial overlapped "$@"
 elif [[ $profile == embedded ]]; then
   stage .venv phrases,masks,objects,scene "$@"
 else

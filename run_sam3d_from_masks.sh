@@ -3,8 +3,8 @@
 #
 # Usage: bash run_sam3d_from_masks.sh [PHOTO ...] [OPTIONS]
 #
-# Run after run_agent_with_vllm.sh, with the same photos and options: those of `sam3d-gs run` (see its --help); each stage
-# takes what is its own. Without a photo the sample in assets/ is used; --workspace is this repository by default.
+# Run it after run_agent_with_vllm.sh, with the same photos and options. Options are those of `sam3d-gs run` (see its
+# --help). Without a photo, the sample in assets/ is used; --workspace defaults to this repository.
 # Settings: SAM3D_GS_PROFILE, SAM3D_GS_PHOTO (instead of the sample), SAM3D_GS_ENV_SAM3D, SAM3D_GS_VENVS,
 # CONDA_SH. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 130 interrupted.
 

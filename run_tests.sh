@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Check everything: shellcheck, ruff, mypy, pytest. The first run makes .venv; later ones need no network.
+# Run all checks: shellcheck, ruff, mypy, pytest. The first run creates .venv; later runs need no network.
 #
 # Usage: bash run_tests.sh [PYTEST ARGUMENTS ...]            e.g. -k ply, -m "not browser", tests/scripts
 #        bash run_tests.sh --fast [PYTEST ARGUMENTS ...]     a minute at most, for every save: shellcheck, ruff, and the
 #                                                            tests not marked slow; says how many it left out
-#        bash run_tests.sh --servers [PYTEST ARGUMENTS ...]  the tests that start real servers, and no others
+#        bash run_tests.sh --servers [PYTEST ARGUMENTS ...]  only the tests that start real servers
 #        bash run_tests.sh --mutation [--sample N] [MODULE ...]  change the code, see whether a test fails, print the score
 #                                                            and what survived; --mutation --help has all options
 #
-# Tests whose tools are missing (a Chromium, a CUDA card, trained weights) skip and say why. --servers makes a second
-# environment, .venvs/test-servers, with vLLM for the CPU (4 GB); SAM3D_GS_TEST_SERVERS names another one to use instead.
-# All mutants together take hours; results are kept in .cache/mutation, so that a stopped run goes on.
+# Tests that need something missing (Chromium, an NVIDIA GPU, trained weights) are skipped with a reason. --servers
+# creates another environment, .venvs/test-servers, with vLLM for the CPU (4 GB), or uses SAM3D_GS_TEST_SERVERS.
+# All mutants together take hours; results are kept in .cache/mutation, so a stopped run can be resumed.
 
 set -euo pipefail
 trap 'exit 130' INT
@@ -50,5 +50,5 @@ if command -v shellcheck >/dev/null; then shellcheck -x ./*.sh envs/*.sh tests/s
 ruff check --quiet --output-format concise .
 ruff format --check .
 if [[ -z $fast ]]; then mypy --no-error-summary; fi
-# Two at a time, each with one torch thread: more would wait for each other on two cores. `-n 0` runs them in one process.
+# Two processes with one torch thread each, for two cores. `-n 0` runs all tests in one process.
 OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} pytest -q -n 2 --dist worksteal "$@"

@@ -1,11 +1,11 @@
-"""How well the embedded engine finds the camera's pitch in photos.
+"""Accuracy of the camera pitch that the embedded engine estimates in photos.
 
     python benchmarks/camera_pitch.py --pictures DIR [--labels benchmarks/camera_pitch.csv]
 
-DIR holds COCO's folders train2017 and val2017, or some of their pictures. Nobody measured these cameras: the labels
-were estimated by eye, to about 7 degrees, those of val2017 before any answer was seen; the constants of
-`embedded/pitch.py` were chosen on train2017. A label below the least pitch that the engine answers counts as that. The
-last rows are constant answers.
+DIR contains COCO's folders train2017 and val2017, or some of their pictures. The cameras' true pitches are unknown:
+the labels were estimated by eye, to about 7 degrees, those of val2017 before any estimate was seen; the constants of
+`embedded/placement/pitch.py` were tuned on train2017. Labels below the engine's smallest estimate count as that. The
+last rows are constant estimates.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONSTANTS_DEG = (5.0, 10.0, 15.0)
 
 
 def pitch_of(engine: EmbeddedObjects, path: Path) -> float | None:
-    """In degrees below the horizon; None where the engine finds no object."""
+    """The estimated pitch in degrees below the horizon; None if the engine finds no object."""
     photo = load_photo(path)
     kept = [choice.mask for choice in find_objects(photo) if choice.dropped is None]
     masks = [InstanceMask(f"{i:02d}-object-0", "object", mask, 1.0) for i, mask in enumerate(kept)]

@@ -1,10 +1,10 @@
-"""Real objects from all sides in one picture, for one or more weights of the objects net: before and after.
+"""A sheet of real objects seen from all sides, to compare weights of the object net by eye.
 
     python benchmarks/contact_sheets.py SHEET.png --photos DIR [--cutouts DIR] [--weights shipped FILE ...] [--count 20]
 
-A row shows what the photo shows of an object and then, for each of the weights, the object from yaw 0, 45, -45, 90 and
-180. `--photos` is laid out as for `mask_recall.py`; `--cutouts` holds pictures with an alpha channel, an object each.
-`inflation` among the weights means no net. Numbers say how much is wrong; only eyes say whether it looks right.
+Each row shows an object in its photo and then, for each of the weights, the object from yaw 0, 45, -45, 90 and 180.
+`--photos` has the same layout as for `mask_recall.py`; `--cutouts` contains pictures of one object each, with an alpha
+channel. `inflation` among the weights means no net. It shows errors that numbers do not.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ GAUSSIANS = 60_000  # in one picture
 
 @dataclass(frozen=True)
 class Case:
-    """One object to be shown; the other masks of its photo help to place it."""
+    """One object to show; the other masks of its photo are used to place it."""
 
     name: str
     photo: Photo
@@ -44,7 +44,7 @@ class Case:
 
 
 def cases(photos: Path | None, cutouts: Path | None, count: int) -> list[Case]:
-    """About `count` objects, spread evenly over all there are."""
+    """About `count` objects, evenly chosen from all."""
     every = [*(_of_photos(photos) if photos else ()), *(_of_cutouts(cutouts) if cutouts else ())]
     chosen = np.unique(np.linspace(0, len(every) - 1, min(count, len(every))).round().astype(int))
     return [every[i] for i in chosen]
@@ -68,7 +68,7 @@ def _of_cutouts(folder: Path) -> Iterator[Case]:
 
 
 def views(case: Case, engine: EmbeddedObjects) -> list[Image.Image]:
-    """The object from all yaws; grey where the engine could not make it."""
+    """The object from all yaws; grey if the engine failed."""
     made = next(iter(engine.objects(case.photo, case.masks, [case.object_id])))
     if not isinstance(made, PlacedObject):
         return [Image.new("RGB", (SIDE_PX, SIDE_PX), (128, 128, 128)) for _ in YAWS_DEG]
@@ -77,7 +77,7 @@ def views(case: Case, engine: EmbeddedObjects) -> list[Image.Image]:
 
 
 def seen(case: Case) -> Image.Image:
-    """The object in its photo, on white."""
+    """The object's pixels in its photo, on white."""
     mask = next(m for m in case.masks if m.object_id == case.object_id)
     x0, y0, x1, y1 = mask.box_xyxy
     white = np.where(mask.mask[..., None], case.photo.rgb, np.uint8(255))[y0:y1, x0:x1]

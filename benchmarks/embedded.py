@@ -1,10 +1,10 @@
-"""What the embedded engines achieve on procedural scenes, and on real photos with real masks.
+"""Quality of the embedded engines on procedural scenes, and on real photos with real masks.
 
     python benchmarks/embedded.py [--scenes 8] [--first 0] [--size 640] [--photos DIR] [--weights FILE] [--each]
-    python benchmarks/embedded.py --shapes 40 --meshes FILE ... --photos DIR      # every figure that there is
+    python benchmarks/embedded.py --shapes 40 --meshes FILE ... --photos DIR      # all figures
 
-`--shapes` and `--meshes` need g++, for the ray caster of `training/`, whose README says where meshes can be had.
-The scenes' shapes come from the families that the object network was trained on, with other seeds.
+`--shapes` and `--meshes` need g++, for the ray caster in `training/`, whose README says where to get meshes. The
+scenes' shapes come from the families that the object network was trained on, with other seeds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class ObjectFigures:
-    """One entry per object, but for the seconds: one per scene, divided by its objects."""
+    """One entry per object; seconds have one per scene, divided by its number of objects."""
 
     chamfer_percent: list[float] = field(default_factory=list)
     direction_deg: list[float] = field(default_factory=list)
@@ -59,7 +59,7 @@ class ObjectFigures:
 
 @dataclass
 class MaskFigures:
-    """Best IoU per true mask: of the kept masks, and of everything the engine proposed."""
+    """Best IoU per true mask: among the kept masks, and among all masks that the engine returned."""
 
     kept: list[float] = field(default_factory=list)
     proposed: list[float] = field(default_factory=list)
@@ -69,7 +69,7 @@ class MaskFigures:
 
 
 def as_photo(scene: ProceduralScene) -> Photo:
-    """The scene's photo with its true focal length, as EXIF would give it."""
+    """The scene's photo with its true focal length, as if from EXIF."""
     name = f"scene-{scene.seed:04d}"
     return Photo(Path(f"{name}.png"), name, scene.rgb, sha256=name, focal_px=float(scene.K[0, 0]))
 
@@ -88,7 +88,7 @@ def timed(work: Callable[[], Result]) -> tuple[Result, float]:
 
 
 def measure_masks(scenes: Sequence[ProceduralScene]) -> MaskFigures:
-    """Phrases, then masks, as the pipeline calls them; no truth goes in."""
+    """Run phrases, then masks, like the pipeline, without any ground truth."""
     phrase_engine, mask_engine, figures = EmbeddedPhrases(PhraseOptions()), EmbeddedMasks(MaskOptions()), MaskFigures()
     warm = as_photo(scenes[0])
     mask_engine.masks(warm, phrase_engine.phrases(warm))
@@ -106,7 +106,7 @@ def measure_masks(scenes: Sequence[ProceduralScene]) -> MaskFigures:
 
 
 def measure_objects(scenes: Sequence[ProceduralScene], engine: EmbeddedObjects) -> ObjectFigures:
-    """Shape and place of every object, given the true masks and the true focal length."""
+    """Errors of shape and placement of every object, given the true masks and the true focal length."""
     figures = ObjectFigures()
     list(engine.objects(as_photo(scenes[0]), true_masks(scenes[0]), [true_masks(scenes[0])[0].object_id]))
     for scene in scenes:
@@ -143,7 +143,7 @@ def _compare(
 
 
 def chamfer_floor_percent(scenes: Sequence[ProceduralScene]) -> float:
-    """What two samplings of the very same surface give: the part of every Chamfer figure that is no error."""
+    """The Chamfer distance of two samplings of the same surface: the part of the figures that is not an error."""
     values = []
     for scene in scenes:
         for thing in scene.objects:
@@ -205,7 +205,7 @@ def print_objects(rows: dict[str, ObjectFigures], floor: float) -> None:
 
 
 def print_each(scenes: Sequence[ProceduralScene], figures: ObjectFigures) -> None:
-    """One line per object; only when none failed, since the lists hold what was made."""
+    """Print one line per object; only if none failed, since the lists do not contain failed objects."""
     things = [
         (str(scene.seed), thing.name, f"{thing.mask.sum() / thing.amodal_mask.sum():.0%}")
         for scene in scenes
@@ -226,7 +226,7 @@ def print_photos(folder: Path) -> None:
 
 
 def print_scenes(arguments: argparse.Namespace) -> None:
-    """Masks, then objects, on the procedural scenes that the arguments name."""
+    """Print the tables of masks and objects on procedural scenes."""
     seeds = range(arguments.first, arguments.first + arguments.scenes)
     scenes, seconds = timed(lambda: [make_scene(seed, arguments.size) for seed in seeds])
     count = sum(len(scene.objects) for scene in scenes)
@@ -249,14 +249,16 @@ def print_scenes(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenes", type=int, default=8, help="how many procedural scenes; 0 leaves their tables out")
-    parser.add_argument("--first", type=int, default=0, help="seed of the first one")
+    parser.add_argument("--scenes", type=int, default=8, help="number of procedural scenes; 0 skips their tables")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first scene")
     parser.add_argument("--size", type=int, default=640, help="longer side of their photos, pixels")
     parser.add_argument("--photos", type=Path, help="also a folder of real photos with masks")
-    parser.add_argument("--shapes", type=int, default=0, help="also so many single shapes, compared with their surface")
+    parser.add_argument(
+        "--shapes", type=int, default=0, help="also this many single shapes, compared with their true surface"
+    )
     parser.add_argument("--meshes", type=Path, nargs="+", default=[], help="also triangle meshes, .obj or .stl")
     parser.add_argument("--weights", type=Path, help="other weights of the object network")
-    parser.add_argument("--each", action="store_true", help="a line for every object")
+    parser.add_argument("--each", action="store_true", help="print a line for every object")
     arguments = parser.parse_args()
 
     print(machine_line())

@@ -1,4 +1,4 @@
-"""One line about the machine, so that a table of seconds says where it was made."""
+"""A description of the machine in one line, to print above tables of timings; and peak memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def machine_line() -> str:
 
 
 def peak_memory_mb(children: bool = False) -> float:
-    """Largest resident size so far of this process, or of its finished children."""
+    """Peak resident memory so far of this process, or of its finished children, in MB."""
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_CHILDREN if children else resource.RUSAGE_SELF).ru_maxrss

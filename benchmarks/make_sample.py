@@ -1,8 +1,8 @@
-"""Make the shipped sample photo: toys, crockery, books and an orange on a wooden table.
+"""Render the shipped sample photo: toys, crockery, books and an orange on a wooden table.
 
     python benchmarks/make_sample.py [--size 1024] [--truth DIR]
 
-Writes assets/sample.jpg. With --truth also the photo, its masks and the true poses below DIR, as `--photos` reads it.
+Writes assets/sample.jpg. With --truth also the photo, its masks and the true poses in DIR, in the layout of `--photos`.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ def make(size_px: int, samples_per_side: int = 4) -> ProceduralScene:
 
 
 def camera_exif(scene: ProceduralScene) -> Image.Exif:
-    """The focal length as a camera writes it: whole millimetres on 35 mm film, by the diagonal."""
+    """EXIF with the focal length as cameras write it: the 35 mm equivalent, by the diagonal, in whole millimetres."""
     height, width = scene.ids.shape
     exif = Image.Exif()
     focal_mm = scene.K[0, 0] * np.hypot(36, 24) / np.hypot(width, height)
@@ -202,7 +202,7 @@ def camera_exif(scene: ProceduralScene) -> Image.Exif:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=1024, help="longer side, pixels")
-    parser.add_argument("--out", type=Path, default=SAMPLE, help="where the photo goes")
+    parser.add_argument("--out", type=Path, default=SAMPLE, help="file to write the photo to")
     parser.add_argument("--truth", type=Path, help="folder for the masks and the true poses")
     arguments = parser.parse_args()
     scene = make(arguments.size)

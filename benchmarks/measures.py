@@ -1,4 +1,4 @@
-"""How far a reconstruction is from the truth: shape, place, uprightness. See benchmarks/README.md for the protocol."""
+"""Errors of a reconstruction: shape, placement, up direction. See benchmarks/README.md for the protocol."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _COARSE_POINTS = 2000  # enough to find the best distance; the result is measure
 
 
 def surface_samples(gaussians: Gaussians, count: int, seed: int = 0) -> np.ndarray:
-    """(count, 3) float64 centres of Gaussians, drawn by opacity times area, so that they stand for the surface.
+    """(count, 3) float64 centres of Gaussians, sampled by opacity times area, to represent the surface.
 
-    The area of a Gaussian is the product of its two larger scales.
+    The area of a Gaussian is the product of its two largest scales.
     """
     scales = np.sort(gaussians.scales.astype(np.float64), axis=1)
     weight = gaussians.opacities * scales[:, 1] * scales[:, 2]
@@ -35,9 +35,9 @@ def chamfer(first: np.ndarray, second: np.ndarray) -> float:
 def chamfer_percent(made: np.ndarray, true: np.ndarray) -> float:
     """Chamfer distance in percent of the true extent, at the best distance from the camera.
 
-    `made` (N, 3), `true` (M, 3): camera frame. A photo cannot tell a near small object from a far large one, so `made`
-    is first scaled about the camera centre, which leaves its picture as it is; the scale is the one that fits best
-    (golden section, within a factor 1.35 of equal mean depth). Extent is the longest side of the true points' box.
+    `made` (N, 3), `true` (M, 3): camera frame. A photo cannot distinguish a small near object from a large far one, so
+    `made` is first scaled about the camera centre, which does not change its picture, by the factor that fits best
+    (golden section, within a factor 1.35 of equal mean depth). The extent is the longest side of the true points' box.
     """
     extent = float(np.ptp(true, axis=0).max())
     start = np.log(np.linalg.norm(true.mean(0)) / np.linalg.norm(made.mean(0)))
@@ -74,7 +74,7 @@ def up_error_deg(placed: PlacedObject, up_camera: np.ndarray) -> float:
 
 
 def pairs_in_order(made: Sequence[float], true: Sequence[float]) -> list[bool]:
-    """For every two objects of one scene whose true depths differ by 5 % or more: whether the nearer one is nearer."""
+    """Whether the depth order is correct, for each pair of objects whose true depths differ by at least 5 %."""
     made_depths, true_depths = np.asarray(made, float), np.asarray(true, float)
     first, second = np.triu_indices(len(true_depths), 1)
     apart = np.abs(np.log(true_depths[first] / true_depths[second])) >= np.log(1.05)
@@ -83,7 +83,7 @@ def pairs_in_order(made: Sequence[float], true: Sequence[float]) -> list[bool]:
 
 
 def relative_depth_errors(made: Sequence[float], true: Sequence[float]) -> np.ndarray:
-    """|made / true - 1| of the depths of one scene's objects after one scale for all, the median ratio."""
+    """|made / true - 1| of the depths of a scene's objects, after scaling all by the median ratio."""
     ratio = np.asarray(made, float) / np.asarray(true, float)
     errors: np.ndarray = np.abs(ratio / np.exp(np.median(np.log(ratio))) - 1)
     return errors

@@ -1,15 +1,15 @@
-"""Merging .pt files into one scene .ply, against plainly writing the same number of bytes.
+"""Speed of merging .pt files into one scene .ply, compared with writing the same number of bytes.
 
-    python benchmarks/merge.py                                # 12 objects of 860,000 Gaussians, as SAM 3D Objects makes
+    python benchmarks/merge.py                                # 12 objects of 860,000 Gaussians, as from SAM 3D Objects
     python benchmarks/merge.py --objects 3 --gaussians 20000  # small
 
-Every measurement is a new process; plain and merge alternate, and the ratio is the median over the pairs. Peak
-memory is the resident set above that of the process after its imports. "plain" repeats one block of random bytes from
-memory to a file; "merge" opens the .pt files and merges them into the scene .ply only; "merge + singles" writes every
-object's own .ply too: twice the bytes, so its ratio is to plain writing of twice the bytes. Each process is timed
-twice: when the system has taken the bytes, and when fsync reports them on the disk. Where the first costs no more
-than a copy in memory (a quiet machine with fast storage, tmpfs), merging is bound by its own arithmetic and the ratio
-is higher: state the file system and the load beside the figures.
+Every measurement is a new process; plain and merge alternate, and the ratio is the median over the pairs. Peak memory
+is the resident set minus that after the imports. "plain" writes one block of random bytes to a file repeatedly; "merge"
+opens the .pt files and merges them into the scene .ply; "merge + singles" also writes each object's own .ply, which is
+twice the bytes, and is compared with plain writing of as many. Each process is timed twice: until the system has taken
+the bytes, and until fsync has written them to disk. If the first takes no longer than a copy in memory (a quiet machine
+with fast storage, tmpfs), merging is limited by computation and the ratio is higher, so report the file system and the
+load with the figures.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ MIB = 1 << 20
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=12)
-    parser.add_argument("--gaussians", type=int, default=860_000, help="of each object")
+    parser.add_argument("--gaussians", type=int, default=860_000, help="number per object")
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--folder", type=Path, help="where the files go for the time of the run")
+    parser.add_argument("--folder", type=Path, help="folder for temporary files")
     parser.add_argument("--child", choices=["plain", "merge", "singles"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def make_objects(folder: Path, objects: int, gaussians: int) -> None:
-    """Random .pt files of one photo; the values do not affect the time."""
+    """Write random .pt files of one photo; the values do not affect the time."""
     rng = np.random.default_rng(0)
     K = np.array([[1000.0, 0.0, 512.0], [0.0, 1000.0, 384.0], [0.0, 0.0, 1.0]])
     for i in range(objects):
@@ -126,7 +126,7 @@ def measure(kind: str, folder: Path) -> dict[str, float]:
 
 
 def peak_mib() -> float:
-    """Highest resident set of this process so far (Linux)."""
+    """Peak resident set of this process so far, in MiB (Linux)."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 

@@ -2,7 +2,7 @@
 
     python benchmarks/objects_speed.py [PHOTO MASK...]
 
-Without arguments a drawn picture of twelve shapes at 1024 px is used. Prints a Markdown table of medians.
+Without arguments, a drawn picture of twelve shapes at 1024 px is used. Prints a Markdown table of medians.
 """
 
 from __future__ import annotations

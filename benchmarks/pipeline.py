@@ -2,8 +2,8 @@
 
     python benchmarks/pipeline.py [PHOTO] [--side 1024] [--repeat 1]
 
-The first run starts with an empty cache of compiled code, later ones repeat all work (--force) with a warm one. The
-reach, for a photo of 1024 px with at most 12 objects on two cores, later runs: 20 s and 2 GB.
+The first run starts with an empty cache of compiled code; later ones repeat all work (--force) with a warm cache. The
+goal for later runs, with a photo of 1024 px and at most 12 objects on two cores, is 20 s and 2 GB.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SAMPLE = Path(__file__).resolve().parents[1] / "assets" / "sample.jpg"
 
 @dataclass(frozen=True)
 class RunFigures:
-    """One call of the program, from its start to its end."""
+    """Time and memory of one call of the program."""
 
     wall_s: float
     peak_mb: float
@@ -40,7 +40,7 @@ class RunFigures:
 
 
 def measure_run(photo: Path, root: Path, side_px: int, cache: Path) -> RunFigures:
-    """Run all stages on `photo` in a child process. Raises CalledProcessError when it fails."""
+    """Run all stages on `photo` in a child process. Raises CalledProcessError if it fails."""
     command = [sys.executable, "-m", "sam3d_gs", "run", str(photo), "--workspace", str(root), "--profile", "embedded"]
     command += ["--max-side-px", str(side_px), "--force"]
     started = time.perf_counter()
@@ -65,9 +65,9 @@ def measure_run(photo: Path, root: Path, side_px: int, cache: Path) -> RunFigure
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photo", type=Path, nargs="?", default=SAMPLE, help="the shipped sample when not given")
-    parser.add_argument("--side", type=int, default=1024, help="the photo's longer side, pixels, at most")
-    parser.add_argument("--repeat", type=int, default=1, help="how many warm runs")
+    parser.add_argument("photo", type=Path, nargs="?", default=SAMPLE, help="default: the shipped sample")
+    parser.add_argument("--side", type=int, default=1024, help="largest longer side of the photo, in pixels")
+    parser.add_argument("--repeat", type=int, default=1, help="number of warm runs")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root, cache = Path(scratch, "workspace"), Path(scratch, "cache")
@@ -80,7 +80,7 @@ def main() -> None:
         cells = [f"{run.stage_s[stage]:.1f}" for stage in STAGES] + [f"{run.wall_s:.1f}", f"{run.peak_mb:.0f}"]
         print(f"| {'first' if number == 0 else 'warm'} | " + " | ".join(cells) + " |")
     best = min(runs[1:], key=lambda run: run.wall_s)
-    print(f"\nReach: {REACH_S:.0f} s and {REACH_MB:.0f} MB. ", end="")
+    print(f"\nGoal: {REACH_S:.0f} s and {REACH_MB:.0f} MB. ", end="")
     print(f"Best warm run: {best.wall_s / REACH_S:.0%} of the time, {best.peak_mb / REACH_MB:.0%} of the memory.")
 
 

@@ -1,4 +1,4 @@
-"""How long pictures take: `python benchmarks/render.py`. Prints a table; the first picture may compile for seconds."""
+"""Rendering speed: `python benchmarks/render.py` prints a table. The first picture may take seconds to compile."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ K = np.array([[520.0, 0.0, 256.0], [0.0, 520.0, 256.0], [0.0, 0.0, 1.0]])
 
 
 def spheres(n: int, count: int = 12) -> Gaussians:
-    """N splats on the surfaces of some spheres in front of the camera, as dense as surfaces need them."""
+    """N splats on the surfaces of several spheres in front of the camera, without gaps."""
     rng = np.random.default_rng(0)
     normals = rng.normal(size=(n, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)

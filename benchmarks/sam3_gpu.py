@@ -1,11 +1,11 @@
-"""Speed and memory of engine `sam3` at full size, with random weights, beside the usual scheme.
+"""Speed and memory of engine `sam3` at full size, with random weights, compared with the usual scheme.
 
-    python benchmarks/sam3_gpu.py                  # on a CUDA card, about a minute
-    python benchmarks/sam3_gpu.py --compile        # and compiled, which takes minutes to warm up
-    python benchmarks/sam3_gpu.py --size tiny --device cpu   # does the script work
+    python benchmarks/sam3_gpu.py                  # on an NVIDIA GPU, about a minute
+    python benchmarks/sam3_gpu.py --compile        # also torch.compile, which takes minutes to warm up
+    python benchmarks/sam3_gpu.py --size tiny --device cpu   # tests the script
 
-The usual scheme is one run of the whole network for every phrase and PNG files by Pillow. Speed does not depend on
-what the weights are. The masks that are written are made here, so that their number is known. Prints Markdown tables.
+The usual scheme runs the whole network for every phrase and writes PNG files with Pillow. Speed does not depend on the
+values of the weights. The masks to write are generated here, to have a known number. Prints Markdown tables.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ TINY = {
 
 @dataclass(frozen=True)
 class Timed:
-    """A median and what it took of the card."""
+    """A median time and the peak GPU memory."""
 
     ms: float
     peak_gib: float | None
@@ -86,7 +86,7 @@ class Timed:
 
 
 def timed(work: Callable[[], object], device: torch.device, repeats: int, per: int = 1) -> Timed:
-    """Median of some repeats after two to warm up, over `per` photos."""
+    """Median time of several calls after two to warm up, divided by `per` photos."""
     cuda = device.type == "cuda"
     for _ in range(2):
         work()
@@ -106,7 +106,7 @@ def timed(work: Callable[[], object], device: torch.device, repeats: int, per: i
 
 
 class Tokens:
-    """Ids of letters: no vocabulary is fetched, and the network takes as long for one text as for another."""
+    """A tokenizer that needs no vocabulary: ids of letters. The network's speed does not depend on the text."""
 
     def __call__(self, texts: list[str], max_length: int, **_: Any) -> BatchEncoding:
         ids = torch.zeros(len(texts), max_length, dtype=torch.long)
@@ -117,7 +117,7 @@ class Tokens:
 
 
 def usual_scheme(network: ConceptNetwork, pixels: Tensor) -> list[Tensor]:
-    """The whole network again for every phrase."""
+    """Run the whole network for every phrase."""
     masks = []
     for phrase in PHRASES:
         network._texts.clear()
@@ -128,14 +128,14 @@ def usual_scheme(network: ConceptNetwork, pixels: Tensor) -> list[Tensor]:
 
 
 def our_scheme(network: ConceptNetwork, pixels: Tensor) -> tuple[Tensor, ...]:
-    """One encoding of all photos, (B, 3, side, side), all phrases of each in one batch."""
+    """Encode all photos (B, 3, side, side) once, then all phrases of each in one batch."""
     with computing(network.device, network.precision):
         text, valid = network.text_features(PHRASES)
         return network.decode(text.repeat(len(pixels), 1, 1), valid.repeat(len(pixels), 1), *network.encode(pixels))
 
 
 def shapes(side: int, device: torch.device) -> Prediction:
-    """MASKS discs, five to a phrase, that reach their threshold, among many that do not."""
+    """MASKS discs, five per phrase, with scores above the threshold, among many below it."""
     each = MASKS // len(PHRASES)
     yy, xx = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
     logits = torch.full((len(PHRASES), 2 * each, side, side), -1.0)
@@ -148,7 +148,7 @@ def shapes(side: int, device: torch.device) -> Prediction:
 
 
 def usual_output(answers: Prediction, folder: Path) -> None:
-    """Resized, compared, copied as booleans, written by Pillow, as most programs do."""
+    """Resize, threshold, copy as booleans, and write with Pillow, as most programs do."""
     keep = answers.scores > 0.5
     sized = torch.nn.functional.interpolate(answers.mask_logits[keep][None].float(), PHOTO_PX, mode="bilinear")[0]
     for n, mask in enumerate((sized > 0).cpu().numpy()):

@@ -1,4 +1,4 @@
-"""Meta's names of SAM 3's weights -> transformers'."""
+"""Names of SAM 3's weights: from Meta's to transformers'."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def to_tracker(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _renamed(old: str, weight: Tensor) -> dict[str, Tensor]:
-    """One weight of the detector or the photo encoder; three when query, key and value were together."""
+    """One weight of the detector or the photo encoder; three if it was query, key and value in one."""
     name = old
     for pattern, replacement in _DETECTOR:
         name = re.sub(pattern, replacement, name)

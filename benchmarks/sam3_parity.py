@@ -1,13 +1,12 @@
-"""Engine `sam3` (transformers) against `sam3-official` (Meta's package): the same random weights, the same answers?
+"""Engine `sam3` (transformers) compared with `sam3-official` (Meta's package), with the same random weights.
 
-    python benchmarks/sam3_parity.py                       # full size; minutes and 10 GB on a CPU, seconds on a card
+    python benchmarks/sam3_parity.py                       # full size; minutes and 10 GB on a CPU, seconds on a GPU
     python benchmarks/sam3_parity.py --device cuda --phrases "red cup" "spoon" "wooden chair"
-    python benchmarks/sam3_parity.py --precision fp64 --blocks 8     # is a difference one of rounding?
+    python benchmarks/sam3_parity.py --precision fp64 --blocks 8     # to see whether a difference is due to rounding
 
-Phrases, and one box and one point as `--box` and `--point` give them. Fetches nothing: the weights are drawn in Meta's
-model, renamed, and loaded into transformers'; both read phrases with the vocabulary that lies in Meta's package. Needs
-transformers, torchvision and the package of the submodule sam3/ in one environment. Exits with 1 when something differs
-by more than the limit.
+Compares phrases, and one box and one point as in `--box` and `--point`. Downloads nothing: the weights are initialised
+in Meta's model, renamed, and loaded into transformers'; both use the vocabulary in Meta's package. Needs transformers,
+torchvision and the package in the submodule sam3/ in one environment. Exits with 1 if a difference exceeds the limit.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ PROMPTS = (Prompt("box", (120.0, 80.0, 430.0, 400.0)), Prompt("point", (410.0, 3
 
 
 class InDouble(TorchFunctionMode):
-    """Whatever asks for float32 by name gets float64: both packages make their tables of angles so."""
+    """Replaces float32 by float64 where code requests it by name, as both packages do for tables of angles."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function is torch.Tensor.float:
@@ -54,7 +53,7 @@ class InDouble(TorchFunctionMode):
 
 
 class MetasTokens:
-    """The tokenizer of Meta's package, called as transformers calls one."""
+    """The tokenizer of Meta's package with the interface of transformers."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -66,7 +65,7 @@ class MetasTokens:
 
 @torch.no_grad()
 def draw(model: torch.nn.Module) -> None:
-    """Random weights of a sensible size: the package leaves some uninitialised, and zeros would hide a mix-up."""
+    """Random weights of realistic size: the package leaves some uninitialised, and zeros would hide errors."""
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1:
             parameter.normal_(0, parameter[0].numel() ** -0.5)
@@ -75,7 +74,7 @@ def draw(model: torch.nn.Module) -> None:
 
 
 def metas(device: torch.device, seed: int, blocks: int) -> Any:
-    """Meta's Sam3Image with the first of its 32 blocks; 8, 16 and 24 end with one of global attention."""
+    """Meta's Sam3Image with only the first of its 32 blocks; numbers 8, 16 and 24 have global attention."""
     torch.manual_seed(seed)
     model = build_model(None, device, clicks=True)
     draw(model)
@@ -86,7 +85,7 @@ def metas(device: torch.device, seed: int, blocks: int) -> Any:
 
 
 def twin(kind: Any, config: Any, weights: dict[str, Tensor], device: torch.device, blocks: int) -> Any:
-    """A model of transformers with these very weights."""
+    """A transformers model with these weights."""
     encoder = config.vision_config.backbone_config
     encoder.num_hidden_layers = blocks
     encoder.global_attn_indexes = [n for n in encoder.global_attn_indexes if n < blocks]
@@ -130,7 +129,11 @@ def main() -> None:
     parser.add_argument("--phrases", nargs="+", default=["red cup", "wooden chair with a blue cushion"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--blocks", type=int, default=32, choices=(8, 16, 24, 32), help="of the photo encoder: fewer are quicker"
+        "--blocks",
+        type=int,
+        default=32,
+        choices=(8, 16, 24, 32),
+        help="number of blocks in the photo encoder; fewer are faster",
     )
     parser.add_argument("--limit", type=float, help="largest relative difference allowed (1e-4; fp64: 1e-9)")
     given = parser.parse_args()

@@ -1,10 +1,10 @@
-"""The scene stage on a made-up photo of large objects: seconds and peak memory, without the engines.
+"""Time and peak memory of the scene stage on a synthetic photo of large objects, without the engines.
 
     python benchmarks/scene_stage.py                                  # 12 objects of 860,000 Gaussians, 12 MP
     python benchmarks/scene_stage.py --objects 3 --gaussians 20000    # small
 
-Objects are spheres with overlapping discs as masks. Each measurement is a process of its own; peak memory is its
-resident set, which includes pages mapped from the .pt files.
+Objects are spheres with overlapping discs as masks. Each measurement is a separate process; peak memory is its resident
+set, which includes pages mapped from the .pt files.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ DEPTH = 5.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=12)
-    parser.add_argument("--gaussians", type=int, default=860_000, help="of each object")
-    parser.add_argument("--size", type=int, nargs=2, default=(4000, 3000), metavar="PX", help="of the photo")
+    parser.add_argument("--gaussians", type=int, default=860_000, help="number per object")
+    parser.add_argument("--size", type=int, nargs=2, default=(4000, 3000), metavar="PX", help="size of the photo")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--folder", type=Path, help="where the files go for the time of the run")
+    parser.add_argument("--folder", type=Path, help="folder for temporary files")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def make_workspace(root: Path, objects: int, gaussians: int, size: tuple[int, int]) -> None:
-    """Photo, masks and .pt files as the earlier stages leave them."""
+    """Write the photo, masks and .pt files that the earlier stages would write."""
     Image.new("RGB", size, (200, 200, 200)).save(root / "photo.png")
     photo = load_photo(root / "photo.png")
     with claimed(root, photo) as workspace:

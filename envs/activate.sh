@@ -1,13 +1,13 @@
 # shellcheck shell=bash
-# Functions that find and activate the Python environment of a stage. Source this file; it runs nothing by itself.
+# Functions that find and activate the Python environment of a stage. Source this file; it runs nothing itself.
 #
 #   activate_env NAME     activates, for the rest of this shell, the first of
-#                           .venv                   the embedded profile's environment, when NAME is ".venv"
+#                           .venv                   the embedded profile's environment, if NAME is ".venv"
 #                           $SAM3D_GS_VENVS/NAME    a venv made by a set-up script (default folder: .venvs)
 #                           NAME                    a Conda, mamba or micromamba environment (a name or a path)
-#                         or says on one line what is missing and returns 1.
-#   env_problem NAME      prints why a stage cannot run in NAME; nothing when it can. Activates nothing.
-#   run_in_env NAME COMMAND...   runs one command in NAME and leaves this shell as it was.
+#                         or prints one line about what is missing and returns 1.
+#   env_problem NAME      prints why a stage cannot run in NAME, nothing if it can. Activates nothing.
+#   run_in_env NAME COMMAND...   runs one command in NAME without changing this shell.
 #
 # Settings: CONDA_SH (path of conda.sh), SAM3D_GS_VENVS, SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D.
 
@@ -22,7 +22,7 @@ say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 activate_env() {
   local activation_problem=''
   _activate "$1" && return
-  say "Cannot use the environment \"$1\": $activation_problem Make it with envs/setup.sh (see README.md), name" \
+  say "Cannot use the environment \"$1\": $activation_problem Create it with envs/setup.sh (see README.md), choose" \
     "another one with SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3 or SAM3D_GS_ENV_SAM3D, or pass --profile embedded."
   return 1
 }
@@ -36,7 +36,7 @@ env_problem() (
   fi
 )
 
-# A subshell, so that nothing of one environment leaks into the next.
+# In a subshell, so that no environment leaks into the next.
 run_in_env() (
   activate_env "$1" || exit
   [[ $2 != sam3d-gs ]] || _has_program || { say "$(_program_missing "$1")" && exit 1; }
@@ -50,7 +50,7 @@ _program_missing() {
   printf '%s\n' "The environment \"$1\" has no sam3d-gs: activate it and run \`pip install -e '$sam3d_gs_root'\`."
 }
 
-# Sets activation_problem when it fails.
+# Sets activation_problem if it fails.
 _activate() {
   local venv
   unset PYTHONHOME
@@ -83,7 +83,7 @@ _conda_activate() {
 _load_conda() {
   local script micromamba=${MAMBA_EXE:-micromamba}
   if [[ -n ${CONDA_SH:-} && ! -r $CONDA_SH ]]; then
-    activation_problem="CONDA_SH names no readable file ($CONDA_SH)."
+    activation_problem="CONDA_SH is not a readable file ($CONDA_SH)."
     return 1
   elif script=$(_find_conda_sh); then
     conda_command=conda
@@ -93,7 +93,7 @@ _load_conda() {
     conda_command=micromamba
     _relaxed eval "$("$micromamba" shell hook --shell bash)"
   else
-    activation_problem='No such folder in .venvs, and no Conda found (CONDA_SH may name its conda.sh).'
+    activation_problem='No such folder in .venvs, and no Conda found (set CONDA_SH to the path of conda.sh).'
     return 1
   fi
 }
@@ -113,7 +113,7 @@ _find_conda_sh() {
   return 1
 }
 
-# Where a Conda may live, likeliest first, one folder a line.
+# Folders where Conda may be installed, likeliest first, one per line.
 _conda_bases() {
   local name
   if [[ -n ${CONDA_EXE:-} ]]; then dirname -- "$(dirname -- "$CONDA_EXE")"; fi
@@ -124,7 +124,7 @@ _conda_bases() {
   done
 }
 
-# Conda's scripts read unset variables: `set -u` rests while one runs.
+# Run a command with `set -u` off: Conda's scripts read unset variables.
 _relaxed() {
   local code=0
   if [[ $- == *u* ]]; then

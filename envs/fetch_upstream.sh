@@ -3,8 +3,8 @@
 #
 # Usage: bash envs/fetch_upstream.sh [FOLDER ...]      default: both
 #
-# Does what `git submodule update --init` does, and also works when sam-3d-objects/ already holds results, where git
-# refuses to clone. Only the pinned commit is fetched. Results stay where they are.
+# Like `git submodule update --init`, but also works if sam-3d-objects/ already contains results, where git refuses to
+# clone. Fetches only the pinned commit and keeps the results.
 
 set -euo pipefail
 trap 'exit 130' INT
@@ -28,7 +28,7 @@ fetch() {
   printf '%s: %s\n' "$folder" "$commit"
 }
 
-# A repository without a commit would stand in the way of git's own commands.
+# Remove a repository without commits, which would make git's own commands fail.
 forget_empty() { git -C "$1" rev-parse -q --verify HEAD >/dev/null || rm -rf -- "$1/.git"; }
 
 [[ $# -gt 0 ]] || set -- sam3 sam-3d-objects

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Make the environments of the full profile, or bring them up to date; does nothing where they are.
+# Create or update the environments of the full profile; does nothing if they are up to date.
 #
 # Usage: bash envs/setup.sh [--env NAME] ... [--with conda|mamba|micromamba|venv]
 #
 #   --env vllm           phrases: Qwen3-VL on vLLM
 #   --env sam3           masks: SAM 3
 #   --env native         objects and scene: SAM 3D Objects in plain PyTorch, nothing to compile
-#   --env sam3d-objects  the same with the official package, some of it compiled here; Conda on Linux alone
+#   --env sam3d-objects  the same plus the official package, partly compiled here; only with Conda on Linux
 #
-# Without --env: vllm, sam3 and native, each with gigabytes of CUDA libraries. The last two of the list make the same
-# environment, "sam3d-objects". Without --with: mamba or conda, else micromamba, else venv (.venvs/NAME; needs the
-# Python that envs/NAME.yml says).
-# Also fetches the pinned upstream code that an environment needs; results in its folder stay.
+# Without --env: vllm, sam3 and native, each with gigabytes of CUDA libraries. native and sam3d-objects are two forms of
+# the same environment, "sam3d-objects". Without --with: mamba or conda, else micromamba, else venv (.venvs/NAME; needs
+# the Python version in envs/NAME.yml).
+# Also fetches the pinned upstream code that an environment needs, and keeps results in its folder.
 # Settings: SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D (other names), SAM3D_GS_VENVS, CONDA_SH, PYTHON.
 
 set -euo pipefail
@@ -30,7 +30,7 @@ usage() {
   exit 2
 }
 
-# The environment that a recipe makes.
+# The name of a recipe's environment.
 name_of() {
   case $1 in
     vllm) printf '%s\n' "$SAM3D_GS_ENV_VLLM" ;;
@@ -40,19 +40,19 @@ name_of() {
   esac
 }
 
-# What the scripts will activate with; mamba is the quicker program for the same environments.
+# The tool that activate.sh will use; mamba is a faster way to create Conda environments.
 choose_tool() {
   tool=venv
   if _load_conda; then tool=$conda_command; fi
   if [[ $tool == conda ]] && command -v mamba >/dev/null; then tool=mamba; fi
 }
 
-# Where an environment lies; fails when there is none.
+# The folder of an environment; fails if there is none.
 prefix_of() (
   _activate "$1" >/dev/null 2>&1 && printf '%s\n' "${VIRTUAL_ENV:-$CONDA_PREFIX}"
 )
 
-# What an environment is made from; it is up to date while this is what its folder says.
+# Everything an environment is made from; recorded in its folder to tell whether it is up to date.
 ingredients() {
   printf '%s\n' "$root" "$recipe"
   cat -- "$root/envs/$recipe".yml "$root/envs/$recipe".txt "$root/pyproject.toml"
@@ -70,16 +70,17 @@ has_official() {
 }
 
 in_env() { run_in_env "$name" "$@"; }
-conda_tool() (cd -- "$root/envs" && _relaxed "$tool" "$@") # the .yml files name their .txt by a relative path
+conda_tool() (cd -- "$root/envs" && _relaxed "$tool" "$@") # the .yml files refer to their .txt by a relative path
 pip_install() { in_env python -m pip --disable-pip-version-check --no-input install "$@"; }
 
 make_venv() {
-  local wanted python venv=${SAM3D_GS_VENVS:-$root/.venvs}/$name
+  local version python venv=${SAM3D_GS_VENVS:-$root/.venvs}/$name
   if [[ ! -x $venv/bin/python ]]; then
-    wanted=$(sed -n 's/^ *- python=//p' "$root/envs/$recipe.yml")
-    python=${PYTHON:-python$wanted}
+    version=$(sed -n 's/^ *- python=//p' "$root/envs/$recipe.yml")
+    python=${PYTHON:-python$version}
     "$python" -c 'import venv, ensurepip' >/dev/null 2>&1 ||
-      die "\"$name\" needs Python $wanted with venv, and $python is not that. Install it, name it (PYTHON=...), or use --with conda."
+      die "\"$name\" needs Python $version with venv, which $python is not. Install it, set PYTHON to its path," \
+        "or use --with conda."
     step environment "$python" -m venv "$venv"
   fi
   step packages pip_install -r "$root/envs/$recipe.txt"
@@ -95,7 +96,7 @@ make_conda() {
   esac
 }
 
-# What no requirements file can say: our own package, the upstream code, and what is compiled against torch.
+# Install what the requirements files cannot list: our own package, upstream code, and packages compiled against torch.
 finish() {
   case $recipe in
     vllm) step sam3d_gs pip_install -e "$root" ;;
@@ -106,8 +107,8 @@ finish() {
     native) step sam3d_gs pip_install -e "${root}[embedded,native]" ;;
     sam3d-objects)
       step sam3d_gs pip_install -e "${root}[embedded,native]"
-      # shellcheck disable=SC2016 # CONDA_PREFIX is that of the environment
-      step 'what is compiled (long)' in_env bash -c 'CUDA_HOME=$CONDA_PREFIX FORCE_CUDA=1 exec "$@"' - \
+      # shellcheck disable=SC2016 # CONDA_PREFIX is set inside the environment
+      step 'compiling packages (takes long)' in_env bash -c 'CUDA_HOME=$CONDA_PREFIX FORCE_CUDA=1 exec "$@"' - \
         python -m pip --no-input install --no-build-isolation -r "$root/envs/sam3d-objects-build.txt"
       upstream sam-3d-objects
       ;;
@@ -123,19 +124,19 @@ upstream() {
 set_up() {
   local recipe=$1 name venv prefix started=$SECONDS
   name=$(name_of "$recipe")
-  if [[ $recipe == native ]] && has_official; then recipe=sam3d-objects; fi # which holds native too
+  if [[ $recipe == native ]] && has_official; then recipe=sam3d-objects; fi # includes native
   if up_to_date; then
     say "$name is up to date."
     return
   fi
   venv=${SAM3D_GS_VENVS:-$root/.venvs}/$name
   if [[ $tool != venv && -d $venv ]]; then
-    die "$venv would be used in place of Conda's \"$name\". Remove it, or use --with venv."
+    die "$venv would be used instead of Conda's \"$name\". Remove it, or use --with venv."
   fi
-  say "Making the environment \"$name\" for $recipe with $tool (once; some minutes; log: $log) ..."
-  if prefix=$(prefix_of "$name"); then rm -f -- "$prefix/.sam3d_gs"; fi # until the end it is not up to date
+  say "Creating the environment \"$name\" for $recipe with $tool (only once; takes minutes; log: $log) ..."
+  if prefix=$(prefix_of "$name"); then rm -f -- "$prefix/.sam3d_gs"; fi # not up to date until the end
   if [[ $tool == venv ]]; then make_venv; else make_conda; fi
-  prefix=$(prefix_of "$name") || die "$tool made \"$name\", but it cannot be activated. See $log."
+  prefix=$(prefix_of "$name") || die "$tool created \"$name\", but it cannot be activated. See $log."
   finish
   ingredients >"$prefix/.sam3d_gs"
   say "$name is ready ($((SECONDS - started)) s)."
@@ -173,7 +174,8 @@ elif [[ $tool != venv ]]; then
 fi
 for recipe in "${recipes[@]}"; do
   [[ $recipe != sam3d-objects || $tool != venv ]] ||
-    die 'The official package is compiled with the CUDA of Conda. Use --with conda, or --env native, which needs no compiler.'
+    die "The official package is compiled with Conda's CUDA. Use --with conda, or --env native, which needs no" \
+      'compiler.'
 done
 
 mkdir -p -- "$root/.cache"

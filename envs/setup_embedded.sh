@@ -1,35 +1,37 @@
 #!/usr/bin/env bash
-# Make .venv, the environment of the embedded profile, or bring it up to date; does nothing when it is.
+# Create or update .venv, the environment of the embedded profile; does nothing if it is up to date.
 #
 # Usage: bash envs/setup_embedded.sh [EXTRA ...]      extras of pyproject.toml besides `embedded`, e.g. dev
 #
-# PYTHON names the Python to use (3.10 to 3.14; default: the newest of python3.13 ... python3.10, then python3).
-# Writes .venv and .cache/setup_embedded.log. A set-up that was cut off starts afresh; two at once wait for each other.
+# PYTHON is the Python to use (3.10 to 3.14; default: the newest of python3.13 ... python3.10, then python3).
+# Writes .venv and .cache/setup_embedded.log. After an interrupted set-up, .venv is created from scratch. Only one
+# set-up runs at a time; a second one waits.
 
 set -euo pipefail
 trap 'exit 130' INT
 
 root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 venv=$root/.venv
-state=$venv/.sam3d_gs # a file per installed extra; `made` and, while at work, `installing`; `adopted`: not made by us
+# A file per installed extra; `made`; `installing` during the set-up; `adopted` if we did not create .venv.
+state=$venv/.sam3d_gs
 log=$root/.cache/setup_embedded.log
 torch=torch==2.13.0
-torchvision=torchvision==0.28.0 # of that torch, for transformers' SAM 3: the extras `sam3` and, with it, `dev`
+torchvision=torchvision==0.28.0 # matches torch; transformers' SAM 3 needs it, so for the extras `sam3` and `dev`
 extras=(embedded "$@")
 wheels=("$torch")
 if [[ " $* " =~ ' '(dev|sam3)' ' ]]; then wheels+=("$torchvision"); fi
 pip=("$venv/bin/python" -m pip --disable-pip-version-check --no-input)
 
 unset PYTHONHOME
-export PIP_USER=0 # a user's pip.conf may ask for ~/.local, which pip refuses in an environment
+export PIP_USER=0 # a pip.conf that asks for ~/.local would make pip fail
 
 # shellcheck source=envs/steps.sh
 source "$root/envs/steps.sh"
 
-# The environment belongs to this folder and this Python; after a move or an upgrade it is made again.
+# The folder and the Python that the environment was created for; if either changes, it is created again.
 origin() { printf '%s\n' "$root" && "$venv/bin/python" -I -S -c 'import sys; print(sys.version)' 2>/dev/null; }
 
-# What an extra was installed from.
+# Everything an extra is installed from.
 recipe() { printf '%s\n' "$torch" "$torchvision" "$(<"$root/pyproject.toml")"; }
 
 sound() { [[ ! -e $state/installing ]] && holds "$state/made" "$(origin)"; }
@@ -54,13 +56,13 @@ find_python() {
     no_venv=${no_venv:-$candidate}
   done
   if [[ -n $no_venv ]]; then
-    die "$no_venv cannot make environments. On Debian and Ubuntu: apt install python3-venv; then try again."
+    die "$no_venv cannot create environments. On Debian and Ubuntu: apt install python3-venv; then try again."
   fi
-  die "No Python 3.10 to 3.14 as ${PYTHON:-python3}. Install one, or name it: PYTHON=/path/to/python3 bash ${0##*/}"
+  die "${PYTHON:-python3} is not Python 3.10 to 3.14. Install one, or set PYTHON: PYTHON=/path/to/python3 bash ${0##*/}"
 }
 
-# pip's own torch for Linux x86_64 brings gigabytes of CUDA libraries. A machine whose pip has a place of its own for
-# packages is taken at its word; elsewhere uv fetches the CPU build, since it knows where that is.
+# On Linux x86_64 pip's default torch comes with gigabytes of CUDA libraries, so uv installs the CPU build. If pip is
+# configured with its own sources of packages, it is used instead.
 install_torch() {
   local config
   config=$("${pip[@]}" config list)
@@ -70,7 +72,7 @@ install_torch() {
     "$venv/bin/uv" pip install --python "$venv/bin/python" --torch-backend=cpu "${wheels[@]}"; then
     :
   else
-    say 'WARNING: uv could not get the CPU build of torch; pip takes the default one, some gigabytes.' 2>&3
+    say 'WARNING: uv could not install the CPU build of torch; pip installs the default build (gigabytes).' 2>&3
     "${pip[@]}" install "${wheels[@]}"
   fi
 }
@@ -78,9 +80,9 @@ install_torch() {
 make_venv() {
   local python
   python=$(find_python)
-  say "Making $venv with $python (once; some minutes) ..."
+  say "Creating $venv with $python (only once; takes minutes) ..."
   mkdir -p -- "$state"
-  touch -- "$state/installing" # stays to the end: what is cut off, even here, is known for ours and for broken
+  touch -- "$state/installing" # until the end: marks an interrupted set-up, even here, as ours and broken
   find "$venv" -mindepth 1 -maxdepth 1 ! -path "$state" -exec rm -rf -- {} +
   find "$state" -type f ! -name installing -exec rm -f -- {} +
   step environment "$python" -m venv "$venv"
@@ -89,7 +91,7 @@ make_venv() {
 set_up() {
   local extra names
   if [[ -x $venv/bin/python && ! -d $state ]]; then
-    say "Installing into the $venv that is there."
+    say "Installing into the existing $venv."
     mkdir -p -- "$state"
     touch -- "$state/adopted"
   elif [[ -e $state/adopted ]]; then

@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# What the three stage scripts share: their help, the profile, and how stages follow each other. To be sourced.
+# Functions of the three stage scripts: help, choice of the profile, and running stages. Source this file.
 
 # shellcheck source=envs/activate.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/activate.sh"
 
-# The photo of a call that names none; the program reads it (an argument list cannot tell a photo from an option's value).
+# The default photo. The program reads this variable, since a script cannot tell photos from values of options.
 export SAM3D_GS_PHOTO="${SAM3D_GS_PHOTO:-$sam3d_gs_root/assets/sample.jpg}"
 
-partial=3 # exit code: some objects failed, the others are there
+partial=3 # exit code: some objects failed, others succeeded
 exit_code=0
 
-# Print the comment at the head of the script and leave when the arguments ask for help.
+# Print the comment at the top of the script and exit if the arguments contain --help.
 help_if_asked() {
   local argument
   for argument in "$@"; do
@@ -24,8 +24,8 @@ help_if_asked() {
   done
 }
 
-# choose_profile ENVIRONMENT... -- ARGUMENT...: sets `profile`. The environments are those that `full` needs here.
-# --profile wins, then SAM3D_GS_PROFILE, then `full` where all of them are ready, else `embedded`, said aloud.
+# choose_profile ENVIRONMENT... -- ARGUMENT...: sets `profile` from --profile, else SAM3D_GS_PROFILE, else to `full` if
+# all the environments are ready, else to `embedded`, with a note.
 choose_profile() {
   local name problem argument previous='' needed=()
   while [[ $1 != -- ]]; do
@@ -52,13 +52,13 @@ choose_profile() {
     problem=$(env_problem "$name")
     [[ -n $problem ]] || continue
     profile=embedded
-    say "NOTE: the small embedded CPU models do the work, since the environment \"$name\" is not ready: $problem" \
+    say "NOTE: using the small embedded CPU models, because the environment \"$name\" is not ready: $problem" \
       "For the full models see README.md; --profile embedded hides this note."
     return
   done
 }
 
-# environment_for NAME: sets `environment` to where a stage runs; the embedded profile's one is made when it must be.
+# environment_for NAME: sets `environment` to NAME, or in the embedded profile to .venv, which is created if needed.
 environment_for() {
   if [[ $profile == full ]]; then
     environment=$1
@@ -68,42 +68,42 @@ environment_for() {
   fi
 }
 
-# A script is a choice of stages by itself.
+# Each script runs fixed stages.
 refuse_stages_option() {
   local argument
   for argument in "$@"; do
     case $argument in
       --) return ;;
       --stages | --stages=*)
-        say "--stages does not go with this script. Activate an environment and use \`sam3d-gs run --stages\`."
+        say "This script does not take --stages. Activate an environment and use \`sam3d-gs run --stages\`."
         exit 2
         ;;
     esac
   done
 }
 
-# take_overlap ARGUMENT...: sets `arguments` to all but --overlap, and `overlap` to how often that is there.
+# take_overlap ARGUMENT...: sets `arguments` to all but --overlap, and `overlap` to how often it occurs.
 take_overlap() {
-  local argument names_follow=''
+  local argument only_photos=''
   arguments=()
   for argument in "$@"; do
-    [[ $argument != -- ]] || names_follow=yes
-    [[ $argument == --overlap && -z $names_follow ]] || arguments+=("$argument")
+    [[ $argument != -- ]] || only_photos=yes
+    [[ $argument == --overlap && -z $only_photos ]] || arguments+=("$argument")
   done
   # shellcheck disable=SC2034
   overlap=$(($# - ${#arguments[@]}))
 }
 
-# program ENVIRONMENT STAGES ARGUMENTS...: run stages in one environment, which is made when it must be.
+# program ENVIRONMENT STAGES ARGUMENTS...: run stages in one environment (see environment_for).
 program() {
   environment_for "$1" || return
   run_in_env "$environment" sam3d-gs run --stages "$2" \
     --profile "$profile" --workspace "${SAM3D_GS_WORKSPACE:-$sam3d_gs_root}" "${@:3}"
 }
 
-# at_once ARGUMENTS...: all stages, each a process that takes the photos from the one before. The last failure is the one
-# that counts, since a stage whose follower has ended stops as well.
-at_once() {
+# overlapped ARGUMENTS...: run each stage as a process that takes photos from the previous one. Returns the code of the
+# last stage that failed: an earlier stage also fails when the next one has ended.
+overlapped() {
   local code worst=0
   program "$SAM3D_GS_ENV_VLLM" phrases --pass-on "$@" |
     program "$SAM3D_GS_ENV_SAM3" masks --follow --pass-on "$@" |
@@ -115,14 +115,14 @@ at_once() {
   return "$worst"
 }
 
-# stage ENVIRONMENT STAGES ARGUMENTS...: run stages in one environment; a failure ends the script with the same code, and
-# a partial result is remembered while the later stages work on what there is.
+# stage ENVIRONMENT STAGES ARGUMENTS...: run stages in one environment. A failure ends the script with its code; after a
+# partial failure the later stages still run.
 stage() {
   keep_going_if_partial program "$@"
 }
 
-# check ENVIRONMENT STAGES ARGUMENTS...: in the full profile, end the script before anything starts when one of the stages
-# lacks its environment, weights or card; says what to do. Once a run; SAM3D_GS_CHECKED=1 leaves it out.
+# check ENVIRONMENT STAGES ARGUMENTS...: in the full profile, exit before anything starts if a stage lacks its
+# environment, weights or GPU, and print how to fix it. Runs only once; SAM3D_GS_CHECKED=1 skips it.
 check() {
   [[ $profile == full && -z ${SAM3D_GS_CHECKED:-} ]] || return 0
   run_in_env "$1" sam3d-gs run --stages "$2" --profile full --workspace "${SAM3D_GS_WORKSPACE:-$sam3d_gs_root}" \
@@ -140,5 +140,5 @@ keep_going_if_partial() {
   esac
 }
 
-# Leave with what the stages said.
+# Exit with the code of the stages.
 finish() { exit "$exit_code"; }

@@ -1,4 +1,4 @@
-"""Engines that play back what a test gives them and remember what they were asked."""
+"""Fake engines that return what a test gives them and record their calls."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class FakePhrases:
 
 @dataclass
 class FakeMasks:
-    """A square for each phrase, side by side; the last one dropped when `drop` says why."""
+    """A square for each phrase, side by side; with `drop` (the reason) the last one is dropped."""
 
     drop: str | None = None
     calls: list[tuple[str, ...]] = field(default_factory=list)
@@ -74,23 +74,23 @@ def ball(n: int = 400, rgb: tuple[float, float, float] = (0.8, 0.2, 0.1), seed: 
 
 @dataclass
 class FakeObjects:
-    """A ball on the ray through each mask's middle, as large as the mask."""
+    """A ball at the centre of each mask, as large as the mask."""
 
     fail: Sequence[str] = ()  # object ids that fail
     stop_after: int | None = None  # raise KeyboardInterrupt after this many objects
-    asked: list[tuple[str, ...]] = field(default_factory=list)
+    requests: list[tuple[str, ...]] = field(default_factory=list)
 
     def objects(
         self, photo: Photo, masks: Sequence[InstanceMask], wanted: Sequence[str]
     ) -> Iterator[PlacedObject | FailedObject]:
-        self.asked.append(tuple(wanted))
+        self.requests.append(tuple(wanted))
         focal_px, depth = float(photo.width_px), 4.0
         K = np.array([[focal_px, 0, photo.width_px / 2], [0, focal_px, photo.height_px / 2], [0, 0, 1]])
         for made, mask in enumerate(m for m in masks if m.object_id in wanted):
             if self.stop_after is not None and made >= self.stop_after:
                 raise KeyboardInterrupt
             if mask.object_id in self.fail:
-                yield FailedObject(mask.object_id, "told to fail")
+                yield FailedObject(mask.object_id, "fails on purpose")
                 continue
             x0, y0, x1, y1 = mask.box_xyxy
             middle = np.array([(x0 + x1) / 2, (y0 + y1) / 2, 1.0])

@@ -75,11 +75,11 @@ def test_partial_and_failed_exit_codes(cli: Run, picture: Path) -> None:
     code, out, err = cli("run", picture)
     assert code == EXIT_PARTIAL
     assert "1 objects, 1 failed" in out
-    assert "told to fail" in err
+    assert "fails on purpose" in err
     FAIL.append("00-red-cup-0")
     code, _, err = cli("run", picture, "--force")
     assert code == EXIT_FAILED
-    assert "Not one object" in err
+    assert "No object could be reconstructed" in err
 
 
 def test_ctrl_c_says_that_work_is_kept(cli: Run, picture: Path) -> None:
@@ -199,7 +199,7 @@ def test_status(cli: Run, picture: Path, tmp_path: Path) -> None:
     cli("run", picture)
     code, out, _ = cli("status", "kitchen")
     assert code == 0
-    for text in ("phrases", "partial", "00-red-cup-0", "told to fail"):
+    for text in ("phrases", "partial", "00-red-cup-0", "fails on purpose"):
         assert text in out
     data = json.loads(cli("status", picture, "--json")[1])
     assert [o["status"] for o in data[0]["objects"]] == ["done", "failed"]

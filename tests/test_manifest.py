@@ -16,7 +16,7 @@ RECORD = StageRecord(
     inputs={"photo": "abc"},
     outputs={"x/y.png": 12},
     items={"00-a-0": Item("hash", "x/00-a-0.pt", 99, 1.5)},
-    errors={"01-b-0": "told to fail"},
+    errors={"01-b-0": "fails on purpose"},
     licences={"net": "Apache-2.0"},
 )
 

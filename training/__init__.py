@@ -1,1 +1,1 @@
-"""How the weights of the embedded engines are made. See training/README.md."""
+"""Training of the embedded engines' networks. See training/README.md."""

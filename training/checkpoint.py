@@ -1,8 +1,8 @@
 """A training state as a folder of small files: `<run>/step-00012000/part-0.pt`, `part-1.pt`, ...
 
-Weights, their moving average and both moments of AdamW are stored in 16 bits, 8 bytes a parameter. `rounded` brings a
-state in memory to exactly what the file holds. The loop rounds wherever it may save, saved or not, so a run that was
-interrupted and one that was not see the same numbers.
+Weights, their moving average and both moments of AdamW are stored in 16 bits, 8 bytes per parameter. `rounded` rounds
+a state in memory in the same way. The loop rounds at every step at which it could save, so interrupted and
+uninterrupted runs give the same numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STORED = {"weights": torch.float16, "average": torch.float16, "moment1": torch.b
 
 @dataclass(frozen=True)
 class State:
-    """Everything a run needs to go on. Each group maps parameter names to float32 tensors of the parameters' shapes."""
+    """Everything needed to resume a run. Each group maps parameter names to float32 tensors of the same shapes."""
 
     step: int  # steps done
     settings: dict[str, Any]  # plain values; a run with others is another run
@@ -37,7 +37,7 @@ class State:
 
 
 def rounded(group: str, values: Tensor) -> Tensor:
-    """float32 values as a file of this group would give them back."""
+    """The float32 values after a round trip through a file of this group."""
     return values.to(STORED[group]).float()
 
 
@@ -63,9 +63,9 @@ def save(state: State, run: Path) -> Path:
 
 
 def load(run: Path) -> State | None:
-    """The newest checkpoint of a run, on the CPU; None when there is none.
+    """The newest checkpoint of a run, on the CPU; None if there is none.
 
-    Raises BadInputError when files are missing or hold something else.
+    Raises BadInputError if files are missing or invalid.
     """
     found = _checkpoints(run)
     if not found:
@@ -84,7 +84,7 @@ def load(run: Path) -> State | None:
     except (OSError, KeyError, RuntimeError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split())[:160]
         raise BadInputError(
-            f"{found[-1]} is no whole checkpoint ({reason}). Bring all its files, or remove it to start anew."
+            f"{found[-1]} is an incomplete checkpoint ({reason}). Restore all its files, or remove it to start again."
         ) from error
 
 

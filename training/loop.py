@@ -1,9 +1,9 @@
-"""The training loop that all nets share: one annealed schedule, run in as many pieces as the machine allows.
+"""The training loop of all nets: one annealed schedule, which can be interrupted and resumed.
 
-The schedule is counted in steps of a stated total, never in time. Steps come in *legs*: at the end of each, the state
-is rounded to what a checkpoint holds, saved, and the random numbers of the next leg are seeded by its number. A run may
-end after any leg and go on later, and the result is the same as without the break: bit for bit on a CPU; on a GPU as
-far as its kernels repeat themselves.
+The schedule depends only on the number of steps, never on time. Steps are grouped in *legs*. At the end of a leg the
+state is rounded to the precision of a checkpoint and saved, and the random generators are seeded by the number of the
+next leg. A run can stop after any leg and resume later with the same result as without the interruption: bit for bit on
+a CPU, and on a GPU as far as its kernels are deterministic.
 
     progress = train(net, task, Settings(total_steps=60_000), Path("runs/objects"), torch.device("cuda"), minutes=9)
 """
@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from sam3d_gs.errors import BadInputError, Sam3dGsError
-from training.cards import Cards
 from training.checkpoint import State, load, rounded, save
+from training.distributed import Group
 from training.recording import Recording
 
 SAVING_SECONDS = 5.0  # kept back of the budget
@@ -33,7 +33,7 @@ SAVING_SECONDS = 5.0  # kept back of the budget
 
 @dataclass(frozen=True)
 class Settings:
-    """One run's schedule. All of it is stored with the checkpoint, and going on with other values is refused."""
+    """The schedule of a run. It is stored in the checkpoint; resuming with other values is an error."""
 
     total_steps: int
     leg_steps: int = 250
@@ -45,23 +45,23 @@ class Settings:
     clip_norm: float = 1.0
     average_decay: float = 0.999
     bf16_on_cpu: bool = False  # on CUDA it is always bf16
-    cards: int = 1  # processes, each with a batch of its own
+    cards: int = 1  # GPUs, each with its own batch; the name is kept for older checkpoints
     seed: int = 0
 
 
 class Task(Protocol):
-    """What is learned."""
+    """The data and losses of one net."""
 
     batch_size: int
 
     def batch(self, generator: torch.Generator) -> Any:
-        """A batch on the device. Every random number comes from `generator`, which lives there too."""
+        """A batch on the device. All random numbers come from `generator`, which is on the same device."""
 
     def losses(self, net: Callable[..., Any], batch: Any) -> dict[str, Tensor]:
-        """Scalars by name; "total" is minimised. bf16 autocast may be on: call `.float()` on what `net` gives."""
+        """Name -> scalar; "total" is minimised. bf16 autocast may be on: call `.float()` on the output of `net`."""
 
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """Figures of the averaged net for the log, always on the same samples; may be empty."""
+        """Figures of the averaged net for the log, always on the same samples. May be empty."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def learning_rate(step: int, settings: Settings) -> float:
 
 
 def schedule(total_steps: int, **others: Any) -> Settings:
-    """Settings whose warm-up and moving average stay within a twentieth of a schedule, however short it is."""
+    """Settings with a warm-up and a moving average of at most a twentieth of the schedule."""
     settings = Settings(total_steps, **others)
     twentieth = max(total_steps // 20, 1)
     return replace(
@@ -93,7 +93,7 @@ def schedule(total_steps: int, **others: Any) -> Settings:
 
 
 def silence(*layers: nn.Conv2d | nn.Linear) -> None:
-    """Zero them: residual blocks that end in them begin as the identity, and a deep net learns from the first step."""
+    """Set the layers to zero, so that residual blocks that end in them start as the identity (easier for deep nets)."""
     for layer in layers:
         nn.init.zeros_(layer.weight)
         if layer.bias is not None:
@@ -110,35 +110,35 @@ def train(
     *,
     compile_net: bool = False,
     validate_every_legs: int = 10,
-    cards: Cards = Cards(),
+    group: Group = Group(),
 ) -> Progress:
     """Train from the newest checkpoint in `run`, or from the start, until the end or for `minutes`.
 
-    Appends one line a leg to `run/metrics.jsonl` and prints it. Ends early when another leg would not fit.
-    Raises BadInputError when the checkpoint belongs to other settings or another net, Sam3dGsError when the loss is no
-    longer a number.
+    Appends one line per leg to `run/metrics.jsonl` and prints it. Stops early if another leg would not fit in the time.
+    Raises BadInputError if the checkpoint has other settings or is of another net, Sam3dGsError if the loss is not
+    finite.
     """
     deadline = time.monotonic() + 60 * minutes - SAVING_SECONDS
-    learner = _Learner(net, settings, device, compile_net, cards)
+    learner = _Learner(net, settings, device, compile_net, group)
     generator = torch.Generator(device)
     state = load(run)
     if state is not None:
         learner.restore(state)
     leg_seconds = 0.0
-    while learner.step < settings.total_steps and cards.agree(time.monotonic() + leg_seconds < deadline):
+    while learner.step < settings.total_steps and group.broadcast(time.monotonic() + leg_seconds < deadline):
         started = time.monotonic()
         leg = learner.step // settings.leg_steps
-        _seed(settings.seed, leg, cards.rank, generator)
+        _seed(settings.seed, leg, group.rank, generator)
         end = min((leg + 1) * settings.leg_steps, settings.total_steps)
         steps = end - learner.step
         means = learner.run_leg(task, generator, end)
-        if cards.leads:
+        if group.is_leader:
             save(learner.state(), run)
         leg_seconds = time.monotonic() - started
-        if not cards.leads:
+        if not group.is_leader:
             continue
         line = {"step": learner.step, "of": settings.total_steps, "seconds": round(leg_seconds, 2)}
-        line |= {"samples_per_s": round(steps * task.batch_size * cards.count / leg_seconds, 1), **means}
+        line |= {"samples_per_s": round(steps * task.batch_size * group.count / leg_seconds, 1), **means}
         if (leg + 1) % validate_every_legs == 0 or learner.step == settings.total_steps:
             line |= {f"val_{name}": round(value, 5) for name, value in task.validate(learner.average).items()}
         _log(run, line)
@@ -146,18 +146,20 @@ def train(
 
 
 class _Learner:
-    """The net, its moving average and the optimiser, kept in step."""
+    """The net, its moving average and the optimiser."""
 
     def __init__(
-        self, net: nn.Module, settings: Settings, device: torch.device, compile_net: bool, cards: Cards
+        self, net: nn.Module, settings: Settings, device: torch.device, compile_net: bool, group: Group
     ) -> None:
-        self.settings, self.device, self.cards, self.step = settings, device, cards, 0
+        self.settings, self.device, self.group, self.step = settings, device, group, 0
         self.net = net.to(device).train()
         self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         self.average = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.names = [name for name, _ in self.net.named_parameters()]
         if [name for name, _ in self.net.named_buffers()]:
-            raise BadInputError("The loop keeps parameters only: give the net no buffers, or make them non-persistent.")
+            raise BadInputError(
+                "Checkpoints contain parameters only: remove the net's buffers, or make them non-persistent."
+            )
         self.weights: list[Tensor] = list(self.net.parameters())
         self.averages: list[Tensor] = list(self.average.parameters())
         self.call: Any = torch.compile(self.net) if compile_net else self.net
@@ -175,17 +177,17 @@ class _Learner:
             torch.backends.cudnn.benchmark = True
 
     def run_leg(self, task: Task, generator: torch.Generator, end: int) -> dict[str, float]:
-        """Steps up to `end`, then round; return the losses' means and the last learning rate."""
+        """Train up to step `end`, then round the state. Returns the mean losses and the last learning rate."""
         sums: dict[str, Tensor] = {}
         start = self.step
         while self.step < end:
             for name, value in self._advance(task, generator).items():
                 sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value.detach().float()
-        self.cards.average_(list(sums.values()))
+        self.group.average_(list(sums.values()))
         means = {name: round(float(value) / (end - start), 5) for name, value in sums.items()}
         if not math.isfinite(means["total"]):
             raise Sam3dGsError(
-                f"The loss is no number any more before step {end}. The last checkpoint is kept; "
+                f"The loss became NaN or infinite before step {end}. The last checkpoint is kept; "
                 "go on from it with a lower learning rate in a new run."
             )
         self._round()
@@ -197,7 +199,7 @@ class _Learner:
         with torch.no_grad():
             batch = task.batch(generator)
         losses = self._study(task, batch)
-        self.cards.average_([weight.grad for weight in self.weights if weight.grad is not None])
+        self.group.average_([weight.grad for weight in self.weights if weight.grad is not None])
         norm = nn.utils.clip_grad_norm_(self.weights, self.settings.clip_norm)
         self.optimizer.step()
         self.step += 1
@@ -208,7 +210,7 @@ class _Learner:
         return losses | {"gradient": norm}
 
     def _study(self, task: Task, batch: Any) -> dict[str, Tensor]:
-        """The losses of a batch; leaves the gradients with the weights."""
+        """The losses of a batch; computes the gradients of the weights."""
 
         def study(batch: Any) -> dict[str, Tensor]:
             self.optimizer.zero_grad(set_to_none=True)
@@ -252,12 +254,12 @@ class _Learner:
         if state.settings != wanted:
             other = sorted(k for k in wanted | state.settings if wanted.get(k) != state.settings.get(k))
             raise BadInputError(
-                f"The checkpoint at step {state.step} was made with other settings ({', '.join(other)}). "
+                f"The checkpoint at step {state.step} has other settings ({', '.join(other)}). "
                 "Repeat the command with those values, or start in a new folder."
             )
         shapes = {name: weight.shape for name, weight in zip(self.names, self.weights, strict=True)}
         if {name: value.shape for name, value in state.weights.items()} != shapes:
-            raise BadInputError("The checkpoint holds another net. Start in a new folder.")
+            raise BadInputError("The checkpoint is of another net. Start in a new folder.")
         with torch.no_grad():
             for name, weight, average in zip(self.names, self.weights, self.averages, strict=True):
                 weight.copy_(state.weights[name])
@@ -281,7 +283,7 @@ def _plain(settings: Settings) -> dict[str, Any]:
 
 
 def _seed(seed: int, leg: int, rank: int, generator: torch.Generator) -> None:
-    """Seed everything random for one leg; torch's own generators too, for dropout and the like."""
+    """Seed all random generators for one leg, including torch's own, which dropout uses."""
     value = seed * 1_000_003 + rank * 500_009 + leg
     torch.manual_seed(value)
     generator.manual_seed(value)

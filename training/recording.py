@@ -1,6 +1,6 @@
-"""Work on a batch recorded once as a CUDA graph and replayed: a step's thousand launches cost the processor one.
+"""Recording the work on a batch as a CUDA graph, which replaces a thousand kernel launches per step by one.
 
-Where launches are slow they take longer than the card needs for the work itself.
+On slow hosts, launching the kernels takes longer than running them on the GPU.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Recording:
                 work(self._batch)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        # Of this thread alone: the one that watches over several cards may go on asking how they are.
+        # Restricted to this thread: NCCL's watchdog thread may query the GPUs meanwhile.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._results = work(self._batch)
         torch.cuda.set_rng_state(before)  # as if nothing had been drawn yet

@@ -1,7 +1,7 @@
 """The eight families of shapes, and one shape per seed.
 
-The embedded object net was trained on the same families with the seeds 0 .. 160,000 and checked on
-10,000,000 .. 10,002,048. Scenes of the evaluation set draw their shapes from FIRST_SEED upward.
+The embedded object net was trained on the same families with seeds 0 to 160,000 and validated on 10,000,000 to
+10,002,048. Scenes of the evaluation set use seeds from FIRST_SEED on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _GROWN = {"soup", "organic", "plant", "flat"}  # bumps and twists are common on 
 
 
 def make_shape(seed: int, family: str | None = None) -> Shape:
-    """The shape of this seed, of a family drawn by the weights above unless one is asked for."""
+    """The shape of this seed; unless `family` is given, its family is drawn with the weights above."""
     rng = np.random.default_rng(seed)
     weights = np.array([weight for _, weight in FAMILIES.values()])
     drawn = str(rng.choice(list(FAMILIES), p=weights / weights.sum()))

@@ -1,4 +1,4 @@
-"""Write a scene to a folder: the photo, one PNG per mask, and the truth as JSON and NPZ."""
+"""Writing a scene to a folder: the photo, one PNG per mask, and the ground truth as JSON and NPZ."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from sam3d_gs.files import atomic_path, write_json
 def save(scene: ProceduralScene, folder: Path) -> Path:
     """Write `<folder>/<name>/<name>.png`, `mask_NN.png`, `truth.json` and `truth.npz`; return the scene's folder.
 
-    The folder's name is the scene's: `photos/<name>/<name>.png` beside `mask_*.png` is the layout that `--photos` of
-    the benchmarks reads. Mask NN belongs to object NN of the JSON. Masks are 8-bit, 255 inside.
+    The scene's folder `<name>` has the layout that the benchmarks' `--photos` reads: `<name>.png` and `mask_*.png`.
+    Mask NN belongs to object NN of the JSON. Masks are 8-bit, 255 inside.
     """
     name = f"scene-{scene.seed:04d}"
     target = folder / name

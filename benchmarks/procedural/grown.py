@@ -1,4 +1,4 @@
-"""Families of grown and accidental things: soups of primitives, animals and figures, plants."""
+"""Families of natural and random shapes: combinations of primitives, animals and figures, plants."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Rng = np.random.Generator
 
 
 def soup(rng: Rng) -> ShapeBuilder:
-    """One to seven primitives of any kind, stuck onto and cut out of each other."""
+    """One to seven primitives of any kind, joined to and cut out of each other."""
     builder = ShapeBuilder()
     symmetric = chance(rng, 0.6)
     anchors: list[tuple[np.ndarray, float]] = []
@@ -165,7 +165,7 @@ def _bird_or_fish(rng: Rng) -> ShapeBuilder:
 
 
 def _fruit_or_stone(rng: Rng) -> ShapeBuilder:
-    """Also pillows, shoes and loaves: one rounded body with a few bulges and dents."""
+    """A rounded body with a few bulges and dents: fruit, stones, pillows, shoes, loaves."""
     builder, blend = ShapeBuilder(), rng.uniform(0.03, 0.18)
     radii = 0.6 * np.exp(rng.uniform(-0.9, 0, 3))
     builder.add(SUPERQUADRIC if chance(rng, 0.4) else ELLIPSOID, [*radii, rng.uniform(2.2, 4)])

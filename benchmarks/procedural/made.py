@@ -1,4 +1,4 @@
-"""Families of made things: turned ware, furniture, boxes, vehicles, flat pieces."""
+"""Families of manufactured shapes: solids of revolution, furniture, boxes, vehicles, flat objects."""
 
 from __future__ import annotations
 

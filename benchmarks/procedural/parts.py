@@ -1,4 +1,4 @@
-"""Random parts that several families use: any primitive, profiles of turned things, outlines of flat things, legs."""
+"""Random parts shared by several families: any primitive, profiles of revolution, outlines of flat objects, legs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def any_material(rng: np.random.Generator) -> int:
 
 
 def any_primitive(rng: np.random.Generator, size: float) -> tuple[int, list[float], float]:
-    """Kind, sizes and smallest radius of a primitive of about `size`."""
+    """Kind, sizes and smallest radius of a random primitive of about `size`."""
     kinds = (ELLIPSOID, BOX, CYLINDER, LIMB, TORUS, CONE, SUPERQUADRIC, EXTRUDED, PRISM, REVOLVED)
     kind = int(rng.choice(kinds, p=[0.14, 0.2, 0.14, 0.08, 0.06, 0.1, 0.1, 0.07, 0.06, 0.05]))
     a, b, c = (float(v) for v in size * np.exp(rng.uniform(-0.7, 0.35, 3)))

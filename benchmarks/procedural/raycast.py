@@ -1,8 +1,7 @@
-"""A ray caster for a `World` of objects and planes: pixels, ids, depth, and points on surfaces. Compiled, CPU only.
+"""A compiled CPU ray caster for a `World` of objects and planes: pixels, ids, depth, and points on surfaces.
 
-*World frame*: z up, floor at z = 0. The camera looks along its forward axis; depth is along that axis, as `K` means it.
-The kernels work on bands of rows and release the interpreter lock, so plain threads run them in parallel; nothing is
-random, so the picture is the same on every run.
+*World frame*: z up, floor at z = 0. Depth is along the camera's forward axis. The kernels process bands of rows and
+release the interpreter lock, so threads run them in parallel. Nothing is random: the picture is always the same.
 """
 
 # Indexing an array has no type for mypy, and everything here is made of that.
@@ -29,7 +28,7 @@ Vec = tuple[float, float, float]
 
 
 class World(NamedTuple):
-    """Everything a ray can meet; M objects, Q planes. All arrays float64 unless said."""
+    """Everything a ray can hit: M objects and Q planes. All arrays are float64 unless noted."""
 
     rows: np.ndarray  # (sum of P, ROW_LENGTH) primitives of all objects, one after the other
     first: np.ndarray  # (M + 1,) int64, where each object's rows begin
@@ -44,7 +43,7 @@ class World(NamedTuple):
 
 
 class Camera(NamedTuple):
-    """A pinhole with square pixels."""
+    """A pinhole camera with square pixels."""
 
     origin: np.ndarray  # (3,) world
     axes: np.ndarray  # (3, 3) rows: right, down, forward in the world, so it is also R_camera_world
@@ -62,7 +61,7 @@ class Camera(NamedTuple):
 
 @compiled
 def _object_distance(w: World, i: int, x: float, y: float, z: float) -> tuple[float, int]:
-    """World distance to object i and the material there."""
+    """World distance to object i, and its material there."""
     a = w.to_shape[i]
     distance, material = shape_distance(
         w.rows[w.first[i] : w.first[i + 1]],
@@ -76,7 +75,7 @@ def _object_distance(w: World, i: int, x: float, y: float, z: float) -> tuple[fl
 
 @compiled
 def _sphere_span(w: World, i: int, o: Vec, d: Vec, grow: float) -> tuple[float, float]:
-    """Where the ray o + t d enters and leaves object i's bounding sphere; FAR, -FAR when it does not."""
+    """t at which the ray o + t d enters and leaves object i's bounding sphere; FAR, -FAR if it misses it."""
     s = w.spheres[i]
     x, y, z, r = o[0] - s[0], o[1] - s[1], o[2] - s[2], s[3] * grow
     b = x * d[0] + y * d[1] + z * d[2]
@@ -88,7 +87,7 @@ def _sphere_span(w: World, i: int, o: Vec, d: Vec, grow: float) -> tuple[float, 
 
 @compiled
 def _trace_object(w: World, i: int, o: Vec, d: Vec, limit: float, blur: float) -> float:
-    """First hit of object i before `limit`; FAR when there is none. `blur`: radius of the ray's cone per length."""
+    """First hit of object i before `limit`; FAR if there is none. `blur`: radius of the ray's cone per length."""
     enter, leave = _sphere_span(w, i, o, d, 1.0)
     t, leave = max(enter, 1e-4), min(leave, limit)
     for _ in range(220):
@@ -137,7 +136,7 @@ def _normal(w: World, hit: int, x: float, y: float, z: float) -> Vec:
 
 @compiled
 def _sunlight(w: World, o: Vec) -> float:
-    """Visible part of the sun, 0..1: how close the ray to it comes to anything, over the width of its cone."""
+    """Visible part of the sun, 0..1: closest approach of the ray to any surface, relative to the width of its cone."""
     light, soft, least = w.light, w.light[SUN_SOFTNESS], 1.0
     for i in range(len(w.spheres)):
         enter, leave = _sphere_span(w, i, o, light, 1.2)
@@ -179,7 +178,7 @@ def _openness(w: World, o: Vec, n: Vec) -> float:
 
 @compiled
 def _environment(w: World, d: Vec) -> Vec:
-    """Light that comes from where there is nothing: the sky, and a bright window around the sun's direction."""
+    """Light along rays that hit nothing: the sky, and a bright window around the sun's direction."""
     light, up = w.light, 0.5 + 0.5 * d[2]
     toward = d[0] * light[0] + d[1] * light[1] + d[2] * light[2]
     window = min(max((toward - 0.955) * 60, 0.0), 1.0) * 5.0
@@ -191,7 +190,7 @@ def _environment(w: World, d: Vec) -> Vec:
 
 @compiled
 def _surface(w: World, hit: int, x: float, y: float, z: float) -> tuple[float, float, float, float, float]:
-    """Texture colour at a hit, with the mirror strength and highlight exponent of its material."""
+    """Texture colour at a hit, and its material's mirror strength and highlight exponent."""
     if hit < 0:
         m = w.plane_materials[-1 - hit]
         r, g, b = albedo(m, x, y, z, 3)
@@ -243,7 +242,7 @@ def _lit(w: World, hit: int, d: Vec, x: float, y: float, z: float, n: Vec) -> tu
 
 @compiled
 def _radiance(w: World, o: Vec, d: Vec, blur: float) -> tuple[float, float, float, float, int]:
-    """Colour, distance and id along one ray: diffuse light, plus one mirror reflection where a surface is glossy."""
+    """Colour, distance and id along one ray: diffuse light, and one mirror reflection on glossy surfaces."""
     t, hit = trace(w, o, d, blur)
     if hit == 0:
         r, g, b = _environment(w, d)
@@ -271,7 +270,7 @@ def _radiance(w: World, o: Vec, d: Vec, blur: float) -> tuple[float, float, floa
 def _ray(
     origin: np.ndarray, axes: np.ndarray, f: float, cx: float, cy: float, u: float, v: float
 ) -> tuple[Vec, Vec, float]:
-    """Origin and unit direction of the ray through pixel position (u, v), and depth per length of it."""
+    """Origin and unit direction of the ray through pixel position (u, v), and depth per unit of its length."""
     a, b = (u - cx) / f, (v - cy) / f
     k = 1 / sqrt(a * a + b * b + 1)
     d = (
@@ -284,7 +283,7 @@ def _ray(
 
 @compiled
 def _film(x: float) -> float:
-    """Brightness on film: a smooth shoulder, so that lights do not clip (exponential tone curve)."""
+    """Exponential tone curve, with a smooth shoulder, so that highlights do not clip."""
     return 1 - exp(-max(x, 0.0))
 
 
@@ -304,7 +303,7 @@ def _photo_rows(
     depth: np.ndarray,
     ids: np.ndarray,
 ) -> None:
-    """Fill rows start..stop of the pixels `wanted`, with side x side samples each; depth and ids when side is 1."""
+    """Fill rows start..stop of the pixels `wanted`, with side x side samples each; if side is 1 also depth and ids."""
     exposure = w.light[EXPOSURE]
     for row in range(start, stop):
         for column in range(rgb.shape[1]):
@@ -359,7 +358,7 @@ def _crossings(
     least_step: float,
     out: np.ndarray,
 ) -> int:
-    """Points where lines cross a surface, in the shape frame; how many were written to `out`."""
+    """Write the points where lines cross a surface, in the shape frame, to `out`; returns their number."""
     count = 0
     for line in range(len(starts)):
         o, d = starts[line], directions[line]
@@ -385,7 +384,7 @@ def _crossings(
 
 
 def _in_bands(height: int, work: Callable[[int, int], None]) -> None:
-    """Call work(start, stop) for bands of rows, on all processors."""
+    """Call work(start, stop) for bands of rows, in parallel on all cores."""
     edges = np.linspace(0, height, min(height, 48) + 1).astype(int)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(work, edges[:-1], edges[1:]))
@@ -394,8 +393,8 @@ def _in_bands(height: int, work: Callable[[int, int], None]) -> None:
 def render(world: World, camera: Camera, samples_per_side: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Photo (H, W, 3) float64 linear 0..1, ids (H, W) int32 with 0 for background, depth (H, W) float64 along forward.
 
-    Ids and depth are those of the pixel centres. samples_per_side**2 rays are averaged in pixels where something
-    changes against a neighbour; elsewhere one ray is enough.
+    Ids and depth are taken at the pixel centres. Pixels that differ from a neighbour are the average of
+    samples_per_side**2 rays; others use a single ray.
     """
     shape = (camera.height_px, camera.width_px)
     rgb, depth, ids = np.zeros((*shape, 3)), np.zeros(shape), np.zeros(shape, np.int32)
@@ -426,7 +425,7 @@ def _changing(rgb: np.ndarray, ids: np.ndarray, threshold: float = 0.02) -> np.n
 
 
 def object_depth(world: World, camera: Camera, index: int) -> np.ndarray:
-    """(H, W) float64 depth of one object as if it stood alone; inf where it is not."""
+    """(H, W) float64 depth of one object without the others; inf outside it."""
     depth = np.full((camera.height_px, camera.width_px), np.inf)
     left, top, right, bottom = _sphere_box(world.spheres[index], camera)
     arguments = (world, index, camera.origin, camera.axes, camera.f_px, camera.cx_px, camera.cy_px)
@@ -438,7 +437,7 @@ def object_depth(world: World, camera: Camera, index: int) -> np.ndarray:
 
 
 def _sphere_box(sphere: np.ndarray, camera: Camera) -> tuple[int, int, int, int]:
-    """Pixel box (left, top, right, bottom) that holds the picture of a sphere; the whole photo when it is near."""
+    """Pixel box (left, top, right, bottom) that contains the picture of a sphere; the whole photo if it is near."""
     centre, radius = camera.axes @ (sphere[:3] - camera.origin), sphere[3]
     if centre[2] <= 1.5 * radius:
         return 0, 0, camera.width_px, camera.height_px
@@ -455,10 +454,10 @@ def _sphere_box(sphere: np.ndarray, camera: Camera) -> tuple[int, int, int, int]
 def surface_points(
     rows: np.ndarray, deformation: np.ndarray, centre: np.ndarray, radius: float, count: int, seed: int
 ) -> np.ndarray:
-    """(<= count, 3) points spread evenly by area over a shape's whole surface, in the shape frame.
+    """(<= count, 3) points distributed uniformly over a shape's whole surface, in the shape frame.
 
-    Where uniformly random lines through a sphere cross a surface is uniform over its area (Cauchy-Crofton), for every
-    shape and without a mesh.
+    The crossings of a surface with uniformly random lines through a sphere are uniform over its area (Cauchy-Crofton),
+    for any shape and without a mesh.
     """
     rng = np.random.default_rng(seed)
     out, found = np.zeros((count, 3)), 0

@@ -1,4 +1,4 @@
-"""A procedural scene with everything known about it: `make_scene(seed, size_px)`."""
+"""Procedural scenes with ground truth: `make_scene(seed, size_px)`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHAPE_TO_OBJECT = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # y up to z u
 
 @dataclass(frozen=True)
 class Item:
-    """A shape brought into the object frame: z up, longest side of its box 1, box centred on the origin."""
+    """A shape in the object frame: z up, longest side of its box 1, box centred on the origin."""
 
     name: str
     shape: Shape
@@ -53,7 +53,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class ProceduralObject:
-    """One object and the truth about it."""
+    """One object and its ground truth."""
 
     name: str
     pose: Pose  # object frame (z up, unit cube) to camera
@@ -74,7 +74,7 @@ class ProceduralObject:
 
 @dataclass(frozen=True)
 class ProceduralScene:
-    """A photo with its truth. Camera frame: x right, y down, z forward; pixel centres at half-integers."""
+    """A photo with its ground truth. Camera frame: x right, y down, z forward; pixel centres at half-integers."""
 
     seed: int
     rgb: np.ndarray  # (H, W, 3) uint8, sRGB
@@ -87,7 +87,7 @@ class ProceduralScene:
 
 
 def make_item(name: str, shape: Shape, seed: int = 0, points: int = SURFACE_POINTS) -> Item:
-    """Measure a shape by `points` samples of its surface, and bring it into the object frame."""
+    """A shape in the object frame, measured by `points` samples of its surface."""
     deformation = deformation_of(shape)
     rough = surface_points(shape.primitives, deformation, np.zeros(3), 3.0, 500, seed)
     centre, radius = _ball(rough)
@@ -109,7 +109,7 @@ def deformation_of(shape: Shape) -> np.ndarray:
 def build_world(
     placements: Sequence[Placement], planes: np.ndarray, plane_materials: np.ndarray, light: np.ndarray
 ) -> World:
-    """Pack placed items for the ray caster."""
+    """The placed items as arrays for the ray caster."""
     to_shape, spheres, scale = [], [], []
     for place in placements:
         item = place.item
@@ -137,7 +137,7 @@ def build_world(
 def look_at(
     eye: np.ndarray, target: np.ndarray, fov_deg: float, width_px: int, height_px: int, roll_deg: float = 0.0
 ) -> Camera:
-    """A camera at `eye` (world, z up); `fov_deg` is along the longer side."""
+    """A camera at `eye` (world, z up) that looks at a point; `fov_deg` is along the longer side."""
     forward = target - eye
     forward = forward / np.linalg.norm(forward)
     right = np.cross(forward, (0.0, 0.0, 1.0))
@@ -160,7 +160,7 @@ def photograph(
     samples_per_side: int = 3,
     noise: float = 0.0,
 ) -> ProceduralScene:
-    """Render the world and write down the truth. `noise`: standard deviation of sensor noise, 0..1."""
+    """Render the world, with its ground truth. `noise`: standard deviation of sensor noise, 0..1."""
     linear, ids, depth = render(world, camera, samples_per_side)
     srgb = np.where(linear < 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 1e-9) ** (1 / 2.4) - 0.055)
     srgb = srgb + noise * np.random.default_rng(seed).normal(size=srgb.shape)
@@ -187,7 +187,7 @@ def photograph(
 
 
 def make_scene(seed: int, size_px: int = 640, samples_per_side: int = 3) -> ProceduralScene:
-    """The scene of this seed; `size_px` is the photo's longer side. The same arguments give the same scene."""
+    """The scene of this seed, always the same; `size_px` is the photo's longer side."""
     rng = np.random.default_rng(FIRST_SEED + seed)
     placements = _arrange(rng, seed)
     aspect = (0.75, 2 / 3, 9 / 16)[rng.integers(3)]
@@ -205,7 +205,7 @@ def make_scene(seed: int, size_px: int = 640, samples_per_side: int = 3) -> Proc
 
 
 def _arrange(rng: np.random.Generator, seed: int) -> list[Placement]:
-    """Three to nine items upright on the floor, not inside each other, a few standing on another one."""
+    """Three to nine upright items that do not intersect, on the floor or, in a few cases, on another item."""
     wanted = int(rng.integers(3, 10))
     reach = 0.55 * np.sqrt(wanted)
     placed: list[Placement] = []
@@ -232,7 +232,7 @@ def _arrange(rng: np.random.Generator, seed: int) -> list[Placement]:
 
 
 def _top_of(base: Placement, footprint: float) -> float | None:
-    """Height at which something this wide can stand on `base`; None when its top is too narrow or too uneven."""
+    """Height at which something this wide can stand on `base`; None if its top is too narrow or uneven."""
     if base.item.shape.family not in ("boxy", "furniture", "flat", "revolve"):
         return None
     points = base.size * base.item.points
@@ -243,7 +243,7 @@ def _top_of(base: Placement, footprint: float) -> float | None:
 
 
 def _room(rng: np.random.Generator, placements: Sequence[Placement]) -> tuple[np.ndarray, np.ndarray, float]:
-    """Floor and zero to two walls behind the objects, and the direction the camera looks in, seen from above."""
+    """Floor and zero to two walls behind the objects, and the camera's horizontal direction."""
     yaw = float(rng.uniform(0, 2 * np.pi))
     planes = [np.array([0.0, 0, 1, 0])]
     floor = random_colour(rng) * 0.6 + 0.2
@@ -265,7 +265,7 @@ def _room(rng: np.random.Generator, placements: Sequence[Placement]) -> tuple[np
 
 
 def _light(rng: np.random.Generator, yaw: float) -> np.ndarray:
-    """Sun and sky; the sun stands beside or behind the camera, 25 to 75 degrees high."""
+    """Sun and sky; the sun is beside or behind the camera, 25 to 75 degrees high."""
     azimuth, height = yaw + np.pi + rng.uniform(-1.9, 1.9), np.radians(rng.uniform(25, 75))
     sun = (np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height))
     warmth = rng.uniform(-0.12, 0.12)
@@ -278,7 +278,7 @@ def _light(rng: np.random.Generator, yaw: float) -> np.ndarray:
 def _camera(
     rng: np.random.Generator, placements: Sequence[Placement], yaw: float, size_px: int, aspect: float
 ) -> Camera:
-    """As near as it can be with every object in the photo; a little nearer in one scene of six."""
+    """The nearest camera that shows all objects; slightly nearer in one of six scenes."""
     low = np.min([p.position - p.size * p.item.footprint for p in placements], axis=0)
     high = np.max([p.position + p.size * p.item.footprint for p in placements], axis=0)
     target = np.array([*((low + high) / 2)[:2], np.mean([p.position[2] for p in placements])])

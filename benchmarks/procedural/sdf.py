@@ -1,7 +1,7 @@
-"""Signed distances in compiled code: one primitive, one object in its own frame.
+"""Compiled signed distances of a primitive, and of an object in its own frame.
 
-Distances are good to within a factor (ellipsoids, superquadrics, twisted things), so whoever walks along a ray takes
-STEP of them. Formulas: I. Quilez, "Distance functions" (iquilezles.org), written anew.
+Some distances are approximate (ellipsoids, superquadrics, twisted shapes), so ray marching multiplies them by STEP.
+Formulas: I. Quilez, "Distance functions" (iquilezles.org), our own implementation.
 """
 
 # Indexing an array has no type for mypy, and everything here is made of that.
@@ -54,7 +54,7 @@ def _rectangle(x: float, y: float) -> float:
 
 @compiled
 def _revolved(size: np.ndarray, radius: float, y: float) -> float:
-    """A solid of revolution whose radius runs smoothly (Catmull-Rom) through twelve values from bottom to top."""
+    """A solid of revolution whose radius interpolates twelve values from bottom to top (Catmull-Rom)."""
     half, wall, lid = size[12], size[13], size[14]
     at = min(max((y + half) / (2 * half), 0.0), 0.99999) * 11
     i = int(at)

@@ -1,7 +1,7 @@
-"""A shape is a short list of signed-distance primitives, joined one after the other.
+"""Shapes: short lists of signed-distance primitives, joined one after the other.
 
-*Shape frame*: y up, right-handed, a few tenths of a unit in size. `scene.py` turns it once into the object frame
-(z up, canonical unit cube). One primitive is one row of `Shape.primitives`; the columns are the constants below.
+*Shape frame*: y up, right-handed, a few tenths of a unit in size. `scene.py` converts it to the object frame (z up,
+canonical unit cube). Each row of `Shape.primitives` is one primitive; the columns are the constants below.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Vector = Sequence[float] | np.ndarray
 
 @dataclass(frozen=True)
 class Shape:
-    """What one object looks like, without colour and without place."""
+    """The geometry of one object, without colour and placement."""
 
     family: str
     primitives: np.ndarray  # (P, ROW_LENGTH) float64
@@ -67,14 +67,14 @@ def turn_z(angle_rad: float) -> np.ndarray:
 
 
 def turn_randomly(rng: np.random.Generator) -> np.ndarray:
-    """A rotation drawn uniformly: the QR factor of a normal matrix with its signs and handedness fixed."""
+    """A uniformly distributed rotation: the Q factor of a normal matrix, with fixed signs and handedness."""
     q, r = np.linalg.qr(rng.normal(size=(3, 3)))
     q *= np.sign(np.diag(r))
     return q if np.linalg.det(q) > 0 else -q
 
 
 def turn_y_to(direction: Vector) -> np.ndarray:
-    """A rotation that takes the local y axis to `direction`."""
+    """A rotation that maps the local y axis to `direction`."""
     y = np.asarray(direction, float)
     y = y / np.linalg.norm(y)
     x = np.cross(y, (1.0, 0.0, 0.0) if abs(y[0]) < 0.9 else (0.0, 0.0, 1.0))
@@ -83,7 +83,7 @@ def turn_y_to(direction: Vector) -> np.ndarray:
 
 
 class ShapeBuilder:
-    """Collects primitives; more than `limit` are quietly left out, which keeps a grammar's tail optional."""
+    """Collects up to `limit` primitives; further ones are ignored, so the last parts of a grammar are optional."""
 
     limit = MAX_PRIMITIVES
 

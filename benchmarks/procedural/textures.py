@@ -1,4 +1,4 @@
-"""Noise and solid textures in compiled code, and random materials for them."""
+"""Compiled noise and solid textures, and random materials."""
 
 # Indexing an array has no type for mypy, and everything here is made of that.
 # mypy: disable-error-code="no-any-return"
@@ -36,21 +36,21 @@ def material_row(
     gloss: float = 0.0,
     shine: float = 40.0,
 ) -> np.ndarray:
-    """(MATERIAL_LENGTH,) row. Colours are linear RGB albedo; gloss is mirror strength 0..1, shine its exponent."""
+    """(MATERIAL_LENGTH,) row. Colours are linear RGB albedo; gloss: mirror strength 0..1; shine: highlight exponent."""
     second = colour if second is None else second
     head = [*colour, *second, pattern, frequency, *direction, phase, sharpness]
     return np.array([*head, grain, grain_frequency, gloss, shine], float)
 
 
 def random_colour(rng: np.random.Generator) -> np.ndarray:
-    """(3,) linear RGB; every hue, greys and dark colours included."""
+    """(3,) random linear RGB colour of any hue, including greys and dark colours."""
     saturation = rng.random() ** 1.3 * (0.15 if rng.random() < 0.3 else 1.0)
     rgb = np.array(colorsys.hsv_to_rgb(rng.random(), saturation, rng.uniform(0.08, 1.0) ** 0.8))
     return rgb**1.6
 
 
 def random_materials(rng: np.random.Generator, count: int) -> np.ndarray:
-    """(count, MATERIAL_LENGTH) of one object: often one palette."""
+    """(count, MATERIAL_LENGTH) random materials of one object, often from one palette."""
     palette, in_palette = random_colour(rng), rng.random() < 0.6
     rows = []
     for _ in range(count):
@@ -79,7 +79,7 @@ def random_materials(rng: np.random.Generator, count: int) -> np.ndarray:
 
 @compiled
 def _hash(i: int, j: int, k: int, salt: int) -> float:
-    """A number in 0..1 from a lattice point."""
+    """A pseudo-random number in 0..1 for a lattice point."""
     h = (i * 374761393 + j * 668265263 + k * 2147483647 + salt * 1274126177) & 0xFFFFFFFF
     h = ((h ^ (h >> 13)) * 1274126177) & 0xFFFFFFFF
     h ^= h >> 16
@@ -114,7 +114,7 @@ def fractal_noise(x: float, y: float, z: float, salt: int) -> float:
 
 @compiled
 def _planks(x: float, y: float, frequency: float, phase: float) -> float:
-    """Boards along x: a tint for each board, fine grain along it, a dark line between boards."""
+    """Boards along x: each with its own tint and fine grain along x, separated by dark lines."""
     across = y * frequency
     board = floor(across)
     along = x * frequency / 6 + 7 * _hash(board, 3, 0, int(phase * 10))

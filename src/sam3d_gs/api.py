@@ -110,8 +110,8 @@ def reconstruct(
         for result in engine.objects(loaded, kept, [mask.object_id for mask in kept]):
             (failures if isinstance(result, FailedObject) else placed).append(result)
     if not placed:
-        reason = failures[0].reason if failures else "the engine gave none"
-        raise Sam3dGsError(f"Not one object could be made from {loaded.name}: {reason}")
+        reason = failures[0].reason if failures else "the engine returned none"
+        raise Sam3dGsError(f"No object could be reconstructed from {loaded.name}: {reason}")
     return make_scene(loaded, placed, chosen_phrases, found, failures)
 
 
@@ -120,7 +120,7 @@ def _find_phrases(photo: Photo, own: Sequence[str] | None, engine: EngineArgumen
     with _engine("phrases", engine, profile, options) as loaded:
         found: list[Phrase] = loaded.phrases(photo)
     if not found:
-        raise Sam3dGsError(f"No objects to name in {photo.name}. Name them yourself with phrases=[...].")
+        raise Sam3dGsError(f"No phrases were found for {photo.name}. Give your own with phrases=[...].")
     return found
 
 

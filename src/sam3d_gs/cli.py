@@ -1,6 +1,6 @@
-"""The command line: what each subcommand takes, and how results and errors are shown. The work is in pipeline.py.
+"""The command line: arguments of each subcommand, and output of results and errors. The work is in pipeline.py.
 
-Only typer may be imported at the top: `--help` must start fast in every environment.
+Only typer may be imported at the top, so that `--help` is fast in every environment.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from sam3d_gs.options import STAGES, TURNTABLES, PhotoOptions, SceneOptions
 
 if TYPE_CHECKING:
     from sam3d_gs.engines.registry import EngineChoice
-    from sam3d_gs.fleet.stage_stream import Relay
+    from sam3d_gs.fleet.stage_stream import StageStream
     from sam3d_gs.pipeline import Settings
 
 app = typer.Typer(
     name="sam3d-gs",
     help="One photo in, a scene of separate, posed 3D Gaussian objects out.",
     no_args_is_help=True,
-    pretty_exceptions_enable=False,  # a bug keeps its plain traceback
+    pretty_exceptions_enable=False,  # plain tracebacks
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -59,18 +59,18 @@ app = typer.Typer(
 app.command()(doctor)
 app.command()(status)
 app.command()(clean)
-app.add_typer(checkpoints_app, name="checkpoints", help="Weights of the full profile: hub -> this disk, verified.")
+app.add_typer(checkpoints_app, name="checkpoints", help="Download and verify the weights of the full profile.")
 
 
 class _StderrHandler(logging.Handler):
-    """Plain lines on whatever sys.stderr is at the moment: the progress bar replaces it while it is shown."""
+    """Plain lines on the current sys.stderr, which the progress bar replaces while it is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(record.getMessage(), file=sys.stderr)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"sam3d-gs {__version__}")
         raise typer.Exit()
 
@@ -80,8 +80,8 @@ def _global(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings and results.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and warnings.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more details.")] = False,
 ) -> None:
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     logger = logging.getLogger("sam3d_gs")
@@ -113,11 +113,11 @@ def run(
     follow: Follow = False,
     pass_on: PassOn = False,
 ) -> None:
-    """All four stages: photo -> phrases -> masks -> objects -> scene and report."""
+    """Run all four stages: photo -> phrases -> masks -> objects -> scene and report."""
     from sam3d_gs.pipeline import Settings
 
     root = workspace.absolute()
-    # All options are checked, also those of stages that run in another environment: a slip shows before any work.
+    # Check all options before any work, including those of stages that run in another environment.
     masks = masks_args.choose(masks_engine, profile, root, photos)
     phrases = _phrases_for(masks, phrases_args, phrases_engine, profile, root)
     chosen, all_stages = (_stages_to_run(names, phrases, masks) for names in (stages, ",".join(STAGES)))
@@ -133,9 +133,9 @@ def run(
     if check:
         check_run(profile, chosen, settings)
     elif follow or pass_on:
-        from sam3d_gs.fleet.stage_stream import Relay
+        from sam3d_gs.fleet.stage_stream import StageStream
 
-        _run(photos, chosen, settings, Relay(follow, pass_on), all_stages)
+        _run(photos, chosen, settings, StageStream(follow, pass_on), all_stages)
     else:
         _run(photos, chosen, settings)
 
@@ -230,7 +230,7 @@ def reconstruct(
     report: Report = SceneOptions.report,
     max_side_px: MaxSide = PhotoOptions.max_side_px,
 ) -> None:
-    """Objects and scene in one process: photo + masks -> .pt files -> scene and report."""
+    """Run objects and scene in one process: photo + masks -> .pt files -> scene and report."""
     from sam3d_gs.pipeline import Settings
 
     root = workspace.absolute()
@@ -246,28 +246,27 @@ def reconstruct(
 
 
 def _phrases_for(masks: EngineChoice, phrases_args: EngineArgs, engine: str, profile: str, root: Path) -> EngineChoice:
-    """The engine of phrases. Raises UsageError for options of phrases where the masks need none."""
+    """The phrases engine. Raises UsageError for phrase options if the masks engine needs no phrases."""
     if not masks.needs_phrases and phrases_args:
         flag = phrases_args.flag()
         if masks.spec.chosen_by:
             raise UsageError(
-                f"{flag} names objects to look for, and --masks gives masks already. Leave one of them out."
+                f"{flag} is about objects to look for, but --masks gives the masks already. Leave one of them out."
             )
-        raise UsageError(f"--box and --point mask what lies there, without phrases. Leave {flag} out.")
+        raise UsageError(f"--box and --point select one object without phrases. Leave {flag} out.")
     return phrases_args.choose(engine, profile, root)
 
 
 def _stages_to_run(names: str, phrases: EngineChoice, masks: EngineChoice) -> list[str]:
-    """The stages, in order. Masks that need no phrases leave that stage out.
+    """The stages, in order, without the phrases stage if the masks engine needs no phrases.
 
-    The user's own phrases and masks are read whenever a stage that needs them is asked for; up to date, that takes no
-    time.
+    The user's own phrases and masks are always read before a stage that needs them; that is instant if up to date.
     """
-    wanted = [name.strip() for name in names.split(",")]
-    for name in wanted:
+    requested = [name.strip() for name in names.split(",")]
+    for name in requested:
         if name not in STAGES:
             raise UsageError(f"Unknown stage {name!r} in --stages. Expected some of {','.join(STAGES)}.")
-    chosen = set(wanted)
+    chosen = set(requested)
     if not masks.needs_phrases:
         chosen -= {"phrases"}
     elif phrases.spec.chosen_by and "masks" in chosen:
@@ -287,10 +286,10 @@ def _scene_options(turntable: str, report: bool) -> SceneOptions:
 def view(
     photo: Done,
     workspace: Root = Path(),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0: any free port.")] = 8080,
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
 ) -> None:
-    """Open the live 3D viewer on the scene of a photo."""
+    """Open a photo's scene in the interactive 3D viewer."""
     from sam3d_gs.pipeline import find_workspace
     from sam3d_gs.report.viewer import serve
 
@@ -304,20 +303,21 @@ def export(
     frame: Annotated[
         str,
         typer.Option(
-            help="opencv or opengl: the camera's. y-up, z-up or ros (x forward, z up): level, on the floor below it."
+            help="opencv or opengl: the camera frame. y-up, z-up or ros (x forward, z up): level, origin on the floor "
+            "below the camera."
         ),
     ] = "opencv",
     known_size: Annotated[
         str,
         typer.Option(
             metavar="OBJECT=METRES",
-            help="Scale all so that the longest edge of this object's box has this length, e.g. 00-mug-0=0.1.",
+            help="Scale the scene so that the longest edge of this object's box has this length, e.g. 00-mug-0=0.1.",
             show_default=False,
         ),
     ] = "",
     workspace: Root = Path(),
 ) -> None:
-    """Write the scene compressed, in another frame or in metres: <photo>[.<frame>].<format>, and a .json with poses."""
+    """Write the scene compressed, in another frame or in metres: <photo>[.<frame>].<format>, and poses as .json."""
     from sam3d_gs.assets.scene_export import export_scene, read_known_size
     from sam3d_gs.pipeline import find_workspace
 
@@ -330,35 +330,35 @@ def _run(
     photos: list[Path],
     stages: list[str],
     settings: Settings,
-    relay: Relay | None = None,
+    stream: StageStream | None = None,
     all_stages: Sequence[str] = (),
 ) -> None:
-    """Show the work of `stages`, in this process alone or, with a relay, in one of those that do `all_stages`."""
+    """Run `stages` and print the results; with a `stream`, as one of the processes that run `all_stages`."""
     from sam3d_gs import pipeline
     from sam3d_gs.commands.console import Console
 
-    with Console(len(photos) > 1, alone=relay is None) as console:
+    with Console(len(photos) > 1, alone=stream is None) as console:
         try:
-            if relay is None:
+            if stream is None:
                 code = pipeline.run(photos, stages, settings, console)
             else:
-                settings = relay.settle(settings, stages, all_stages)
-                code = pipeline.run(relay.photos(photos), stages, settings, console, relay.pass_on)
+                settings = stream.assign_gpus(settings, stages, all_stages)
+                code = pipeline.run(stream.photos(photos), stages, settings, console, stream.pass_on)
         except KeyboardInterrupt:
-            if relay is None or relay.leads:  # one of them says it for all
-                print("Stopped. Finished work is kept; the same command resumes it.", file=sys.stderr)
+            if stream is None or stream.is_first:  # print it once for all processes
+                print("Stopped. Finished work is kept; run the same command again to resume.", file=sys.stderr)
             code = EXIT_STOPPED
     if code:
         raise typer.Exit(code)
 
 
 def main() -> None:
-    """Entry point: errors a user can fix are one line and an exit code, bugs keep their traceback."""
+    """Entry point: a Sam3dGsError becomes one line and its exit code; other exceptions keep their traceback."""
     try:
         app()
     except Sam3dGsError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader of our output went away, e.g. `| head`
-        sys.stdout = None  # so that nothing is flushed at exit
+    except BrokenPipeError:  # the reader of our output has ended, e.g. `| head`
+        sys.stdout = None  # flush nothing at exit
         sys.exit(1)

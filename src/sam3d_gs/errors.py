@@ -1,15 +1,15 @@
-"""Errors a user can do something about: each prints as one line and sets the exit code."""
+"""Errors that the user can fix. The command line prints each as one line and exits with its code."""
 
 from __future__ import annotations
 
-EXIT_FAILED = 1  # a stage has nothing to show, or an input is unusable
-EXIT_USAGE = 2  # the command line itself is wrong (Click's own code)
-EXIT_PARTIAL = 3  # some objects failed, the others are there
-EXIT_STOPPED = 130  # Ctrl-C, as shells count it
+EXIT_FAILED = 1  # a stage has no result, or an input is unusable
+EXIT_USAGE = 2  # wrong command line; the same code as Click's
+EXIT_PARTIAL = 3  # some objects or photos failed, others succeeded
+EXIT_STOPPED = 130  # Ctrl-C: 128 + SIGINT, as in shells
 
 
 class Sam3dGsError(Exception):
-    """Something the user can mend. The text says what happened, where, and what to do next."""
+    """An error that the user can fix. The message says what happened, where, and what to do next."""
 
     exit_code = EXIT_FAILED
 
@@ -21,12 +21,12 @@ class UsageError(Sam3dGsError):
 
 
 class BadInputError(Sam3dGsError):
-    """A file the user gave is not what it should be; the text names the file."""
+    """An input file is missing, damaged or of the wrong kind; the message names the file."""
 
 
 class MissingPackageError(Sam3dGsError):
-    """A Python package that only some environments hold is not installed in this one."""
+    """A Python package that an engine needs is not installed in this environment."""
 
 
 class ObjectError(Sam3dGsError):
-    """One object could not be made; the stage records the reason and goes on with the others."""
+    """One object could not be reconstructed; the stage records the reason and continues with the others."""

@@ -1,4 +1,4 @@
-"""Small file habits used everywhere: write whole or not at all, hash, and clear away what a killed run left."""
+"""Writing files atomically, reading JSON, hashing, and removing temporary files of killed runs."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ TEMPORARY_PREFIX = ".tmp-"
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; move it into place when the block ends well, delete it otherwise.
+    """A temporary path next to `path`; renamed to `path` if the block succeeds, else deleted.
 
-    Its name tells the target's (see `clear_temporary`) and keeps the suffix, by which Pillow chooses the format.
-    Raises Sam3dGsError naming the file when the folder is read-only or the disk is full.
+    Its name contains the target's (see `clear_temporary`) and keeps the suffix, which tells Pillow the format.
+    Raises Sam3dGsError, naming the file, if it cannot be written, e.g. on a full disk.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +49,7 @@ def _umask() -> int:
 
 
 def cannot_write(path: Path, error: OSError) -> Sam3dGsError:
+    """The error to raise when `path` cannot be written or removed."""
     return Sam3dGsError(
         f"Cannot write {path}: {error.strerror or error}. Free some space or choose another --workspace; "
         "finished work is kept."
@@ -69,13 +70,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Parse a JSON file; BadInputError names the file and what it should have been."""
+    """The parsed JSON file. Raises BadInputError, naming the file and `what` it should be, if that fails."""
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise BadInputError(f"No {what} at {path}.") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise BadInputError(f"{path} is not a readable {what}: {error}. Delete or mend it and try again.") from error
+        raise BadInputError(f"{path} is not a readable {what}: {error}. Fix or delete it and try again.") from error
 
 
 def sha256_of(path: Path) -> str:
@@ -87,7 +88,7 @@ def sha256_of(path: Path) -> str:
 
 
 def clear_temporary(folder: Path, targets: Collection[Path] | None = None) -> None:
-    """Remove the temporary files that a killed run left in `folder`; with `targets`, those of these files alone."""
+    """Remove the temporary files that killed runs left in `folder`; with `targets`, only those of these files."""
     prefixes = (TEMPORARY_PREFIX,) if targets is None else tuple(_temporary_prefix(path.name) for path in targets)
     if folder.is_dir():
         for leftover in folder.iterdir():
@@ -96,5 +97,5 @@ def clear_temporary(folder: Path, targets: Collection[Path] | None = None) -> No
 
 
 def _temporary_prefix(name: str) -> str:
-    """Of the temporary files of a target: part of its name, to be read, and a hash, which tells it from all others."""
+    """The prefix of a target's temporary files: part of its name, for readers, and a hash, to be unique."""
     return f"{TEMPORARY_PREFIX}{name[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}-"

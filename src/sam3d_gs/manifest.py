@@ -1,6 +1,6 @@
-"""manifest.json: what was made, by which engine, with which options, from which inputs.
+"""manifest.json: which outputs were made, by which engine, with which options, from which inputs.
 
-A stage reads what the manifest recorded, never a wildcard, so leftovers of an older run cannot enter a scene.
+A stage reads only files recorded here, never a wildcard, so files of an earlier run cannot end up in a scene.
 
 schema 1: first version.
 """
@@ -25,23 +25,23 @@ Status = Literal["running", "done", "partial", "failed"]
 
 @dataclass(frozen=True)
 class Item:
-    """One object's result inside a stage, so that a stage can be continued object by object."""
+    """The result for one object, recorded so that a stage can resume object by object."""
 
-    input: str  # hash of what it was made from
-    output: str  # path below the workspace root
-    size: int  # bytes, to notice a file changed or lost
+    input: str  # hash of everything it was made from
+    output: str  # path relative to the workspace root
+    size: int  # bytes, to detect changed and missing files
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class StageRecord:
-    """What one stage did."""
+    """What one stage did, for one photo."""
 
     status: Status
     engine: str  # "-" for the scene stage
     options: Mapping[str, Any]
     inputs: Mapping[str, str]  # name -> hash
-    outputs: Mapping[str, int] = field(default_factory=dict)  # path below the workspace root -> bytes
+    outputs: Mapping[str, int] = field(default_factory=dict)  # path relative to the workspace root -> bytes
     items: Mapping[str, Item] = field(default_factory=dict)  # object id -> its result
     errors: Mapping[str, str] = field(default_factory=dict)  # object id, or "stage", -> reason
     licences: Mapping[str, str] = field(default_factory=dict)
@@ -50,14 +50,14 @@ class StageRecord:
     tool_version: str = __version__
 
     def same_work(self, engine: str, options: Mapping[str, Any], inputs: Mapping[str, str]) -> bool:
-        """True when this record answers the same question. `options`: those that matter to the answer."""
+        """Whether the engine, the inputs and `options`, those that affect the result, are the same as recorded."""
         same_options = all(self.options.get(name, options) == value for name, value in plain(options).items())
         return self.engine == engine and same_options and self.inputs == dict(inputs)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """All stages of one photo."""
+    """A photo, and the records of its stages."""
 
     photo: Mapping[str, Any]  # name, file, sha256, width_px, height_px
     stages: Mapping[str, StageRecord] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Manifest:
 
 
 def load(path: Path) -> Manifest | None:
-    """The manifest at `path`, None when there is none. BadInputError when it is damaged or of another schema."""
+    """The manifest at `path`; None if there is none. Raises BadInputError if it is damaged or has another schema."""
     if not path.exists():
         return None
     data = read_json(path, "manifest")
@@ -80,7 +80,7 @@ def load(path: Path) -> Manifest | None:
         stages = {name: _record(value) for name, value in data["stages"].items()}
         photo = dict(data["photo"])
         if not isinstance(photo["sha256"], str):
-            raise TypeError("photo.sha256 is not text")
+            raise TypeError("photo.sha256 is not a string")
     except (KeyError, TypeError, AttributeError) as error:
         raise BadInputError(
             f"{path} is not a manifest of this program ({error!r}). Delete it to start over."
@@ -94,7 +94,7 @@ def save(path: Path, manifest: Manifest) -> None:
 
 
 def photo_hash(path: Path) -> str | None:
-    """The hash of the photo a manifest belongs to; None when there is no readable manifest."""
+    """The SHA-256 of the manifest's photo; None if there is no readable manifest."""
     try:
         manifest = load(path)
     except BadInputError:
@@ -103,7 +103,7 @@ def photo_hash(path: Path) -> str | None:
 
 
 def fingerprint(value: Any) -> str:
-    """A short stable hash of plain data."""
+    """A hash of JSON-like data: 16 hex digits, the same in every process."""
     return hashlib.sha256(json.dumps(plain(value), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -114,7 +114,7 @@ def _record(value: Mapping[str, Any]) -> StageRecord:
 
 
 def plain(value: Any) -> Any:
-    """Options as JSON would give them back: tuples become lists, paths text."""
+    """`value` as it would be after a JSON round trip: tuples become lists, paths become strings."""
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,8 +1,8 @@
-"""Every option of every stage and engine: its default, its help and its limits, written once.
+"""The options of all stages and engines: default, help and limits of each, in one place.
 
 An engine's options are a frozen dataclass whose fields are made by `option`. The command line builds its flags from
-them, the manifest records them, and an engine is never given an option that its class does not have. Engines of other
-packages bring a dataclass of the same kind.
+them, the manifest records them, and options that an engine's class lacks are refused. Engines of other packages
+define a dataclass of the same kind.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any, TypeVar
 from sam3d_gs.errors import UsageError
 
 STAGES = ("phrases", "masks", "objects", "scene")
-PROFILES = ("embedded", "full")  # which engine each uses is in engines/registry.py
+PROFILES = ("embedded", "full")  # their engines are in engines/registry.py
 
 EXPORT_FORMATS = ("spz", "compressed.ply", "ply")
-EXPORT_FRAMES = ("opencv", "opengl", "y-up", "z-up", "ros")  # what they are is in gaussians/frames.py
+EXPORT_FRAMES = ("opencv", "opengl", "y-up", "z-up", "ros")  # defined in gaussians/frames.py
 TURNTABLES = ("webp", "gif", "none")
 
-RUNS_DIR = Path("outputs", "master_with_vllm")  # below the workspace: one folder per photo
+RUNS_DIR = Path("outputs", "master_with_vllm")  # in the workspace: one folder per photo
 
-PRESETS = ("normal", "draft", "quality")  # what they mean is in sam3d_torch/presets.py
+PRESETS = ("normal", "draft", "quality")  # defined in sam3d_torch/presets.py
 DTYPES = ("auto", "fp16", "bf16", "fp32")
 DEVICES = ("auto", "cuda", "cpu", "mps")
 GAUSSIANS_PER_VOXEL = (4, 32)
@@ -38,21 +38,21 @@ _Options = TypeVar("_Options", bound="EngineOptions")
 
 @dataclass(frozen=True)
 class Flag:
-    """How a field is typed on the command line, and how its value is treated."""
+    """How an option is typed on the command line, and how its value is used."""
 
     help: str
     names: tuple[str, ...] = ()  # e.g. ("--fov",); empty: made from the field's name
     metavar: str = ""
-    panel: str = ""  # heading in --help; empty: made from the engines that take the option
+    panel: str = ""  # heading in --help; empty: the engines that take the option
     envvar: str = ""
     min: float | None = None
     max: float | None = None
     choices: tuple[Any, ...] = ()
-    parse: Callable[[str], Any] | None = None  # of one value typed; UsageError when it is wrong
-    one_photo: bool = False  # its value belongs to one photo
-    same_result: bool = False  # how the work is done, not what comes out: changing it repeats nothing
-    content: str = ""  # what counts is what lies there: "file", "folder" or "weights"; hashed into the fingerprint
-    below_workspace: bool = False  # a relative path that does not exist here is looked for below the workspace
+    parse: Callable[[str], Any] | None = None  # parses one value; raises UsageError
+    one_photo: bool = False  # the value is for one photo
+    same_result: bool = False  # does not affect the result, so changing it does not run the stage again
+    content: str = ""  # "file", "folder" or "weights": the path's content goes into the fingerprint
+    below_workspace: bool = False  # a relative path that does not exist is looked up in the workspace
 
 
 def option(default: Any, help: str, *names: str, **more: Any) -> Any:
@@ -66,7 +66,7 @@ def flags_of(options: type) -> dict[str, Flag]:
 
 
 def flag_names(name: str, flag: Flag) -> tuple[str, ...]:
-    """What a user types for a field, the usual spelling first. A unit at the end of the name is not typed."""
+    """The spellings of an option, the usual one first; by default the field's name without its unit."""
     if flag.names:
         return flag.names
     for unit in ("_px", "_deg", "_gib", "_s"):
@@ -76,10 +76,10 @@ def flag_names(name: str, flag: Flag) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Base of all engines' options."""
+    """Base class of all engines' options."""
 
     def check(self) -> None:
-        """Raises UsageError when a value is not one of its choices, or options contradict each other."""
+        """Raises UsageError if a value is not one of its choices, or if options contradict each other."""
         for name, flag in flags_of(type(self)).items():
             value = getattr(self, name)
             if flag.choices and value is not None and value not in flag.choices:
@@ -87,7 +87,7 @@ class EngineOptions:
                 raise UsageError(f"Unknown {flag_names(name, flag)[0]} {value!r}. Expected {known}.")
 
     def resolved(self: _Options, workspace: Path) -> _Options:
-        """With absolute paths, so that the options mean the same in every folder."""
+        """These options with absolute paths, which do not depend on the current folder."""
         changed: dict[str, Path] = {}
         for name, flag in flags_of(type(self)).items():
             value = getattr(self, name)
@@ -102,14 +102,14 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class PhotoOptions:
-    """How a photo is opened."""
+    """How photos are opened."""
 
-    max_side_px: int = 4096  # larger photos are worked on at this size
+    max_side_px: int = 4096  # larger photos are scaled down to this longer side
 
 
 @dataclass(frozen=True)
 class SceneOptions:
-    """The scene stage: geometry, pictures, report."""
+    """The scene stage's pictures and report."""
 
     turntable: str = "webp"  # one of TURNTABLES
     report: bool = True
@@ -120,7 +120,7 @@ class SceneOptions:
 
 @dataclass(frozen=True)
 class PhraseOptions(EngineOptions):
-    """Engines that find phrases by themselves."""
+    """Engines that find phrases themselves."""
 
     max_phrases: int = option(12, "Find at most this many phrases.", min=1)
 
@@ -130,7 +130,7 @@ class GivenPhraseOptions(EngineOptions):
     """Engine `given`: the user's own list."""
 
     phrases: tuple[str, ...] = option(
-        (), "Your own phrase, once for each kind of object.", "--phrases", panel=INPUTS_PANEL
+        (), "Your own phrase; repeat the option for more.", "--phrases", panel=INPUTS_PANEL
     )
     phrases_file: Path | None = option(
         None,
@@ -148,7 +148,7 @@ class GivenPhraseOptions(EngineOptions):
 
 @dataclass(frozen=True)
 class VlmOptions(PhraseOptions):
-    """Phrases by a vision-language model, wherever it is served."""
+    """Engines that ask a vision-language model."""
 
     model: str = option("Qwen/Qwen3-VL-8B-Thinking", "Hub id or folder of the model.", envvar="SAM3D_GS_VLM_MODEL")
     system_prompt: Path | None = option(
@@ -158,21 +158,21 @@ class VlmOptions(PhraseOptions):
         same_result=True,
     )
     include_surfaces: bool = option(False, "Keep phrases for walls, floors and the scene.")
-    sent_side_px: int = option(1280, "Longer side of the photo as it is sent, in pixels.", "--sent-side-px", min=64)
+    sent_side_px: int = option(1280, "Longer side of the photo sent to the model, in pixels.", "--sent-side-px", min=64)
     thinking_tokens: int = option(2048, "Thinking budget in tokens; 0 turns thinking off.", min=0)
     max_tokens: int = option(4096, "Longest answer, thinking included, in tokens.", min=64)
     request_timeout_s: float = option(
-        180.0, "Wait this long for each of two answers, in seconds.", min=1, same_result=True
+        180.0, "Timeout for each of the two answers, in seconds.", min=1, same_result=True
     )
 
 
 @dataclass(frozen=True)
 class OpenAIOptions(VlmOptions):
-    """Engine `openai`: a server that runs already."""
+    """Engine `openai`: a server that is already running."""
 
-    base_url: str = option("", "Address of the server; it usually ends in /v1.", envvar="SAM3D_GS_VLM_BASE_URL")
+    base_url: str = option("", "URL of the server, usually ending in /v1.", envvar="SAM3D_GS_VLM_BASE_URL")
     api_key_env: str = option(
-        "OPENAI_API_KEY", "Environment variable that holds the server's key, if any.", same_result=True
+        "OPENAI_API_KEY", "Environment variable with the server's API key, if it needs one.", same_result=True
     )
 
     def check(self) -> None:
@@ -183,29 +183,29 @@ class OpenAIOptions(VlmOptions):
 
 @dataclass(frozen=True)
 class VllmOptions(VlmOptions):
-    """Engine `vllm`: a server of our own, which lives as long as the stage."""
+    """Engine `vllm`: a server that this program starts, and stops at the end of the stage."""
 
     gpus: str = option(
-        "", "Ids of the GPUs it may use, e.g. 0,1; else CUDA_VISIBLE_DEVICES, else all.", same_result=True
+        "",
+        "Ids of the GPUs to use, e.g. 0,1. Default: those in CUDA_VISIBLE_DEVICES, or all.",
+        same_result=True,
     )
     tensor_parallel: int | None = option(
-        None, "Spread the model over this many GPUs; else over as few as hold it.", min=1, same_result=True
+        None, "Split the model over this many GPUs. Default: as few as can hold it.", min=1, same_result=True
     )
-    leave_free_gib: float = option(
-        0.0, "Leave this much memory of each GPU to other programs, in GiB.", min=0, same_result=True
-    )
+    leave_free_gib: float = option(0.0, "Leave this much memory free on each GPU, in GiB.", min=0, same_result=True)
     port: int = option(
-        0, "Port on this machine; 0 takes a free one.", min=0, max=65535, envvar="SAM3D_GS_VLM_PORT", same_result=True
+        0, "Port on this machine; 0: any free port.", min=0, max=65535, envvar="SAM3D_GS_VLM_PORT", same_result=True
     )
-    start_timeout_s: float = option(  # a first start also downloads the model
-        1800.0, "Wait this long for the server to be ready, in seconds.", min=1, same_result=True
+    start_timeout_s: float = option(  # the first start also downloads the model
+        1800.0, "Timeout for the start of the server, in seconds.", min=1, same_result=True
     )
-    keep_server: bool = option(False, "Leave the server running and say how to use and stop it.", same_result=True)
+    keep_server: bool = option(False, "Leave the server running, and print how to use and stop it.", same_result=True)
     vllm_command: str = option(
-        "vllm", "vLLM's program, on PATH or as a path.", envvar="SAM3D_GS_VLLM_COMMAND", same_result=True
+        "vllm", "The vLLM program: a name on PATH or a path.", envvar="SAM3D_GS_VLLM_COMMAND", same_result=True
     )
-    vllm_args: str = option(  # they win over ours
-        "", "More arguments for `vllm serve`, quoted as in a shell.", envvar="SAM3D_GS_VLLM_ARGS"
+    vllm_args: str = option(  # override ours
+        "", "Additional arguments for `vllm serve`, quoted as in a shell.", envvar="SAM3D_GS_VLLM_ARGS"
     )
     server_log: Path = dataclasses.field(default=RUNS_DIR / "logs" / "vllm.log", metadata={"same_result": True})
 
@@ -217,7 +217,7 @@ class VllmOptions(VlmOptions):
 
 
 def parse_numbers(flag: str, text: str, expected: str, example: str) -> tuple[float, ...]:
-    """Numbers separated by commas, as many as `expected` names. Raises UsageError."""
+    """Comma-separated numbers, as many as in `expected`, e.g. "x,y". Raises UsageError, which shows the `example`."""
     count = expected.count(",") + 1
     try:
         values = tuple(float(part) for part in text.split(","))
@@ -252,20 +252,20 @@ def _parse_phrase_threshold(text: str) -> tuple[str, float]:
     return phrase.strip(), value
 
 
-_SCORE_THRESHOLD_HELP = "Drop masks that score less."
+_SCORE_THRESHOLD_HELP = "Drop masks with a lower score."
 
 
 @dataclass(frozen=True)
 class MaskOptions(EngineOptions):
-    """Engines that find masks: which of them are kept."""
+    """Engines that find masks themselves: which masks to keep."""
 
     max_objects: int = option(12, "Keep at most this many masks.", min=1)
     score_threshold: float = option(0.0, _SCORE_THRESHOLD_HELP, min=0, max=1)
     min_area_percent: float = option(
-        0.15, "Drop masks smaller than this part of the photo, in %.", "--min-area-percent", min=0, max=100
+        0.15, "Drop masks smaller than this percentage of the photo.", "--min-area-percent", min=0, max=100
     )
-    border_filter: bool = option(True, "Drop background, and what lies mostly outside the photo.")
-    duplicate_iou: float = 0.6  # two kept masks never overlap more than this
+    border_filter: bool = option(True, "Drop background, and objects that are mostly outside the photo.")
+    duplicate_iou: float = 0.6  # highest IoU of two kept masks
 
     @property
     def needs_phrases(self) -> bool:
@@ -288,7 +288,7 @@ class GivenMaskOptions(EngineOptions):
 
     @property
     def needs_phrases(self) -> bool:
-        """No: file names say what the masks show."""
+        """False: the file names name the objects."""
         return False
 
     def check(self) -> None:
@@ -301,24 +301,24 @@ class GivenMaskOptions(EngineOptions):
 class Sam3Options(MaskOptions):
     """Engines `sam3` and `sam3-official`."""
 
-    score_threshold: float = option(0.5, _SCORE_THRESHOLD_HELP, min=0, max=1)  # Meta's own
+    score_threshold: float = option(0.5, _SCORE_THRESHOLD_HELP, min=0, max=1)  # Meta's default
     boxes: tuple[tuple[float, ...], ...] = option(
         (),
-        "x0,y0,x1,y1 in pixels of the photo: mask this one object, without phrases.",
+        "x0,y0,x1,y1 in pixels of the photo: mask the object in this box, without phrases.",
         "--box",
         parse=_parse_box,
         one_photo=True,
     )
     points: tuple[tuple[float, ...], ...] = option(
         (),
-        "x,y in pixels of the photo: mask the one object there, without phrases.",
+        "x,y in pixels of the photo: mask the object at this point, without phrases.",
         "--point",
         parse=_parse_point,
         one_photo=True,
     )
     phrase_thresholds: tuple[tuple[str, float], ...] = option(
         (),
-        'PHRASE=SCORE: a threshold for one phrase, e.g. "red cup=0.3".',
+        'PHRASE=SCORE: the score threshold of one phrase, e.g. "red cup=0.3".',
         "--phrase-threshold",
         parse=_parse_phrase_threshold,
     )
@@ -336,7 +336,7 @@ class Sam3Options(MaskOptions):
 
     @property
     def needs_phrases(self) -> bool:
-        """Boxes and points mask what lies there, whatever it is called."""
+        """False with boxes or points, which select an object without naming it."""
         return not self.boxes and not self.points
 
     def resolved(self, workspace: Path) -> Sam3Options:
@@ -351,8 +351,8 @@ class Sam3Options(MaskOptions):
 def _fov_option() -> Any:
     return option(
         None,
-        "Field of view along the longer side, in degrees, for photos without a focal length in EXIF; otherwise 55, and "
-        "with engine embedded 30 for objects on a plain ground.",
+        "Field of view along the longer side, in degrees, for photos without a focal length in EXIF. Default: 55, or "
+        "30 with engine embedded for objects on a plain background.",
         min=5,
         max=150,
     )
@@ -365,28 +365,28 @@ class EmbeddedObjectOptions(EngineOptions):
     seed: int = option(0, "Random seed.", min=0)
     fov_deg: float | None = _fov_option()
     pitch_deg: float | None = option(
-        None, "How far the camera looks below the horizon, in degrees; estimated when not given.", min=-45, max=85
+        None, "Angle of the camera below the horizon, in degrees. Default: estimated.", min=-45, max=85
     )
 
 
 @dataclass(frozen=True)
 class Sam3dOptions(EngineOptions):
-    """Engine `sam3d-objects`, and what `native` has in common with it. None: the preset's or the checkpoint's own."""
+    """Engine `sam3d-objects`, and options that `native` shares with it. None: as in the preset or the checkpoint."""
 
     seed: int = option(0, "Random seed.", min=0)
     checkpoints: Path = option(
         Path("sam-3d-objects/checkpoints/hf"),  # where the official package keeps them
-        "Folder of the checkpoints, with pipeline.yaml; below the workspace if not found from here.",
+        "Folder of the checkpoints, with pipeline.yaml; a relative path may also be relative to the workspace.",
         content="weights",
         same_result=True,
         below_workspace=True,
     )
     preset: str = option(
-        "normal", "draft (few steps), normal (the checkpoint's own) or quality (twice as many).", choices=PRESETS
+        "normal", "draft (few steps), normal (as in the checkpoint) or quality (twice as many).", choices=PRESETS
     )
-    steps: int | None = option(None, "Steps for shape and pose; the preset's when not given.", min=1)
-    slat_steps: int | None = option(None, "Steps for the appearance; the preset's when not given.", min=1)
-    gaussians_per_voxel: int | None = option(None, "4 or 32; the preset's when not given.", choices=GAUSSIANS_PER_VOXEL)
+    steps: int | None = option(None, "Sampling steps for shape and pose. Default: the preset's.", min=1)
+    slat_steps: int | None = option(None, "Sampling steps for the appearance. Default: the preset's.", min=1)
+    gaussians_per_voxel: int | None = option(None, "4 or 32. Default: the preset's.", choices=GAUSSIANS_PER_VOXEL)
 
 
 @dataclass(frozen=True)
@@ -394,41 +394,41 @@ class NativeOptions(Sam3dOptions):
     """Engine `native`."""
 
     moge: Path | None = option(
-        None, "MoGe's model.pt, when it is not beside the checkpoints.", content="weights", same_result=True
+        None, "MoGe's model.pt, if it is not next to the checkpoints.", content="weights", same_result=True
     )
     depth: Path | None = option(
         None,
-        "Your own depth instead of MoGe: .npy or .exr in metres, .png in millimetres.",
+        "Your own depth map instead of MoGe's: .npy or .exr in metres, .png in millimetres.",
         content="file",
         one_photo=True,
         same_result=True,
     )
     intrinsics: str | None = option(
-        None, "Camera for --depth: fx,fy,cx,cy in pixels, or a file with a 3 x 3 matrix.", content="file"
+        None, "Camera of --depth: fx,fy,cx,cy in pixels, or a file with the 3 x 3 matrix K.", content="file"
     )
     fov_deg: float | None = _fov_option()
     dtype: str = option("auto", "auto, fp16, bf16 or fp32.", choices=DTYPES)
     device: str = option("auto", "auto, cuda, cpu or mps.", choices=DEVICES, same_result=True)
     vram_gib: float | None = option(
-        None, "Stay within this much memory, in GiB, by loading the networks in turn.", min=0.5, same_result=True
+        None, "Use at most this much GPU memory, in GiB, by loading the networks in turn.", min=0.5, same_result=True
     )
 
     def check(self) -> None:
         super().check()
         if self.intrinsics and not self.depth:
-            raise UsageError("--intrinsics goes with --depth; MoGe estimates the camera. Leave it out or add --depth.")
+            raise UsageError("--intrinsics needs --depth, else MoGe estimates the camera. Leave it out or add --depth.")
         if self.moge and self.depth:
-            raise UsageError("--depth takes the place of MoGe. Leave --moge or --depth out.")
+            raise UsageError("--depth replaces MoGe. Leave out --moge or --depth.")
         if self.fov_deg is not None and not self.depth:
-            raise UsageError("--fov goes with --depth; MoGe estimates the camera. Leave it out or add --depth.")
+            raise UsageError("--fov needs --depth, else MoGe estimates the camera. Leave it out or add --depth.")
         if self.fov_deg is not None and self.intrinsics:
-            raise UsageError("--intrinsics gives the camera, and --fov would too. Leave one of them out.")
+            raise UsageError("--intrinsics and --fov both define the camera. Leave one of them out.")
 
 
 def one_photo_only(options: EngineOptions, photos: Sequence[Any]) -> None:
-    """Raises UsageError when several photos are given an option that describes one."""
+    """Raises UsageError if there are several photos and an option whose value is for one."""
     for name, flag in flags_of(type(options)).items():
         if flag.one_photo and getattr(options, name) and len(photos) > 1:
             raise UsageError(
-                f"{flag_names(name, flag)[0]} belongs to one photo, but {len(photos)} are given. Run them one by one."
+                f"{flag_names(name, flag)[0]} is for one photo, but {len(photos)} are given. Run them one by one."
             )

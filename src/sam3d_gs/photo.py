@@ -1,4 +1,4 @@
-"""Opening a user's photo, whatever it is: upright 8-bit RGB, or one clear line saying why not."""
+"""Opening photos as upright 8-bit RGB, and the camera's focal length."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sam3d_gs.types import Photo
 
 log = logging.getLogger("sam3d_gs")
 
-MAX_PIXELS = 300_000_000  # more is taken for a decompression bomb; 300 Mpx need about 1 GB while being opened
-USUAL_FOV_DEG = 55.0  # along the longer side: between telephones and what the web shows
+MAX_PIXELS = 300_000_000  # a guard against decompression bombs; opening 300 Mpx takes about 1 GB
+USUAL_FOV_DEG = 55.0  # along the longer side: between phone cameras and typical photos on the web
 _FILM_DIAGONAL_MM = math.hypot(36, 24)  # the "35 mm equivalent" of EXIF compares diagonals
 _EXIF_IFD, _FOCAL_35MM = 0x8769, 0xA405
 
 
 def open_image(path: Path) -> Image.Image:
-    """A decoded picture, upright (EXIF orientation applied), of whatever mode the file has.
+    """The decoded image with EXIF orientation applied, in the file's own mode.
 
-    Raises BadInputError naming the file when it is missing, empty, truncated, too large or no image at all.
+    Raises BadInputError, naming the file, if it is missing, empty, truncated, too large or not an image.
     """
     if not path.exists():
         raise BadInputError(f"No such file: {path}.")
@@ -36,7 +36,7 @@ def open_image(path: Path) -> Image.Image:
         if path.stat().st_size == 0:
             raise BadInputError(f"{path} is empty (0 bytes).")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own, lower, size warning; damaged EXIF blocks
+            warnings.simplefilter("ignore")  # Pillow's warnings about size, from a lower limit, and damaged EXIF blocks
             with Image.open(path) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise BadInputError(
@@ -51,19 +51,19 @@ def open_image(path: Path) -> Image.Image:
         raise BadInputError(f"{path} is too large to open safely: {error}. Scale it down first.") from error
     except BadInputError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, OverflowError) as error:  # what decoders raise
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, OverflowError) as error:  # raised by decoders
         raise BadInputError(f"{path} cannot be read: {error or type(error).__name__}.") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # a damaged EXIF block must not cost the picture
+    except Exception:  # the image is usable even if its EXIF block is damaged
         return image.copy()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB: 16-bit and float greys are scaled, transparency is laid on white."""
+    """The image as 8-bit RGB: 16-bit and float greyscale is rescaled, transparency becomes white."""
     if image.mode[0] in "IF":
         values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=0.0, neginf=0.0)
         grey = np.clip(values / _full_scale(image.mode, values) * 255 + 0.5, 0, 255)
@@ -76,7 +76,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _full_scale(mode: str, values: np.ndarray) -> float:
-    """The value that means white: the type's own for 16-bit, guessed from the content for 32-bit and float."""
+    """The value of white: 65535 for 16-bit, else guessed from the largest value."""
     top = float(values.max(initial=0.0))
     if mode.startswith("I;16"):
         return 65535.0
@@ -86,16 +86,15 @@ def _full_scale(mode: str, values: np.ndarray) -> float:
 
 
 def load_photo(path: Path, options: PhotoOptions = PhotoOptions()) -> Photo:
-    """Open a photo for the pipeline.
+    """The photo at `path`, scaled down if its longer side exceeds `options.max_side_px`.
 
-    Photos with a longer side above `options.max_side_px` are worked on at that size; masks and K then refer to
-    the smaller picture, which the workspace keeps as image.png. Raises BadInputError.
+    Masks and K then refer to the smaller image, which the workspace keeps as image.png. Raises BadInputError.
     """
     return photo_of_image(open_image(path), path, sha256_of(path), options)
 
 
 def photo_of_image(image: Image.Image, path: Path, sha256: str, options: PhotoOptions = PhotoOptions()) -> Photo:
-    """A photo from a decoded, upright picture; `path` is where it came from, and its stem the photo's name."""
+    """A photo from a decoded, upright image that came from `path`, whose stem becomes the photo's name."""
     focal_px = focal_from_exif(image)
     longest, file_size = max(image.size), image.size
     if longest > options.max_side_px:
@@ -108,12 +107,12 @@ def photo_of_image(image: Image.Image, path: Path, sha256: str, options: PhotoOp
 
 
 def focal_from_exif(image: Image.Image) -> float | None:
-    """Focal length in pixels from EXIF's 35 mm equivalent, None when absent or absurd."""
+    """Focal length in pixels from EXIF's 35 mm equivalent; None if absent or not from 5 to 2000 mm."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             millimetres = float(image.getexif().get_ifd(_EXIF_IFD).get(_FOCAL_35MM) or 0)
-    except Exception:  # EXIF is third-party data of any quality
+    except Exception:  # EXIF blocks are often malformed
         return None
     if not 5 <= millimetres <= 2000:
         return None
@@ -127,10 +126,10 @@ def warn_of_unused_fov(photo: Photo, fov_deg: float | None) -> None:
 
 
 def intrinsics(width_px: int, height_px: int, focal_px: float | None, fov_deg: float | None) -> np.ndarray:
-    """K (3, 3) float64 with the principal point at the photo's centre.
+    """K (3, 3) float64, in pixels, with the principal point at the photo's centre.
 
-    Without `focal_px` the focal length follows from `fov_deg`, the field of view along the longer side, and without
-    that from `USUAL_FOV_DEG`.
+    If `focal_px` is None or invalid, the focal length comes from `fov_deg`, the field of view along the longer side
+    (default USUAL_FOV_DEG).
     """
     fov_deg = USUAL_FOV_DEG if fov_deg is None else fov_deg
     if focal_px is None or not math.isfinite(focal_px) or focal_px <= 0:

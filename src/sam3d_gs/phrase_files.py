@@ -1,4 +1,4 @@
-"""phrases.json and the lists of phrases users write: reading what a person or a model left there, with care."""
+"""Reading and writing phrases.json, and reading users' lists of phrases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sam3d_gs.types import Phrase
 log = logging.getLogger("sam3d_gs")
 
 SCHEMA = 1
-MAX_TEXT = 200  # characters; longer text is no phrase
+MAX_TEXT = 200  # characters
 
 
 def write_phrases(path: Path, phrases: Sequence[Phrase], photo: str, engine: str) -> None:
@@ -32,14 +32,15 @@ def write_phrases(path: Path, phrases: Sequence[Phrase], photo: str, engine: str
 
 
 def read_phrases(path: Path) -> list[Phrase]:
-    """phrases.json as this tool or a person wrote it: an object with "phrases", or just a list, of texts or rows.
+    """The phrases in a JSON file: an object with "phrases", or just the list; of strings or of rows.
 
-    Numbers are given anew by position, so that a person may insert and delete lines. Raises BadInputError.
+    Phrases are numbered by position, so that users can insert and delete lines. Duplicates are skipped, and invalid
+    scores, boxes and counts are ignored. Raises BadInputError.
     """
     data = read_json(path, "phrases file")
     rows = data.get("phrases") if isinstance(data, dict) else data
     if not isinstance(rows, list):
-        raise BadInputError(f'{path} holds no list of phrases. Expected {{"phrases": ["red cup", ...]}}.')
+        raise BadInputError(f'{path} has no list of phrases. Expected {{"phrases": ["red cup", ...]}}.')
     phrases: list[Phrase] = []
     for position, row in enumerate(rows, start=1):
         text = _clean(row.get("text") if isinstance(row, dict) else row, path, position)
@@ -50,13 +51,13 @@ def read_phrases(path: Path) -> list[Phrase]:
         score, box = _score(values.get("score")), _box(values.get("box_xyxy"))
         phrases.append(Phrase(len(phrases), text, score, box, _count(values.get("count"))))
     if not phrases:
-        raise BadInputError(f"{path} holds no phrases. Add one, or delete the file and run the phrases stage again.")
+        raise BadInputError(f"{path} has no phrases. Add one, or delete the file and run the phrases stage again.")
     return phrases
 
 
 def _clean(text: Any, path: Path, position: int) -> str:
     if not isinstance(text, str) or not text.strip():
-        raise BadInputError(f"{path}: phrase {position} is not a text: {text!r:.60}.")
+        raise BadInputError(f"{path}: phrase {position} is not a string with text: {text!r:.60}.")
     clean = " ".join(text.split())
     if len(clean) > MAX_TEXT:
         raise BadInputError(f"{path}: phrase {position} has {len(clean)} characters, more than {MAX_TEXT}.")
@@ -79,9 +80,9 @@ def _box(value: Any) -> tuple[float, float, float, float] | None:
 
 
 def phrases_from_file(path: Path) -> list[str]:
-    """Texts of a .json phrases file, or the non-empty lines of any other text file ("#" starts a comment line).
+    """The phrases in a .json file, or the non-empty lines of any other text file ("#" starts a comment line).
 
-    Raises BadInputError naming the file.
+    Raises BadInputError, naming the file.
     """
     if path.suffix.lower() == ".json":
         return [phrase.text for phrase in read_phrases(path)]

@@ -1,4 +1,4 @@
-"""Run stages over photos, with every engine built once and closed before the next one needs the GPU."""
+"""Running stages over photos. Each engine is built once, and closed before the next one needs the GPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sam3d_gs.stages.claim import claimed
 from sam3d_gs.types import Photo
 from sam3d_gs.workspace import Workspace, folder_name
 
-CACHED_PHOTO_BYTES = 1 << 30  # decoded photos kept for the later stages of one call
+CACHED_PHOTO_BYTES = 1 << 30  # decoded photos kept for later stages
 
 
 def _default(stage: str) -> Callable[[], EngineChoice]:
@@ -29,7 +29,7 @@ def _default(stage: str) -> Callable[[], EngineChoice]:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything a run was asked for."""
+    """What to run and how: the workspace, and the engine and options of each stage."""
 
     root: Path
     force: bool = False
@@ -38,11 +38,11 @@ class Settings:
     masks: EngineChoice = field(default_factory=_default("masks"))
     objects: EngineChoice = field(default_factory=_default("objects"))
     scene: SceneOptions = field(default_factory=SceneOptions)
-    waits: bool = False  # for a photo that another process works on, instead of giving it up
+    waits: bool = False  # if another process works on a photo: wait for it instead of failing
 
 
 class Show(Protocol):
-    """How the caller shows what happens."""
+    """Callbacks by which the caller reports progress, results and errors."""
 
     def stage(self, photo: Path, workspace: Workspace, result: StageResult) -> None: ...
 
@@ -52,7 +52,7 @@ class Show(Protocol):
 
 
 class Silent:
-    """Shows nothing."""
+    """A `Show` that prints nothing."""
 
     def stage(self, photo: Path, workspace: Workspace, result: StageResult) -> None:
         pass
@@ -68,8 +68,8 @@ class StageRunner:
     """One stage with its engine: run it on any number of photos, then close it.
 
     ``with StageRunner("masks", settings) as runner: runner.run(load_photo(path))``. The engine is built when the first
-    photo needs it, or by `load`. Photos are claimed one by one, so several runners, also in other processes, may share
-    a workspace.
+    photo needs it, or by `load`. Each photo is locked while it is processed, so several runners, even in different
+    processes, can share a workspace.
     """
 
     def __init__(self, stage: str, settings: Settings, show: Show | None = None) -> None:
@@ -88,19 +88,19 @@ class StageRunner:
 
     @property
     def uses_gpu(self) -> bool:
-        """Whether its engine holds GPU memory, so that no other should be loaded beside it."""
+        """Whether its engine uses GPU memory, so that no other engine should be loaded at the same time."""
         return self.stage != "scene" and bool(getattr(self.settings, self.stage).gpu.gib)
 
     def load(self) -> Any:
-        """Build the engine, unless that has been done. Raises Sam3dGsError when it cannot work here."""
+        """The engine, built on the first call. Raises Sam3dGsError if it cannot run here."""
         if self._engine is None:
             self._engine = registry.load(getattr(self.settings, self.stage))
         return self._engine
 
     def run(self, photo: Photo) -> tuple[Workspace, StageResult]:
-        """Run the stage on one photo, or find that it is up to date.
+        """Run the stage on one photo, unless it is up to date.
 
-        Raises Sam3dGsError when nothing came of it, or another process works on the photo.
+        Raises Sam3dGsError if the stage fails, or if another process works on the photo.
         """
         with claimed(self.settings.root, photo, self.settings.waits) as workspace:
             progress = self._show.progress(workspace.photo, self.stage)
@@ -123,7 +123,7 @@ class StageRunner:
         return runs[self.stage](context, getattr(self.settings, self.stage), self.load)
 
     def close(self) -> None:
-        """Let the engine give back what it holds: a server, GPU memory. The next photo builds it again."""
+        """Close the engine, which frees its GPU memory or stops its server. The next photo builds a new one."""
         engine, self._engine = self._engine, None
         close = getattr(engine, "close", None)
         if close is not None:
@@ -137,21 +137,21 @@ def run(
     show: Show,
     finished: Callable[[Path], None] = lambda photo: None,
 ) -> int:
-    """Run `stages` on every photo; returns the exit code.
+    """Run `stages` on every photo and return the exit code.
 
-    A photo that fails is shown and left out of the later stages; the others go on. 0 when all is well, 3 when some
-    objects or photos failed, 1 when nothing came of any photo. `photos` may come in as time goes by; `finished` is
-    told of each that has been through all stages, as soon as it has.
+    A photo that fails is reported and skipped in later stages. The code is 0 if all succeed, 3 if some objects or
+    photos fail, and that of the first error (usually 1) if all photos fail. `photos` may be a generator that waits for
+    more photos; `finished` is called with each photo as soon as it has passed all stages.
     """
-    going: Iterable[Path] = _each_once(photos)
+    remaining: Iterable[Path] = _each_once(photos)
     decoded = _DecodedPhotos(settings.photo)
     partial = False
     first_error: Sam3dGsError | None = None
     for group in _passes(stages, settings):
-        well: list[Path] = []
+        succeeded: list[Path] = []
         with ExitStack() as opened:
             runners = [opened.enter_context(StageRunner(stage, settings, show)) for stage in group]
-            for path in going:
+            for path in remaining:
                 for runner in runners:
                     try:
                         workspace, result = runner.run(decoded.get(path))
@@ -164,20 +164,20 @@ def run(
                     partial = partial or result.status == "partial"
                     show.stage(path, workspace, result)
                 else:
-                    well.append(path)
+                    succeeded.append(path)
                     if not group or group[-1] == stages[-1]:
                         finished(path)
-        going = well
-    if first_error and not going:
+        remaining = succeeded
+    if first_error and not remaining:
         return first_error.exit_code
     return EXIT_PARTIAL if partial or first_error else 0
 
 
 def _passes(stages: Sequence[str], settings: Settings) -> list[list[str]]:
-    """The stages in groups. Those of a group go together over each photo; the groups follow one another.
+    """The stages in groups, one pass over the photos for each.
 
-    Engines on the CPU share a group, so that a photo is finished before the next begins. An engine that holds GPU
-    memory has one of its own: it is built once for all photos, and closed before the next is built.
+    Consecutive stages on the CPU share a group, so that a photo is finished before the next one starts. A stage that
+    uses GPU memory is a group of its own: its engine is built once for all photos and closed before the next is built.
     """
     groups: list[list[str]] = [[]]
     alone = False
@@ -191,7 +191,7 @@ def _passes(stages: Sequence[str], settings: Settings) -> list[list[str]]:
 
 
 class _DecodedPhotos:
-    """Photos as they are needed, each decoded once per call while CACHED_PHOTO_BYTES hold them."""
+    """A cache of decoded photos, up to CACHED_PHOTO_BYTES."""
 
     def __init__(self, options: PhotoOptions) -> None:
         self._options = options
@@ -215,9 +215,9 @@ def _each_once(photos: Iterable[Path]) -> Iterator[Path]:
 
 
 def find_workspace(root: Path, argument: Path) -> Workspace:
-    """The workspace of a photo that has been worked on, by the photo's file or by its name in the workspace.
+    """The workspace of a photo that has been processed, given its file or its name in the workspace.
 
-    Raises BadInputError when neither is known.
+    Raises BadInputError if there is none.
     """
     if argument.is_file():
         workspace = Workspace(root, folder_name(root, argument.stem, sha256_of(argument)))
@@ -227,12 +227,12 @@ def find_workspace(root: Path, argument: Path) -> Workspace:
         workspace = Workspace(root, argument.name)
     if not workspace.manifest.exists():
         known = ", ".join(sorted(w.photo for w in all_workspaces(root))) or "none"
-        raise BadInputError(f"{argument} has not been worked on in {root}. Photos there: {known}.")
+        raise BadInputError(f"{argument} has not been processed in {root}. Photos there: {known}.")
     return workspace
 
 
 def all_workspaces(root: Path) -> Iterator[Workspace]:
-    """Those of all photos that have been worked on, by name."""
+    """The workspaces of all photos that have been processed, sorted by name."""
     runs = Workspace(root, "x").run_dir.parent
     for manifest in sorted(runs.glob("*/manifest.json")):
         yield Workspace(root, manifest.parent.name)

@@ -1,6 +1,6 @@
-"""The data that flows between stages: frozen dataclasses over numpy arrays, no files, no models.
+"""The data passed between stages: frozen dataclasses of numpy arrays, without file access.
 
-Frames, stated once. *Object frame*: canonical unit cube about the origin, right-handed, Z up. *Camera frame*:
+Frames used throughout. *Object frame*: canonical unit cube about the origin, right-handed, Z up. *Camera frame*:
 OpenCV (x right, y down, z forward). `Pose` maps object to camera, ``x_cam = scale * R @ x_obj + translation``,
 and ``K`` projects the camera frame to photo pixels, with pixel centres at half-integers: the top-left pixel
 covers [0, 1) x [0, 1).
@@ -29,14 +29,14 @@ def _check(array: np.ndarray, shape: tuple[int | None, ...], name: str) -> None:
 
 @dataclass(frozen=True)
 class Photo:
-    """One photo, upright, as every stage sees it."""
+    """One photo, upright, at the size that all stages use."""
 
-    path: Path  # where the user has it
+    path: Path  # the user's file
     name: str  # the file's stem; the workspace makes it unique
     rgb: np.ndarray  # (H, W, 3) uint8 RGB
     sha256: str  # of the file's bytes
-    focal_px: float | None = None  # from EXIF, at this size; None when the file does not say
-    file_size: tuple[int, int] | None = None  # (width, height) px of the upright file; None: as here
+    focal_px: float | None = None  # from EXIF, at this size; None: unknown
+    file_size: tuple[int, int] | None = None  # (width, height) px of the upright file; None: same as `rgb`
 
     def __post_init__(self) -> None:
         _check(self.rgb, (None, None, 3), "Photo.rgb")
@@ -52,24 +52,24 @@ class Photo:
 
 @dataclass(frozen=True)
 class Phrase:
-    """What to look for: a short noun phrase."""
+    """A short noun phrase that names objects in the photo."""
 
-    number: int  # position in the list, the first part of every object id made from it
+    number: int  # position in the list, the first part of the ids of its objects
     text: str
-    score: float | None = None  # the engine's own confidence, 0..1
-    box_xyxy: tuple[float, float, float, float] | None = None  # pixels, when the engine knows where
-    count: int | None = None  # how many of them, when the engine says so
+    score: float | None = None  # the engine's confidence, 0..1
+    box_xyxy: tuple[float, float, float, float] | None = None  # pixels, if the engine gives one
+    count: int | None = None  # number of such objects, if the engine gives it
 
 
 @dataclass(frozen=True)
 class InstanceMask:
-    """One object in the photo. `dropped` holds the reason when the mask was found but not kept."""
+    """The mask of one object. If it was found but not kept, `dropped` is the reason."""
 
-    object_id: str  # <phrase number>-<slug>-<instance>, the same from mask to splat
+    object_id: str  # <phrase number>-<slug>-<instance>, used by all stages
     phrase: str
     mask: np.ndarray  # (H, W) bool, at photo size
     score: float  # 0..1
-    aliases: tuple[str, ...] = ()  # other phrases that meant the same object
+    aliases: tuple[str, ...] = ()  # other phrases for the same object
     dropped: str | None = None
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class InstanceMask:
 
     @cached_property
     def box_xyxy(self) -> tuple[int, int, int, int]:
-        """Pixels, x1 and y1 exclusive; all zero for an empty mask."""
+        """Bounding box in pixels, x1 and y1 exclusive; all zero for an empty mask."""
         columns, rows = np.flatnonzero(self.mask.any(0)), np.flatnonzero(self.mask.any(1))
         if not len(columns):
             return 0, 0, 0, 0
@@ -105,9 +105,9 @@ class Pose:
 
 @dataclass(frozen=True)
 class Gaussians:
-    """N Gaussians, encoded as in a 3DGS .ply; linear values are properties."""
+    """N Gaussians, encoded as in a 3DGS .ply; properties give the linear values."""
 
-    means: np.ndarray  # (N, 3) float32, in the frame of the owner
+    means: np.ndarray  # (N, 3) float32, in the owner's frame
     quats: np.ndarray  # (N, 4) float32, wxyz, unit length
     log_scales: np.ndarray  # (N, 3) float32, natural log
     opacity_logits: np.ndarray  # (N,) float32
@@ -125,7 +125,7 @@ class Gaussians:
         return len(self.means)
 
     def take(self, rows: slice | np.ndarray) -> Gaussians:
-        """Some of them: views for a slice, copies for indices."""
+        """A subset: views for a slice, copies for indices."""
         return Gaussians(
             means=self.means[rows],
             quats=self.quats[rows],
@@ -152,7 +152,7 @@ class Gaussians:
 
 @dataclass(frozen=True)
 class PlacedObject:
-    """One reconstructed object with its place in the photo's camera frame; what a .pt file holds."""
+    """One reconstructed object and its pose in the photo's camera frame; the content of a .pt file."""
 
     object_id: str
     phrase: str
@@ -163,7 +163,7 @@ class PlacedObject:
     scores: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     engine: str = ""
-    scale_source: str = "arbitrary"  # what one scene unit means: "arbitrary", also with a "(why)", or "metric: <how>"
+    scale_source: str = "arbitrary"  # the unit of length: "arbitrary", "arbitrary (<why>)" or "metric: <how>"
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -172,7 +172,7 @@ class PlacedObject:
 
 @dataclass(frozen=True)
 class ObjectDescription:
-    """One object as the scene JSON describes it."""
+    """One object's entry in the scene JSON."""
 
     object_id: str
     phrase: str
@@ -180,18 +180,18 @@ class ObjectDescription:
     T_camera_object: np.ndarray  # (4, 4) float64, scale included
     aabb: np.ndarray  # (2, 3) min and max corner, camera frame
     obb: np.ndarray  # (8, 3) corners of the object-frame box, camera frame
-    gaussians: int  # how many
+    gaussians: int  # their number
     files: Mapping[str, str]  # kind -> path relative to the workspace
-    reprojection_iou: float | None  # against its mask; None when there is no mask
+    reprojection_iou: float | None  # with its mask; None if there is no mask
 
 
 @dataclass(frozen=True)
 class SceneDescription:
-    """The merged scene, in the camera frame of the photo."""
+    """The content of the scene JSON: the merged scene, in the photo's camera frame."""
 
     photo: str
     K: np.ndarray  # (3, 3) float64, px
     image_size: tuple[int, int]  # (width, height) px
     scale_source: str
-    up: np.ndarray  # (3,) float64 unit vector against gravity, camera frame
+    up: np.ndarray  # (3,) float64 unit vector opposite to gravity, camera frame
     objects: tuple[ObjectDescription, ...]

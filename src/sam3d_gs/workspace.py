@@ -1,4 +1,4 @@
-"""Every path the tool writes, built in one place: one folder per photo inside the folders users know."""
+"""The path of every file the program writes, and the names of photos and objects in paths."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sam3d_gs.options import EXPORT_FORMATS, EXPORT_FRAMES, RUNS_DIR
 
 SLUG_MAX = 40
 _SAM3D = Path("sam-3d-objects")
-_RESERVED = {"masks", "logs"}  # folders of RUNS_DIR that are not of one photo, so no photo may be called that
+_RESERVED = {"masks", "logs"}  # folders in RUNS_DIR that are not a photo's, so no photo may have these names
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """The places of one photo's files under `root`. Builds paths only; nothing is read or written here."""
+    """The paths of one photo's files under `root`. Only builds paths; reads and writes nothing."""
 
     root: Path
     photo: str  # unique per photo: see `folder_name`
@@ -36,12 +36,12 @@ class Workspace:
 
     @property
     def answer_json(self) -> Path:
-        """What a language model was asked and answered, word by word."""
+        """The requests to a language model and its answers, verbatim."""
         return self.run_dir / "answer.json"
 
     @property
     def image_png(self) -> Path:
-        """The photo as every stage saw it: upright, RGB; masks and K refer to its pixels."""
+        """The photo as all stages use it: upright, RGB; masks and K refer to its pixels."""
         return self.run_dir / "image.png"
 
     @property
@@ -75,7 +75,7 @@ class Workspace:
         return self.root / _SAM3D / "gaussians" / "single" / self.photo
 
     def single_ply(self, object_id: str) -> Path:
-        """The object alone, in its object frame; the scene JSON holds its pose."""
+        """One object in its object frame; its pose is in the scene JSON."""
         return self.single_dir / f"{object_id}.ply"
 
     def contact_sheet(self, object_id: str) -> Path:
@@ -90,7 +90,7 @@ class Workspace:
 
     @property
     def scene_ply(self) -> Path:
-        """All objects in the camera frame of the photo."""
+        """All objects, in the photo's camera frame."""
         return self.multi_dir / f"{self.photo}.ply"
 
     @property
@@ -102,31 +102,31 @@ class Workspace:
         return self.multi_dir / f"{self.photo}.{suffix}"
 
     def export(self, form: str, frame: str = "") -> Path:
-        """`form`: one of EXPORT_FORMATS, or "json" for the description. `frame`: one of EXPORT_FRAMES when it moved."""
+        """`form`: one of EXPORT_FORMATS, or "json" for the description. `frame`: one of EXPORT_FRAMES, or empty."""
         return self.multi_dir / ".".join(part for part in (self.photo, frame, form) if part)
 
     def exports(self) -> list[Path]:
-        """All that `export` may name."""
+        """Every path that `sam3d-gs export` may write."""
         moved = [self.export(form, frame) for frame in EXPORT_FRAMES for form in (*EXPORT_FORMATS, "json")]
         return [self.export(form) for form in EXPORT_FORMATS if form != "ply"] + moved
 
     def in_multi_dir(self) -> list[Path]:
-        """All that a photo may have in the folder that it shares with the others."""
+        """Every path the photo may have in `multi_dir`, which all photos share."""
         return [self.scene_ply, self.scene_json, self.turntable("webp"), self.turntable("gif"), *self.exports()]
 
     def relative(self, path: Path) -> str:
-        """`path` below the root, with forward slashes, as the manifest and the scene JSON write it."""
+        """`path` relative to the root, with forward slashes, as in the manifest and the scene JSON."""
         return path.relative_to(self.root).as_posix()
 
 
 def folder_name(root: Path, stem: str, sha256: str) -> str:
-    """The photo's name in the workspace: its stem, or stem-<hash> when another photo already has the stem.
+    """The photo's name in the workspace: its stem, or <stem>-<hash> if another photo already uses the stem.
 
-    A stem belongs to the first photo that used it: the manifest in its folder says which one that was.
+    A name belongs to the first photo that used it, as recorded in the manifest in its folder.
     """
-    stem = stem.encode("utf-8", "replace").decode()  # file names may hold bytes that are no text
+    stem = stem.encode("utf-8", "replace").decode()  # file names may contain bytes that are not valid UTF-8
     clean = re.sub(r"[\x00-\x1f\x7f/\\:*?\"<>|]", "_", unicodedata.normalize("NFC", stem)).strip(". ")
-    clean = _shorten(clean.lstrip("-")) or "photo"  # a leading dash would read as an option
+    clean = _shorten(clean.lstrip("-")) or "photo"  # a leading dash would look like an option
     ends = tuple(f".{part}" for part in ("compressed", *EXPORT_FRAMES))  # <photo>.compressed.ply is an export
     reserved = clean.casefold() in _RESERVED or clean.casefold().endswith(ends)
     names = [f"{clean}-{sha256[:length]}" for length in (8, 16, 64)]
@@ -137,14 +137,14 @@ def folder_name(root: Path, stem: str, sha256: str) -> str:
 
 
 def _shorten(name: str, limit_bytes: int = 180) -> str:
-    """File systems allow 255 bytes a name; ours add suffixes."""
+    """`name` cut to `limit_bytes` of UTF-8: file systems allow 255 bytes, and we add suffixes."""
     return name.encode("utf-8")[:limit_bytes].decode("utf-8", "ignore")
 
 
 def slug(phrase: str) -> str:
-    """A phrase as a safe file-name part: a-z, 0-9 and single dashes; "object" when nothing is left of it.
+    """A phrase as a safe part of a file name: a-z, 0-9 and single dashes; "object" if nothing remains.
 
-    Model text reaches paths only through here.
+    All text from models must pass through here before it is used in a path.
     """
     plain = unicodedata.normalize("NFKD", phrase).encode("ascii", "ignore").decode().lower()
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:SLUG_MAX].strip("-") or "object"

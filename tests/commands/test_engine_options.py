@@ -82,8 +82,8 @@ def test_own_masks_and_phrases_choose_their_engines(parsed: Any) -> None:
         (["--masks", ".", "--min-area-percent", "3"], "--min-area-percent is for engine"),
         (["--masks", ".", "--score-threshold", "0.3"], "--score-threshold is for engine"),
         (["--masks", ".", "--no-border-filter"], "--border-filter is for engine"),
-        (["--masks", ".", "--phrases", "cup"], "--masks gives masks already"),
-        (["--masks", ".", "--max-phrases", "3"], "--masks gives masks already"),
+        (["--masks", ".", "--phrases", "cup"], "--masks gives the masks already"),
+        (["--masks", ".", "--max-phrases", "3"], "--masks gives the masks already"),
         (["--masks-engine", "sam3", "--box", "1,2,3,4", "--max-phrases", "3"], "without phrases"),
         (["--phrases", "cup", "--max-phrases", "3"], "--max-phrases is for engine"),
         (["--profile", "full", "--fov", "40"], "MoGe estimates the camera"),
@@ -103,9 +103,9 @@ def test_options_that_the_engine_does_not_take_are_refused(parsed: Any, argument
 
 
 def test_options_of_one_photo_are_refused_for_two(parsed: Any) -> None:
-    with pytest.raises(UsageError, match="--box belongs to one photo, but 2 are given"):
+    with pytest.raises(UsageError, match="--box is for one photo, but 2 are given"):
         parsed("run", "x.jpg", "y.jpg", "--masks-engine", "sam3", "--box", "1,2,3,4")
-    with pytest.raises(UsageError, match="--depth belongs to one photo"):
+    with pytest.raises(UsageError, match="--depth is for one photo"):
         parsed("run", "x.jpg", "y.jpg", "--objects-engine", "native", "--depth", "d.npy")
 
 

@@ -366,8 +366,8 @@ def test_an_object_does_not_depend_on_what_else_is_wanted(checkpoints: Path) -> 
     [
         (("--engine", "embedded", "--steps", "3"), "--steps is for engine 'native'"),
         (("--engine", "native", "--pitch", "30"), "--pitch is for engine 'embedded' of objects, not 'native'"),
-        (("--engine", "native", "--intrinsics", "1,1,1,1"), "--intrinsics goes with --depth"),
-        (("--engine", "native", "--depth", "d.npy", "--moge", "m.pt"), "--depth takes the place of MoGe"),
+        (("--engine", "native", "--intrinsics", "1,1,1,1"), "--intrinsics needs --depth"),
+        (("--engine", "native", "--depth", "d.npy", "--moge", "m.pt"), "--depth replaces MoGe"),
         (("--engine", "native", "--gaussians-per-voxel", "8"), "Expected 4 or 32"),
         (("--engine", "native", "--preset", "best"), "Expected normal or draft or quality"),
         (("--engine", "native", "--device", "tpu"), "Expected auto or cuda or cpu or mps"),

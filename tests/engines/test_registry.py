@@ -151,18 +151,18 @@ def test_plugins_join_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (ImportError("no module named x"), "no module named x"),
         ("a text", "not an EngineSpec"),
-        (EngineSpec("masks", "sam3", "x:X", MaskOptions), "there is an engine 'sam3' of masks already"),
+        (EngineSpec("masks", "sam3", "x:X", MaskOptions), "an engine 'sam3' of masks already exists"),
         (EngineSpec("dreams", "mine", "x:X", MaskOptions), "its stage is 'dreams'"),
     ],
     ids=["import", "type", "name", "stage"],
 )
-def test_a_broken_plugin_is_left_out_with_a_warning(
+def test_a_broken_plugin_is_skipped_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, plugin: Any, words: str
 ) -> None:
     _install(monkeypatch, plugin)
     with caplog.at_level(logging.WARNING, "sam3d_gs"):
         assert registry.find("masks", "sam3").target.startswith("sam3d_gs.engines")
-    assert words in caplog.text and "is left out" in caplog.text
+    assert words in caplog.text and "is skipped" in caplog.text
 
 
 def test_this_environment_has_no_plugins_that_tests_would_see() -> None:

@@ -1,4 +1,4 @@
-"""Photos handed from process to process: what goes through the pipe, and what comes of a broken one."""
+"""The pipe between stages in parallel processes: its messages, and how a broken pipe ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(
     return subprocess.run(command, input=stdin, env=environ, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_each_finished_photo_is_one_line_and_results_are_on_stderr(tmp_path: Path, picture: Path) -> None:
+def test_pass_on_writes_a_line_per_finished_photo_and_results_to_stderr(tmp_path: Path, picture: Path) -> None:
     names = [str(picture), str(tmp_path / "not there.png")]
     done = run(tmp_path, *names, "--stages", "phrases", "--phrases", "red cup", "--pass-on")
     assert done.returncode == 3
@@ -35,10 +35,10 @@ def test_each_finished_photo_is_one_line_and_results_are_on_stderr(tmp_path: Pat
     assert "kitchen: phrases: 1 phrases" in done.stderr
 
 
-def test_only_what_is_passed_on_is_worked_on(tmp_path: Path, picture: Path) -> None:
+def test_follow_processes_only_photos_that_are_passed_on(tmp_path: Path, picture: Path) -> None:
     follow = (str(picture), "--stages", "phrases", "--phrases", "red cup", "--follow")
     manifest = Workspace(tmp_path / "out", "kitchen").manifest
-    for nothing in ("", "{}\n", "{}\n" + json.dumps(str(picture))):  # the last one: its writer was killed in the line
+    for nothing in ("", "{}\n", "{}\n" + json.dumps(str(picture))):  # last: a line whose writer was killed
         assert run(tmp_path, *follow, stdin=nothing).returncode == 0
         assert load(manifest) is None
     for wrong in ("hello\n", '{}\n"/another.png"\n'):
@@ -49,24 +49,24 @@ def test_only_what_is_passed_on_is_worked_on(tmp_path: Path, picture: Path) -> N
     assert load(manifest) is not None
 
 
-def test_stages_that_do_not_fit_side_by_side_do_not_start(tmp_path: Path, picture: Path) -> None:
-    card = "echo '0, Small, 580, 24564, 24100, GPU-a'"
-    done = run(tmp_path, str(picture), "--stages", "phrases", "--profile", "full", "--pass-on", nvidia_smi=card)
+def test_stages_that_do_not_fit_at_the_same_time_do_not_start(tmp_path: Path, picture: Path) -> None:
+    small = "echo '0, Small, 580, 24564, 24100, GPU-a'"
+    done = run(tmp_path, str(picture), "--stages", "phrases", "--profile", "full", "--pass-on", nvidia_smi=small)
     assert done.returncode == 1
-    assert "phrases 19.9, masks 7.5, objects 8; free: card 0 23.5" in done.stderr
-    assert "Leave --overlap" in done.stderr
+    assert "phrases 19.9, masks 7.5, objects 8; free: GPU 0 23.5" in done.stderr
+    assert "Leave out --overlap" in done.stderr
     assert done.stdout == ""
 
 
-def test_the_cards_are_planned_once_and_passed_on(tmp_path: Path, picture: Path) -> None:
+def test_the_first_process_plans_the_gpus_of_all(tmp_path: Path, picture: Path) -> None:
     two = "echo '0, Large, 580, 143771, 143000, GPU-a'; echo '1, Large, 580, 143771, 143000, GPU-b'"
     own = ("--phrases", "red cup", "--profile", "full")
     first = run(tmp_path, str(picture), "--stages", "phrases", *own, "--pass-on", nvidia_smi=two)
     assert json.loads(first.stdout.splitlines()[0]) == {"objects": ["0"], "masks": ["1"]}
-    wish = (str(picture), "--stages", "phrases", *own, "--pass-on")
-    limited = run(tmp_path, *wish, nvidia_smi=two, visible="1")
+    arguments = (str(picture), "--stages", "phrases", *own, "--pass-on")
+    limited = run(tmp_path, *arguments, nvidia_smi=two, visible="1")
     assert json.loads(limited.stdout.splitlines()[0]) == {"objects": ["1"], "masks": ["1"]}
-    assert run(tmp_path, *wish, nvidia_smi=two, visible="GPU-1234").returncode == 2
-    # The next one takes the plan as it is, whatever it would see itself.
+    assert run(tmp_path, *arguments, nvidia_smi=two, visible="GPU-1234").returncode == 2
+    # The next process uses this plan, whatever GPUs it finds itself.
     second = run(tmp_path, str(picture), "--stages", "phrases", *own, "--follow", "--pass-on", stdin=first.stdout)
     assert second.stdout == first.stdout

@@ -1,4 +1,4 @@
-"""Fixtures of the script tests; `script_place.py` says what they give."""
+"""Fixtures of the script tests; see `script_place.Place`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.scripts.script_place import FAKES, REPOSITORY, STAGE_ENVIRONMENTS, TO
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """Scripts in a folder whose name has a space and an umlaut; nothing is set up."""
+    """Scripts in a folder with a space and an umlaut in its name, without any environments."""
     base = tmp_path / "fünf Stühle"
     root = base / "my clone"
     shutil.copytree(REPOSITORY / "envs", root / "envs")
@@ -35,7 +35,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def full(place: Place) -> Place:
-    """The three stage environments, in Conda."""
+    """With all three stage environments in Conda."""
     place.add_conda(*STAGE_ENVIRONMENTS)
     place.settings["CONDA_SH"] = str(place.conda_sh)
     return place
@@ -43,7 +43,7 @@ def full(place: Place) -> Place:
 
 @pytest.fixture
 def embedded(place: Place) -> Place:
-    """A machine without Conda where the set-up has run; the calls so far are forgotten."""
+    """Without Conda, after the set-up of .venv; its calls are not recorded."""
     place.add_python("python3.12")
     done = place.run("envs/setup_embedded.sh")
     assert done.returncode == 0, done.stderr

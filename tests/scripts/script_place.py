@@ -1,4 +1,4 @@
-"""The scripts in a folder of their own, among fake programs: no real Conda, Python, pip, uv or sam3d-gs is in reach."""
+"""A copy of the scripts with fake programs on the PATH instead of the real Conda, Python, pip, uv and sam3d-gs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 FAKES = Path(__file__).parent / "fakes"
 STAGE_ENVIRONMENTS = ("vllm", "sam3", "sam3d-objects")
-# Everything the scripts may call besides bash's own commands.
+# All external programs that the scripts may call.
 TOOLS = [
     *("bash", "cat", "chmod", "cp", "dirname", "env", "find", "flock", "grep", "head", "ln", "mkdir", "mktemp", "mv"),
     *("printf", "readlink", "rm", "sed", "sleep", "tail", "touch", "tr", "xargs"),
@@ -30,23 +30,23 @@ class Call:
 
     @property
     def stages(self) -> str:
-        """Of `sam3d-gs run --stages STAGES --profile PROFILE --workspace DIR ...`."""
+        """STAGES in `sam3d-gs run --stages STAGES --profile PROFILE --workspace DIR OPTIONS`."""
         assert self.argv[:2] == ["run", "--stages"]
         return self.argv[2]
 
     @property
     def options(self) -> list[str]:
-        """What the caller of the script gave."""
+        """OPTIONS, the arguments of the script."""
         assert self.argv[3::2][:2] == ["--profile", "--workspace"]
         return self.argv[7:]
 
 
 @dataclass
 class Place:
-    """A copy of the repository's scripts with a PATH that holds only fakes and a few tools."""
+    """A copy of the repository's scripts, run with only fakes and TOOLS on the PATH."""
 
-    root: Path  # the repository's copy
-    base: Path  # everything of the test
+    root: Path  # the copy of the repository
+    base: Path  # the test's folder
     settings: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -74,15 +74,15 @@ class Place:
             executable(FAKES / "sam3d-gs", folder / "bin" / "sam3d-gs")
 
     def add_python(self, name: str) -> None:
-        """A fake Python on the PATH; `name` says its version."""
+        """Add a fake Python to the PATH; its version is that in `name`."""
         executable(FAKES / "python", self.tools / name)
 
-    def make(self, name: str, text: str = "") -> None:
-        """Tell the fakes something, e.g. make("exit-masks", "3")."""
+    def give_order(self, name: str, text: str = "") -> None:
+        """Write an order for the fakes, e.g. give_order("exit-masks", "3")."""
         (self.base / "orders").mkdir(exist_ok=True)
         (self.base / "orders" / name).write_text(text, encoding="utf-8")
 
-    def unmake(self, name: str) -> None:
+    def cancel_order(self, name: str) -> None:
         (self.base / "orders" / name).unlink()
 
     def environ(self, **more: str) -> dict[str, str]:
@@ -117,7 +117,7 @@ class Place:
         )
 
     def calls(self, program: str | None = "sam3d-gs") -> list[Call]:
-        """What the fakes recorded, oldest first."""
+        """The recorded calls of the fakes, oldest first; None: of all programs."""
         calls = []
         for path in sorted((self.base / "calls").glob("*"), key=lambda path: int(path.name)):
             fields = path.read_bytes().decode("utf-8").split("\0")
@@ -137,7 +137,7 @@ def executable(source: Path, target: Path) -> None:
     target.chmod(0o755)
 
 
-def process_is_there(pid: int) -> bool:
+def process_exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""envs/activate.sh as a library: where it looks, and that the caller's shell stays as it was."""
+"""envs/activate.sh: the order of its search, and that it does not change the caller's shell."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def shell(place: Place, text: str, **more: str) -> subprocess.CompletedProcess[s
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30, check=False)
 
 
-def test_set_u_survives_conda_and_is_on_afterwards(place: Place) -> None:
+def test_set_u_is_off_for_conda_and_on_afterwards(place: Place) -> None:
     place.add_conda("vllm")
     text = 'activate_env vllm; echo "$CONDA_DEFAULT_ENV $-"; echo "$never_set"'
     done = shell(place, text, CONDA_SH=str(place.conda_sh))
@@ -30,7 +30,7 @@ def test_set_u_survives_conda_and_is_on_afterwards(place: Place) -> None:
     assert "never_set" in done.stderr
 
 
-def test_an_unknown_name_returns_1_and_goes_on_in_the_callers_hands(place: Place) -> None:
+def test_an_unknown_name_returns_1_and_does_not_exit(place: Place) -> None:
     place.add_conda("vllm")
     done = shell(place, "activate_env other || echo code $?", CONDA_SH=str(place.conda_sh))
     assert done.stdout == "code 1\n"
@@ -53,7 +53,7 @@ def test_conda_is_found_without_conda_sh(place: Place, where: str) -> None:
     assert done.stdout == "vllm\n", done.stderr
 
 
-def test_micromamba_serves_where_there_is_no_conda(place: Place) -> None:
+def test_micromamba_is_used_without_conda(place: Place) -> None:
     program = place.tools / "micromamba"
     hook = 'micromamba() { : "$UNSET_TOO"; [[ $2 == vllm ]] && export CONDA_PREFIX=/mm/vllm; }'
     program.write_text(f"#!/usr/bin/env bash\n[[ \"$*\" == 'shell hook --shell bash' ]] && echo '{hook}'\n")
@@ -62,7 +62,7 @@ def test_micromamba_serves_where_there_is_no_conda(place: Place) -> None:
     assert shell(place, "activate_env other").returncode == 1
 
 
-def test_a_venv_of_the_repository_comes_before_conda(place: Place) -> None:
+def test_a_venv_has_precedence_over_conda(place: Place) -> None:
     place.add_conda("vllm")
     place.add_venv(place.base / "other venvs" / "vllm")
     more = {"SAM3D_GS_VENVS": str(place.base / "other venvs"), "CONDA_SH": str(place.conda_sh)}
@@ -71,14 +71,14 @@ def test_a_venv_of_the_repository_comes_before_conda(place: Place) -> None:
     assert done.stdout.splitlines() == [venv, f"{venv}/bin/sam3d-gs"]
 
 
-def test_run_in_env_leaves_the_shell_as_it_was(place: Place) -> None:
+def test_run_in_env_does_not_change_the_shell(place: Place) -> None:
     place.add_conda("vllm")
     text = 'before=$PATH; run_in_env vllm sam3d-gs masks; [[ $PATH == "$before" ]]; echo "${CONDA_DEFAULT_ENV-none}"'
     done = shell(place, text, CONDA_SH=str(place.conda_sh))
     assert done.stdout.splitlines() == ["outputs of masks", "none"]
 
 
-def test_env_problem_is_empty_only_where_the_program_is(place: Place) -> None:
+def test_env_problem_is_empty_only_if_the_program_is_installed(place: Place) -> None:
     place.add_venv(place.root / ".venvs" / "whole")
     place.add_venv(place.root / ".venvs" / "bare", program=False)
     assert shell(place, "env_problem whole").stdout == ""

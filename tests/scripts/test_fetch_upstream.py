@@ -1,4 +1,4 @@
-"""envs/fetch_upstream.sh, and that results below a submodule's folder never disturb git."""
+"""envs/fetch_upstream.sh, and that git ignores results in a submodule's folder."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ def add_result(clone: Path) -> Path:
     return result
 
 
-def test_results_in_the_empty_folder_are_no_change(clone: Path) -> None:
+def test_results_in_the_empty_submodule_do_not_show_in_git(clone: Path) -> None:
     add_result(clone)
     assert git(clone, "status", "--porcelain") == ""
     git(clone, "add", "-A")
     assert git(clone, "status", "--porcelain") == ""
 
 
-def test_results_beside_the_fetched_code_are_no_change(clone: Path) -> None:
+def test_results_next_to_fetched_code_do_not_show_in_git(clone: Path) -> None:
     git(clone, "submodule", "update", "--init", "-q")
     add_result(clone)
     assert git(clone, "status", "--porcelain") == ""
@@ -83,11 +83,11 @@ def test_fetch_gets_the_pinned_commit_and_keeps_results(clone: Path, with_result
     assert (clone / FOLDER / "code.py").read_text() == "pinned"
     assert result is None or result.read_text() == "result"
     assert git(clone, "status", "--porcelain") == ""
-    git(clone, "submodule", "update", "--init")  # git's own command is content with it
-    git(clone, "bash", "envs/fetch_upstream.sh", FOLDER)  # and so is the second call
+    git(clone, "submodule", "update", "--init")  # git's own command still works
+    git(clone, "bash", "envs/fetch_upstream.sh", FOLDER)  # and so does a second call
 
 
-def test_a_fetch_that_fails_leaves_the_folder_as_it_was(clone: Path) -> None:
+def test_a_failed_fetch_leaves_the_folder_unchanged(clone: Path) -> None:
     result = add_result(clone)
     git(clone, "config", "-f", ".gitmodules", f"submodule.{FOLDER}.url", str(clone / "nowhere"))
     git(clone, "bash", "envs/fetch_upstream.sh", FOLDER, check=False)

@@ -1,4 +1,4 @@
-"""run_pipeline.sh --overlap: the real program in four processes, with engines that play back and tell what they do."""
+"""run_pipeline.sh --overlap: the real program in four processes, with fake engines that log what they do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.scripts.script_place import REPOSITORY, STAGE_ENVIRONMENTS, Place
 
-# `sam3d-gs` whose engines write "STAGE PHOTO" to the journal and then do what the order of that name says.
+# A `sam3d-gs` whose engines write "STAGE PHOTO" to the journal, then execute orders/STAGE-PHOTO, if there is one.
 PROGRAM = """
 import os, select, signal, stat, sys, time, types
 from pathlib import Path
@@ -30,22 +30,25 @@ from tests import fakes
 base = Path(os.environ["FAKE"])
 journal = base / "journal"
 
-def works(stage, photo):
+def execute(stage, photo):
     with journal.open("a") as lines:
         lines.write(f"{stage} {photo}\\n")
     order = base / "orders" / f"{stage}-{photo}"
     verb, _, what = order.read_text().partition(" ") if order.exists() else ("", "", "")
     if verb == "fail":
-        raise Sam3dGsError("told to fail")
+        raise Sam3dGsError("fails on purpose")
     if verb == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     end = time.monotonic() + 60
-    while verb == "after" and not (what in journal.read_text().splitlines() or what == "the follower" and alone()):
-        assert time.monotonic() < end, f"{stage} {photo} waited for {what} in vain"
+    while verb == "after" and not happened(what):
+        assert time.monotonic() < end, f"{stage} {photo}: timeout while waiting for {what}"
         time.sleep(0.02)
 
-def alone():
-    # Nobody reads the pipe to the next stage any more.
+def happened(what):
+    return has_no_reader() if what == "the next stage ends" else what in journal.read_text().splitlines()
+
+def has_no_reader():
+    # Whether the process that reads the pipe to the next stage has ended.
     poller = select.poll()
     for fd in range(3, 20):
         try:
@@ -57,32 +60,32 @@ def alone():
 
 class Phrases(fakes.FakePhrases):
     def phrases(self, photo):
-        works("phrases", photo.name)
+        execute("phrases", photo.name)
         return super().phrases(photo)
 
 class Masks(fakes.FakeMasks):
     def masks(self, photo, phrases):
-        works("masks", photo.name)
+        execute("masks", photo.name)
         return super().masks(photo, phrases)
 
 class Objects(fakes.FakeObjects):
     def objects(self, photo, masks, wanted):
-        works("objects", photo.name)
+        execute("objects", photo.name)
         print("not for the next stage", flush=True)
         return super().objects(photo, masks, wanted)
 
-def whole_scene(context, options):
-    works("scene", context.photo.name)
+def fake_scene(context, options):
+    execute("scene", context.photo.name)
     return StageResult("scene", "done", "a scene")
 
-made = {"phrases": Phrases, "masks": Masks, "objects": Objects}
-registry.load = lambda choice: made[choice.spec.stage]()
-scene.run = whole_scene
-# No torch, which would take longer than all the rest.
-sys.modules["sam3d_gs.gaussians.pt"] = types.SimpleNamespace(write_pt=lambda path, obj: fakes_pt(path))
-def fakes_pt(path):
+def fake_write_pt(path, obj):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"object")
+
+engines = {"phrases": Phrases, "masks": Masks, "objects": Objects}
+registry.load = lambda choice: engines[choice.spec.stage]()
+scene.run = fake_scene
+sys.modules["sam3d_gs.gaussians.pt"] = types.SimpleNamespace(write_pt=fake_write_pt)  # avoids the import of torch
 cli.main()
 """
 ALL = ["phrases", "masks", "objects", "scene"]
@@ -118,40 +121,40 @@ def of(photo: str, lines: list[str]) -> list[str]:
     return [line.split()[0] for line in lines if line.endswith(f" {photo}")]
 
 
-def wait_for(true: Callable[[], object]) -> None:
+def wait_for(condition: Callable[[], object]) -> None:
     end_s = time.monotonic() + 60
-    while not true():
+    while not condition():
         assert time.monotonic() < end_s
         time.sleep(0.02)
 
 
-def test_later_stages_work_while_the_first_is_busy_and_take_no_old_results(full: Place, photos: list[str]) -> None:
-    full.make("phrases-b", "after scene a")  # in vain, and an error, if the stages ran one after another
+def test_stages_overlap_and_ignore_results_of_earlier_runs(full: Place, photos: list[str]) -> None:
+    full.give_order("phrases-b", "after scene a")  # times out if the stages run one after another
     done = run(full, *photos)
     assert done.returncode == 0, done.stderr
     lines = journal(full)
     assert of("a", lines) == of("b", lines) == ALL
     assert done.stdout.splitlines() == ["a: scene: a scene (0.0 s)", "b: scene: a scene (0.0 s)"]
     assert {"a: phrases: 2 phrases", "b: objects: 2 objects"} <= {line[:21] for line in done.stderr.splitlines()}
-    full.make("phrases-b", "fail")
+    full.give_order("phrases-b", "fail")
     again = run(full, *photos, "--force")
     assert again.returncode == 3
     assert again.stderr.count("Error") == 1
     fresh = journal(full)[len(lines) :]
     assert of("a", fresh) == ALL
-    assert of("b", fresh) == ["phrases"]  # the later stages leave what they made of b before
+    assert of("b", fresh) == ["phrases"]  # later stages do not use the earlier results of b
 
 
-def test_a_stage_that_is_killed_ends_the_run_and_what_it_passed_on_is_finished(full: Place, photos: list[str]) -> None:
-    full.make("phrases-b", "die")
+def test_photos_passed_on_by_a_killed_stage_are_finished(full: Place, photos: list[str]) -> None:
+    full.give_order("phrases-b", "die")
     assert run(full, *photos).returncode == 128 + signal.SIGKILL
     assert of("a", journal(full)) == ALL
     assert of("b", journal(full)) == ["phrases"]
 
 
-def test_a_stage_whose_follower_is_killed_stops_too(full: Place, photos: list[str]) -> None:
-    full.make("masks-a", "die")
-    full.make("phrases-b", "after the follower")
+def test_a_stage_stops_if_the_next_one_is_killed(full: Place, photos: list[str]) -> None:
+    full.give_order("masks-a", "die")
+    full.give_order("phrases-b", "after the next stage ends")
     done = run(full, *photos, str(full.base / "c.png"))
     assert done.returncode == 128 + signal.SIGKILL
     assert sorted(journal(full)) == ["masks a", "phrases a", "phrases b"]
@@ -159,31 +162,31 @@ def test_a_stage_whose_follower_is_killed_stops_too(full: Place, photos: list[st
     assert "c.png" not in done.stderr
 
 
-def test_ctrl_c_leaves_nothing_and_the_next_run_goes_on(full: Place, photos: list[str]) -> None:
-    full.make("phrases-b", "after the end of days")
+def test_ctrl_c_stops_all_processes_and_the_next_run_resumes(full: Place, photos: list[str]) -> None:
+    full.give_order("phrases-b", "after something that never happens")
     command = [str(full.tools / "bash"), str(full.root / "run_pipeline.sh"), *photos, "--overlap"]
     process = subprocess.Popen(
         command, env=full.environ(), start_new_session=True, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
     )
     try:
         wait_for(lambda: {"scene a", "phrases b"} <= set(journal(full)))
-        os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-        said = process.communicate(timeout=60)[1]
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        stderr = process.communicate(timeout=60)[1]
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130
-    assert said.count("Stopped.") == 1
-    assert "Traceback" not in said
-    assert not group_is_there(process.pid)
-    full.unmake("phrases-b")
+    assert stderr.count("Stopped.") == 1
+    assert "Traceback" not in stderr
+    assert not group_exists(process.pid)
+    full.cancel_order("phrases-b")
     done = run(full, *photos)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("up to date") == 3  # of photo a; its scene here is made every time
+    assert done.stderr.count("up to date") == 3  # of photo a; the fake scene stage always runs
     assert of("b", journal(full)) == ["phrases", *ALL]
 
 
-def group_is_there(group: int) -> bool:
+def group_exists(group: int) -> bool:
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -194,7 +197,7 @@ def group_is_there(group: int) -> bool:
     return any(int(state[2]) == group and state[0] not in "ZX" for state in states)
 
 
-def test_overlap_is_a_word_of_the_script_and_photos_may_be_called_so(full: Place) -> None:
+def test_overlap_is_an_option_only_before_two_dashes(full: Place) -> None:
     done = full.run("run_pipeline.sh", "a.jpg", "--overlap", "--seed", "3", "--", "--overlap")
     assert done.returncode == 0, done.stderr
     calls = {call.stages: call for call in full.calls()}
@@ -208,7 +211,7 @@ def test_overlap_is_a_word_of_the_script_and_photos_may_be_called_so(full: Place
     ("codes", "code"),
     [({"phrases": 3}, 3), ({"phrases": 1, "masks": 7}, 7), ({"masks": 7, "scene": 3}, 7), ({"phrases": 1}, 1)],
 )
-def test_the_last_failure_counts(full: Place, codes: dict[str, int], code: int) -> None:
+def test_the_exit_code_is_that_of_the_last_failed_stage(full: Place, codes: dict[str, int], code: int) -> None:
     for stage, own in codes.items():
-        full.make(f"exit-{stage}", str(own))
+        full.give_order(f"exit-{stage}", str(own))
     assert full.run("run_pipeline.sh", "a.jpg", "--overlap").returncode == code

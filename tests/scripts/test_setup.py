@@ -15,7 +15,7 @@ RECIPES = {"vllm": "vllm", "sam3": "sam3", "native": "sam3d-objects", "sam3d-obj
 
 @pytest.fixture
 def conda(place: Place) -> Place:
-    """Conda without environments, and an upstream that is fetched without git."""
+    """Conda without environments, and a fake fetch_upstream.sh."""
     place.add_conda()
     place.settings["CONDA_SH"] = str(place.conda_sh)
     stub = 'source "$FAKE_RECORD"\nrecord fetch "$@"\nmkdir -p "$(dirname "$0")/../$1"\n'
@@ -24,7 +24,7 @@ def conda(place: Place) -> Place:
 
 
 def steps(place: Place) -> list[str]:
-    """Every recorded call, with paths of the test cut short, and the calls forgotten."""
+    """The recorded calls, with shortened paths; clears the record."""
     calls = [" ".join([call.program, *call.argv]) for call in place.calls(None)]
     for folder in ("calls", "claims"):
         for path in (place.base / folder).iterdir():
@@ -33,7 +33,7 @@ def steps(place: Place) -> list[str]:
     return [call.replace(str(place.root), "ROOT").replace(quiet, "") for call in calls]
 
 
-def test_conda_makes_each_environment_from_its_file(conda: Place) -> None:
+def test_conda_creates_each_environment_from_its_file(conda: Place) -> None:
     done = conda.run(SETUP)
     assert done.returncode == 0, done.stderr
     assert steps(conda) == [
@@ -53,11 +53,11 @@ def test_conda_makes_each_environment_from_its_file(conda: Place) -> None:
     assert again.returncode == 0
     assert again.stderr.count("is up to date") == 3
     assert steps(conda) == []
-    assert conda.run("run_pipeline.sh", "a.jpg").returncode == 0  # full, now that all environments are there
+    assert conda.run("run_pipeline.sh", "a.jpg").returncode == 0  # full, since all environments exist
     assert [call.stages for call in conda.calls()] == ["phrases", "masks", "objects,scene"]
 
 
-def test_a_changed_recipe_updates_its_environment_alone(conda: Place) -> None:
+def test_a_changed_recipe_updates_only_its_environment(conda: Place) -> None:
     assert conda.run(SETUP, "--env", "vllm", "--env=native").returncode == 0
     steps(conda)
     with (conda.root / "envs" / "vllm.txt").open("a") as recipe:
@@ -70,7 +70,7 @@ def test_a_changed_recipe_updates_its_environment_alone(conda: Place) -> None:
     ]
 
 
-def test_the_official_package_is_compiled_and_stays(conda: Place) -> None:
+def test_the_official_package_is_compiled_and_kept(conda: Place) -> None:
     assert conda.run(SETUP, "--env", "native").returncode == 0
     steps(conda)
     assert conda.run(SETUP, "--env", "sam3d-objects").returncode == 0
@@ -81,12 +81,12 @@ def test_the_official_package_is_compiled_and_stays(conda: Place) -> None:
         "fetch sam-3d-objects",
         "pip install --no-deps -e ROOT/sam-3d-objects",
     ]
-    done = conda.run(SETUP, "--env", "native")  # the light form would take it away
+    done = conda.run(SETUP, "--env", "native")  # would otherwise remove the official package
     assert "sam3d-objects is up to date" in done.stderr
     assert steps(conda) == []
 
 
-def test_venvs(conda: Place) -> None:
+def test_with_venv_creates_venvs(conda: Place) -> None:
     conda.add_python("python3.12")
     done = conda.run(SETUP, "--with", "venv", "--env", "sam3")
     assert done.returncode == 0, done.stderr
@@ -100,12 +100,12 @@ def test_venvs(conda: Place) -> None:
     assert "up to date" in conda.run(SETUP, "--with=venv", "--env=sam3").stderr
     conda.add_conda("sam3")
     (conda.root / ".venvs" / "sam3" / ".sam3d_gs").unlink()
-    done = conda.run(SETUP, "--env", "sam3", "--with", "conda")  # whose environment the scripts would never reach
+    done = conda.run(SETUP, "--env", "sam3", "--with", "conda")  # the venv would hide Conda's environment
     assert done.returncode == 1
-    assert "would be used in place of Conda's" in done.stderr
+    assert "would be used instead of Conda's" in done.stderr
 
 
-def test_without_conda_venv_is_taken(place: Place) -> None:
+def test_without_conda_a_venv_is_created(place: Place) -> None:
     done = place.run(SETUP, "--env", "native")
     assert done.returncode == 1
     assert '"sam3d-objects" needs Python 3.12 with venv' in done.stderr
@@ -115,7 +115,7 @@ def test_without_conda_venv_is_taken(place: Place) -> None:
 
 
 @pytest.mark.parametrize("tool", ["mamba", "micromamba"])
-def test_other_tools(place: Place, tool: str) -> None:
+def test_mamba_and_micromamba_create_environments(place: Place, tool: str) -> None:
     program = place.tools / tool
     envs = place.base / "mm" / "envs"
     program.write_text(
@@ -148,20 +148,20 @@ def test_other_tools(place: Place, tool: str) -> None:
         (envs / "vllm" / ".sam3d_gs").unlink()
 
 
-def test_a_set_up_that_fails_is_not_taken_for_done(conda: Place) -> None:
+def test_a_failed_set_up_is_repeated(conda: Place) -> None:
     assert conda.run(SETUP, "--env", "vllm").returncode == 0
     (conda.root / "pyproject.toml").write_text("[project]\nname = 'other'\n")
-    conda.make("no-network")
+    conda.give_order("no-network")
     done = conda.run(SETUP, "--env", "vllm")
     assert done.returncode == 1
     assert "ERROR: no network" in done.stderr
     assert "setup.log" in done.stderr
-    conda.unmake("no-network")
+    conda.cancel_order("no-network")
     assert "up to date" not in conda.run(SETUP, "--env", "vllm").stderr
     assert "up to date" in conda.run(SETUP, "--env", "vllm").stderr
 
 
-def test_names_are_settings(conda: Place) -> None:
+def test_variables_set_the_names_of_environments(conda: Place) -> None:
     assert conda.run(SETUP, "--env", "native", SAM3D_GS_ENV_SAM3D="light").returncode == 0
     assert steps(conda)[0] == "conda env create -n light -f ROOT/envs/native.yml"
 
@@ -178,7 +178,7 @@ def test_names_are_settings(conda: Place) -> None:
         (["--help"], 0, ""),
     ],
 )
-def test_usage(conda: Place, arguments: list[str], code: int, words: str) -> None:
+def test_arguments_are_checked(conda: Place, arguments: list[str], code: int, words: str) -> None:
     done = conda.run(SETUP, *arguments)
     assert done.returncode == code
     assert words in done.stderr
@@ -187,8 +187,8 @@ def test_usage(conda: Place, arguments: list[str], code: int, words: str) -> Non
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES))
-def test_recipes(recipe: str) -> None:
-    """A .yml names its environment and its pins; every pin is exact."""
+def test_recipes_name_their_environment_and_pin_exact_versions(recipe: str) -> None:
+    """Each .yml has its environment's name and its .txt, in which every version is exact."""
     envs = REPOSITORY / "envs"
     text = (envs / f"{recipe}.yml").read_text()
     assert re.search(r"^name: (.*)$", text, re.MULTILINE)[1] == RECIPES[recipe]  # type: ignore[index]

@@ -25,7 +25,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-def test_torch_comes_from_uv_on_an_ordinary_linux_machine(embedded: Place) -> None:
+def test_uv_installs_torch_on_linux(embedded: Place) -> None:
     (embedded.root / ".venv" / ".sam3d_gs" / "embedded").unlink()
     assert embedded.run(SETUP).returncode == 0
     python = f"{embedded.root}/.venv/bin/python"
@@ -40,38 +40,41 @@ def test_torch_comes_from_uv_on_an_ordinary_linux_machine(embedded: Place) -> No
     ("config", "platform"),
     [
         ("global.find-links='/some/wheels'\n", "Linux x86_64"),
-        ("global.find-links='/some/wheels'\n" + "global.more='x'\n" * 10_000, "Linux x86_64"),  # more than a pipe holds
+        (
+            "global.find-links='/some/wheels'\n" + "global.more='x'\n" * 10_000,
+            "Linux x86_64",
+        ),  # more than a pipe's buffer
         (":env:.extra-index-url='https://example.invalid'\n", "Linux x86_64"),
         ("", "Darwin arm64"),
         ("", "Linux aarch64"),
     ],
     ids=["find-links", "long", "extra-index", "macOS", "ARM"],
 )
-def test_pip_is_taken_at_its_word_where_it_knows_a_place_for_torch(place: Place, config: str, platform: str) -> None:
+def test_pip_installs_torch_if_it_has_its_own_sources(place: Place, config: str, platform: str) -> None:
     place.add_python("python3.12")
-    place.make("pip-config", config)
+    place.give_order("pip-config", config)
     assert place.run(SETUP, FAKE_PLATFORM=platform).returncode == 0
     calls = place.pip_calls()
     assert calls[0].endswith(f"install {TORCH}")
     assert len(calls) == 2
 
 
-def test_a_failing_uv_is_told_aloud_and_pip_takes_over(place: Place) -> None:
+def test_pip_replaces_a_failing_uv_with_a_warning(place: Place) -> None:
     place.add_python("python3.12")
-    place.make("no-uv")
+    place.give_order("no-uv")
     done = place.run(SETUP)
     assert done.returncode == 0
-    assert "WARNING: uv could not get the CPU build of torch" in done.stderr
+    assert "WARNING: uv could not install the CPU build of torch" in done.stderr
     assert place.pip_calls()[2].endswith(f"install {TORCH}")
 
 
-def test_the_second_call_is_silent_and_calls_nothing(embedded: Place) -> None:
+def test_the_second_call_does_nothing(embedded: Place) -> None:
     done = embedded.run(SETUP)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert embedded.calls(None) == []
 
 
-def test_an_extra_is_added_once_and_does_not_undo_another(embedded: Place) -> None:
+def test_an_extra_is_installed_once_and_keeps_the_others(embedded: Place) -> None:
     assert embedded.run(SETUP, "dev").returncode == 0
     assert embedded.pip_calls()[-1].endswith("[embedded,dev]")
     count = len(embedded.pip_calls())
@@ -82,9 +85,9 @@ def test_an_extra_is_added_once_and_does_not_undo_another(embedded: Place) -> No
 
 
 @pytest.mark.parametrize("config", ["", "global.find-links='/some/wheels'\n"], ids=["uv", "pip"])
-def test_torchvision_comes_from_where_torch_does_and_only_for_sam3(place: Place, config: str) -> None:
+def test_torchvision_has_the_source_of_torch_and_is_only_for_sam3(place: Place, config: str) -> None:
     place.add_python("python3.12")
-    place.make("pip-config", config)
+    place.give_order("pip-config", config)
     for extras, wheels in (((), TORCH), (("dev",), f"{TORCH} {TORCHVISION}"), (("sam3",), f"{TORCH} {TORCHVISION}")):
         assert place.run(SETUP, *extras).returncode == 0
         assert place.pip_calls()[-2].endswith(f" {wheels}")
@@ -101,7 +104,7 @@ def test_a_changed_pyproject_installs_again_into_the_same_environment(embedded: 
 
 
 @pytest.mark.parametrize("change", ["new Python", "no Python", "moved"])
-def test_an_environment_that_no_longer_fits_is_made_again(embedded: Place, change: str) -> None:
+def test_an_outdated_environment_is_created_again(embedded: Place, change: str) -> None:
     leftover = embedded.root / ".venv" / "leftover"
     leftover.touch()
     if change == "new Python":
@@ -117,9 +120,9 @@ def test_an_environment_that_no_longer_fits_is_made_again(embedded: Place, chang
     assert embedded.run(SETUP).stderr == ""
 
 
-def test_a_failure_names_the_log_and_the_next_call_starts_afresh(place: Place) -> None:
+def test_a_failure_names_the_log_and_the_next_call_starts_from_scratch(place: Place) -> None:
     place.add_python("python3.12")
-    place.make("no-network")
+    place.give_order("no-network")
     done = place.run(SETUP)
     assert done.returncode == 1
     log = place.root / ".cache" / "setup_embedded.log"
@@ -127,20 +130,20 @@ def test_a_failure_names_the_log_and_the_next_call_starts_afresh(place: Place) -
     assert "ERROR: no network" in log.read_text()
     leftover = place.root / ".venv" / "leftover"
     leftover.touch()
-    place.unmake("no-network")
+    place.cancel_order("no-network")
     assert place.run(SETUP).returncode == 0
     assert not leftover.exists()
 
 
-def test_a_killed_set_up_starts_afresh(place: Place) -> None:
+def test_a_killed_set_up_starts_from_scratch(place: Place) -> None:
     place.add_python("python3.12")
-    place.make("slow")
+    place.give_order("slow")
     command = [str(place.tools / "bash"), str(place.root / SETUP)]
     process = subprocess.Popen(command, env=place.environ(), start_new_session=True, stderr=subprocess.DEVNULL)
     wait_for(lambda: bool(place.pip_calls()))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=20)
-    place.unmake("slow")
+    place.cancel_order("slow")
     (place.root / ".venv" / "leftover").touch()
     done = place.run(SETUP)
     assert done.returncode == 0, done.stderr
@@ -148,11 +151,11 @@ def test_a_killed_set_up_starts_afresh(place: Place) -> None:
     assert place.run(SETUP).stderr == ""
 
 
-def test_two_at_once_install_once(place: Place) -> None:
+def test_simultaneous_set_ups_install_once(place: Place) -> None:
     if not (place.tools / "flock").exists():
         pytest.skip("flock is not installed")
     place.add_python("python3.12")
-    place.make("slow")
+    place.give_order("slow")
     command = [str(place.tools / "bash"), str(place.root / SETUP)]
     both = [subprocess.Popen(command, env=place.environ(), stderr=subprocess.PIPE, text=True) for _ in range(2)]
     words = [process.communicate(timeout=30)[1] for process in both]
@@ -161,27 +164,27 @@ def test_two_at_once_install_once(place: Place) -> None:
     assert "waiting" in "".join(words)
 
 
-def test_an_environment_of_the_users_own_is_filled_and_never_deleted(place: Place) -> None:
+def test_an_existing_environment_is_used_and_never_deleted(place: Place) -> None:
     place.add_venv(place.root / ".venv", program=False)
     mine = place.root / ".venv" / "mine"
     mine.touch()
-    place.make("no-network")
+    place.give_order("no-network")
     assert place.run(SETUP).returncode == 1
-    place.unmake("no-network")
+    place.cancel_order("no-network")
     assert place.run(SETUP).returncode == 0
     assert mine.exists()
     assert "venv" not in {call.program for call in place.calls(None)}
     assert place.run(SETUP).stderr == ""
 
 
-def test_the_newest_supported_python_is_taken(place: Place) -> None:
+def test_the_newest_supported_python_is_chosen(place: Place) -> None:
     for name in ("python3.10", "python3.12", "python3"):
         place.add_python(name)
     assert place.run(SETUP).returncode == 0
     assert (place.root / ".venv" / "version").read_text() == "3.12\n"
 
 
-def test_python_names_another(place: Place) -> None:
+def test_the_variable_python_chooses_another(place: Place) -> None:
     for name in ("python3.10", "python3.12"):
         place.add_python(name)
     other = place.tools / "my tools" / "python3.11"
@@ -191,18 +194,18 @@ def test_python_names_another(place: Place) -> None:
 
 
 @pytest.mark.parametrize("version", ["3.9", "3.15"])
-def test_an_unsupported_python_is_an_error_that_says_which_are(place: Place, version: str) -> None:
+def test_the_error_for_an_unsupported_python_names_supported_ones(place: Place, version: str) -> None:
     place.add_python("python3")
-    place.make("version", version)
+    place.give_order("version", version)
     done = place.run(SETUP)
     assert done.returncode == 1
-    assert "No Python 3.10 to 3.14" in done.stderr
+    assert "is not Python 3.10 to 3.14" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_debians_missing_venv_names_the_package(place: Place) -> None:
+def test_a_missing_venv_module_names_the_debian_package(place: Place) -> None:
     place.add_python("python3.11")
-    place.make("no-venv")
+    place.give_order("no-venv")
     done = place.run(SETUP)
     assert done.returncode == 1
     assert "apt install python3-venv" in done.stderr
@@ -210,6 +213,6 @@ def test_debians_missing_venv_names_the_package(place: Place) -> None:
     assert not (place.root / ".venv").exists()
 
 
-def test_stamps_lie_inside_the_environment(embedded: Place) -> None:
+def test_state_files_are_inside_the_environment(embedded: Place) -> None:
     new = {path.name for path in Path(embedded.root).iterdir()} - {"envs", "assets", "pyproject.toml"}
     assert {name for name in new if not name.endswith(".sh")} == {".venv", ".cache"}

@@ -1,4 +1,4 @@
-"""shellcheck over every shell file, the submodule pins, and the promises of the scripts' heads."""
+"""shellcheck on every shell file, the comments at the top of scripts, and the pins of submodules."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_script_is_strict_and_stops_on_ctrl_c(script: Path) -> None:
     assert "\nset -euo pipefail\ntrap 'exit 130' INT\n" in text
 
 
-def test_every_setting_of_the_scripts_is_in_the_pipelines_help() -> None:
+def test_the_help_of_run_pipeline_lists_every_setting() -> None:
     scripts = set(REPOSITORY.glob("run_*.sh")) - {REPOSITORY / "run_tests.sh"}
     files = [*scripts, REPOSITORY / "envs" / "activate.sh", REPOSITORY / "envs" / "stages.sh"]
     lines = [line for path in files for line in path.read_text(encoding="utf-8").splitlines()]

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sam3d_gs.cli import app
-from tests.scripts.script_place import STAGE_ENVIRONMENTS, Place, process_is_there
+from tests.scripts.script_place import STAGE_ENVIRONMENTS, Place, process_exists
 
 ALL = "phrases,masks,objects,scene"
 SCRIPTS = ("run_pipeline.sh", "run_agent_with_vllm.sh", "run_sam3d_from_masks.sh")
@@ -36,13 +36,13 @@ def test_full_runs_each_stage_in_its_own_environment(full: Place) -> None:
         assert call.argv[3:] == ["--profile", "full", "--workspace", str(full.root), "photo.jpg"]
 
 
-def test_full_is_quiet_and_passes_the_programs_words_on(full: Place) -> None:
+def test_full_prints_only_the_programs_output(full: Place) -> None:
     done = full.run("run_pipeline.sh")
     assert done.stdout.splitlines() == ["outputs of phrases", "outputs of masks", "outputs of objects,scene"]
     assert done.stderr == ""
 
 
-def test_nothing_leaks_from_one_environment_into_the_next(full: Place) -> None:
+def test_no_environment_leaks_into_the_next(full: Place) -> None:
     outer = full.base / "outer venv"
     full.add_venv(outer)
     full.run("run_pipeline.sh", VIRTUAL_ENV=str(outer), PYTHONHOME="/nowhere", PATH=f"{outer}/bin:{full.tools}")
@@ -58,7 +58,7 @@ def test_nothing_leaks_from_one_environment_into_the_next(full: Place) -> None:
         assert "PYTHONHOME" not in call.environment
 
 
-def test_environment_names_are_settings(place: Place) -> None:
+def test_variables_set_the_environment_names(place: Place) -> None:
     place.add_conda("a", "b", "c")
     names = {"SAM3D_GS_ENV_VLLM": "a", "SAM3D_GS_ENV_SAM3": "b", "SAM3D_GS_ENV_SAM3D": "c"}
     done = place.run("run_pipeline.sh", CONDA_SH=str(place.conda_sh), **names)
@@ -66,7 +66,7 @@ def test_environment_names_are_settings(place: Place) -> None:
     assert [call.environment["CONDA_DEFAULT_ENV"] for call in place.calls()] == ["a", "b", "c"]
 
 
-def test_venvs_of_the_repository_serve_as_stage_environments(place: Place) -> None:
+def test_venvs_in_the_repository_are_used(place: Place) -> None:
     for name in STAGE_ENVIRONMENTS:
         place.add_venv(place.root / ".venvs" / name)
     done = place.run("run_pipeline.sh", "photo.jpg")
@@ -87,7 +87,7 @@ def checks(place: Place) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
-def test_full_looks_once_whether_all_can_run(full: Place) -> None:
+def test_full_checks_once_whether_all_stages_can_run(full: Place) -> None:
     assert full.run("run_pipeline.sh", "a.jpg", "--", "b.jpg").returncode == 0
     assert checks(full) == [f"{ALL} in vllm"]
     assert full.run("run_agent_with_vllm.sh").returncode == 0
@@ -95,8 +95,8 @@ def test_full_looks_once_whether_all_can_run(full: Place) -> None:
     assert checks(full)[1:] == ["phrases,masks in vllm", "objects,scene in sam3d-objects"]
 
 
-def test_nothing_starts_when_something_is_missing(full: Place) -> None:
-    full.make("not-ready", "")
+def test_nothing_starts_if_the_check_fails(full: Place) -> None:
+    full.give_order("not-ready", "")
     for script in SCRIPTS:
         done = full.run(script, "a.jpg")
         assert done.returncode == 1
@@ -106,22 +106,22 @@ def test_nothing_starts_when_something_is_missing(full: Place) -> None:
 
 
 @pytest.mark.parametrize("option", ["--stages", "--stages=masks"])
-def test_a_choice_of_stages_is_refused_where_the_script_is_one(full: Place, option: str) -> None:
+def test_the_scripts_refuse_the_stages_option(full: Place, option: str) -> None:
     for script in SCRIPTS:
         done = full.run(script, "a.jpg", option, "masks")
         assert done.returncode == 2
-        assert "--stages does not go with this script" in done.stderr
+        assert "This script does not take --stages" in done.stderr
     assert full.calls() == []
     full.run("run_pipeline.sh", "--", "--stages")  # a photo of that name
     assert len(full.calls()) == 3
 
 
-def test_the_workspace_may_come_from_a_variable(full: Place) -> None:
+def test_a_variable_sets_the_workspace(full: Place) -> None:
     full.run("run_pipeline.sh", SAM3D_GS_WORKSPACE="/some where")
     assert {call.argv[6] for call in full.calls()} == {"/some where"}
 
 
-def test_a_call_without_a_photo_gets_the_sample(full: Place) -> None:
+def test_the_default_photo_is_the_sample(full: Place) -> None:
     full.run("run_pipeline.sh", "--seed", "3")
     assert {call.environment["SAM3D_GS_PHOTO"] for call in full.calls()} == {str(full.root / "assets" / "sample.jpg")}
     full.run("run_sam3d_from_masks.sh", SAM3D_GS_PHOTO="mine.png")
@@ -129,7 +129,7 @@ def test_a_call_without_a_photo_gets_the_sample(full: Place) -> None:
 
 
 @pytest.mark.parametrize("subcommand", ["run", "phrases", "masks", "objects", "scene", "reconstruct"])
-def test_the_real_program_takes_its_photo_from_the_same_variable(
+def test_the_real_program_reads_the_photo_from_the_same_variable(
     subcommand: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     environ = {"SAM3D_GS_PHOTO": str(tmp_path / "no such.jpg"), "SAM3D_GS_WORKSPACE": str(tmp_path)}
@@ -140,25 +140,25 @@ def test_the_real_program_takes_its_photo_from_the_same_variable(
 
 @pytest.mark.parametrize(("failing", "reached"), [("phrases", 1), ("masks", 2), ("objects,scene", 3)])
 def test_a_failing_stage_ends_the_run_with_its_code(full: Place, failing: str, reached: int) -> None:
-    full.make(f"exit-{failing}", "7")
+    full.give_order(f"exit-{failing}", "7")
     assert full.run("run_pipeline.sh", "photo.jpg").returncode == 7
     assert len(full.calls()) == reached
 
 
 @pytest.mark.parametrize("partial", ["phrases", "masks", "objects,scene"])
-def test_a_partial_stage_lets_the_others_run_and_is_told_at_the_end(full: Place, partial: str) -> None:
-    full.make(f"exit-{partial}", "3")
+def test_a_partial_failure_is_the_exit_code_after_all_stages(full: Place, partial: str) -> None:
+    full.give_order(f"exit-{partial}", "3")
     assert full.run("run_pipeline.sh", "photo.jpg").returncode == 3
     assert stages(full) == ["phrases", "masks", "objects,scene"]
 
 
-def test_a_failure_after_a_partial_stage_wins(full: Place) -> None:
-    full.make("exit-phrases", "3")
-    full.make("exit-objects,scene", "1")
+def test_a_failure_after_a_partial_failure_is_the_exit_code(full: Place) -> None:
+    full.give_order("exit-phrases", "3")
+    full.give_order("exit-objects,scene", "1")
     assert full.run("run_pipeline.sh", "photo.jpg").returncode == 1
 
 
-def test_each_half_runs_alone(full: Place) -> None:
+def test_each_script_runs_its_own_stages(full: Place) -> None:
     assert full.run("run_agent_with_vllm.sh", "a.jpg").returncode == 0
     assert full.run("run_sam3d_from_masks.sh", "a.jpg").returncode == 0
     assert stages(full) == ["phrases", "masks", "objects,scene"]
@@ -168,7 +168,7 @@ def test_each_half_runs_alone(full: Place) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_explicit_full_with_an_unknown_environment_is_one_clear_line(place: Place, script: str) -> None:
+def test_full_with_an_unknown_environment_prints_one_line(place: Place, script: str) -> None:
     place.add_conda()
     done = place.run(script, "photo.jpg", "--profile", "full", CONDA_SH=str(place.conda_sh))
     assert done.returncode == 1
@@ -180,20 +180,20 @@ def test_explicit_full_with_an_unknown_environment_is_one_clear_line(place: Plac
     assert place.calls(None) == []
 
 
-def test_explicit_full_without_conda_is_one_clear_line(place: Place) -> None:
+def test_full_without_conda_prints_one_line(place: Place) -> None:
     done = place.run("run_pipeline.sh", "--profile=full")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "no Conda found" in done.stderr
 
 
-def test_a_wrong_conda_sh_is_named(place: Place) -> None:
+def test_the_error_for_a_wrong_conda_sh_names_it(place: Place) -> None:
     done = place.run("run_pipeline.sh", "--profile", "full", CONDA_SH="/not/there")
     assert done.returncode == 1
     assert "/not/there" in done.stderr
 
 
-def test_an_environment_without_the_program_says_how_to_get_it(place: Place) -> None:
+def test_the_error_for_a_missing_program_says_how_to_install_it(place: Place) -> None:
     for name in STAGE_ENVIRONMENTS:
         place.add_venv(place.root / ".venvs" / name, program=False)
     done = place.run("run_pipeline.sh", SAM3D_GS_PROFILE="full")
@@ -202,7 +202,7 @@ def test_an_environment_without_the_program_says_how_to_get_it(place: Place) -> 
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_an_unknown_profile_is_wrong_usage(full: Place) -> None:
+def test_an_unknown_profile_is_a_usage_error(full: Place) -> None:
     done = full.run("run_pipeline.sh", "--profile", "fast")
     assert done.returncode == 2
     assert "Expected full or embedded" in done.stderr
@@ -212,7 +212,7 @@ def test_an_unknown_profile_is_wrong_usage(full: Place) -> None:
 # --- the embedded profile ---------------------------------------------------------------------------------------
 
 
-def test_without_stage_environments_the_embedded_profile_runs_and_says_so(embedded: Place) -> None:
+def test_without_stage_environments_the_embedded_profile_runs_with_a_note(embedded: Place) -> None:
     done = embedded.run("run_pipeline.sh", "photo.jpg", "--phrases", "red cup")
     assert done.returncode == 0, done.stderr
     [call] = embedded.calls()
@@ -224,17 +224,17 @@ def test_without_stage_environments_the_embedded_profile_runs_and_says_so(embedd
     assert '"vllm"' in line
 
 
-def test_two_of_three_environments_are_not_enough(embedded: Place) -> None:
+def test_full_needs_all_environments_of_the_script(embedded: Place) -> None:
     embedded.add_conda("vllm", "sam3")
     done = embedded.run("run_pipeline.sh", CONDA_SH=str(embedded.conda_sh))
     assert stages(embedded) == [ALL]
     assert '"sam3d-objects"' in done.stderr
-    embedded.run("run_agent_with_vllm.sh", CONDA_SH=str(embedded.conda_sh))  # has the two that it needs
+    embedded.run("run_agent_with_vllm.sh", CONDA_SH=str(embedded.conda_sh))  # needs only the two others
     assert embedded.calls()[-1].environment["CONDA_DEFAULT_ENV"] == "sam3"
 
 
 @pytest.mark.parametrize("how", ["option", "variable"])
-def test_an_explicit_embedded_profile_wins_over_conda_and_is_quiet(embedded: Place, how: str) -> None:
+def test_an_explicit_embedded_profile_runs_without_a_note(embedded: Place, how: str) -> None:
     embedded.add_conda(*STAGE_ENVIRONMENTS)
     arguments = ["--profile", "embedded"] if how == "option" else []
     profile = "full" if how == "option" else "embedded"
@@ -252,8 +252,8 @@ def test_the_stage_scripts_run_in_the_embedded_environment_too(embedded: Place) 
 
 
 @pytest.mark.parametrize("code", [1, 2, 3])
-def test_embedded_passes_the_exit_code(embedded: Place, code: int) -> None:
-    embedded.make("exit-" + ALL, str(code))
+def test_embedded_returns_the_programs_exit_code(embedded: Place, code: int) -> None:
+    embedded.give_order("exit-" + ALL, str(code))
     assert embedded.run("run_pipeline.sh", "--profile", "embedded").returncode == code
 
 
@@ -269,17 +269,17 @@ def test_the_first_run_sets_up_and_the_second_does_not(place: Place) -> None:
 
 def test_a_failing_set_up_stops_the_run(place: Place) -> None:
     place.add_python("python3.11")
-    place.make("no-network")
+    place.give_order("no-network")
     done = place.run("run_pipeline.sh", "--profile", "embedded")
     assert done.returncode == 1
     assert "ERROR: no network" in done.stderr
     assert place.calls() == []
 
 
-# --- how it is called -------------------------------------------------------------------------------------------
+# --- calls ------------------------------------------------------------------------------------------------------
 
 
-def test_the_callers_folder_is_kept_and_the_workspace_is_the_repository(full: Place) -> None:
+def test_scripts_keep_the_current_folder_and_default_to_the_repository(full: Place) -> None:
     elsewhere = full.base / "über all"
     elsewhere.mkdir()
     bash = str(full.tools / "bash")
@@ -290,14 +290,14 @@ def test_the_callers_folder_is_kept_and_the_workspace_is_the_repository(full: Pl
         assert call.argv[6] == str(full.root)
 
 
-def test_cdpath_does_not_lead_astray(full: Place) -> None:
+def test_cdpath_has_no_effect(full: Place) -> None:
     command = [str(full.tools / "bash"), "my clone/run_pipeline.sh"]
     done = subprocess.run(command, cwd=full.base, env=full.environ(CDPATH=str(full.base)), timeout=30, check=False)
     assert done.returncode == 0
     assert full.calls()[0].argv[6] == str(full.root)
 
 
-def test_home_may_be_unset(full: Place) -> None:
+def test_home_can_be_unset(full: Place) -> None:
     environ = full.environ()
     del environ["HOME"]
     done = full.run("run_pipeline.sh", environ=environ)
@@ -308,7 +308,7 @@ def test_home_may_be_unset(full: Place) -> None:
 
 
 @pytest.mark.parametrize("script", [*SCRIPTS, "run_tests.sh"])
-def test_help_is_the_scripts_head_and_does_nothing(place: Place, script: str) -> None:
+def test_help_prints_the_comment_at_the_top(place: Place, script: str) -> None:
     done = place.run(script, "--help")
     assert done.returncode == 0
     assert f"Usage: bash {script}" in done.stdout
@@ -322,7 +322,7 @@ def test_help_is_the_scripts_head_and_does_nothing(place: Place, script: str) ->
 )
 def test_ctrl_c_stops_the_program_and_exits_130(request: pytest.FixtureRequest, script: str, profile: str) -> None:
     place: Place = request.getfixturevalue(profile)
-    place.make("wait")
+    place.give_order("wait")
     command = [str(place.tools / "bash"), str(place.root / script), "--profile", profile]
     process = subprocess.Popen(command, env=place.environ(), start_new_session=True)
     try:
@@ -331,11 +331,11 @@ def test_ctrl_c_stops_the_program_and_exits_130(request: pytest.FixtureRequest, 
         while not (pid_file.exists() and pid_file.read_text().strip()):
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         assert process.wait(timeout=20) == 130
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert (place.base / "stopped").exists()
-    assert not process_is_there(int(pid_file.read_text()))
+    assert not process_exists(int(pid_file.read_text()))
     assert len(place.calls()) == 1

@@ -1,4 +1,4 @@
-"""Who may work where: photos of one name, at the same moment, in processes of their own."""
+"""Locks and folders: photos of the same name, processed simultaneously in separate processes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _claim(root: Path, content: int, start: Barrier, rounds: int) -> None:
             (workspace.run_dir / f"claimed-by-{content}").touch()
 
 
-def test_two_photos_of_one_name_that_start_together_get_a_folder_each(tmp_path: Path) -> None:
+def test_two_photos_of_one_name_get_separate_folders(tmp_path: Path) -> None:
     rounds = 20
     start = PROCESSES.Barrier(2)
     workers = [PROCESSES.Process(target=_claim, args=(tmp_path, content, start, rounds)) for content in (1, 2)]
@@ -56,10 +56,10 @@ def _write_slowly(root: Path, ready: Barrier, cleared: Barrier) -> None:
         temporary.write_bytes(b"half")
         ready.wait(30)
         cleared.wait(30)
-        os.stat(temporary)  # still there
+        os.stat(temporary)  # must still exist
 
 
-def test_clearing_up_leaves_the_files_that_another_photo_is_writing(tmp_path: Path) -> None:
+def test_leftovers_of_other_photos_are_kept(tmp_path: Path) -> None:
     ready, cleared = PROCESSES.Barrier(2), PROCESSES.Barrier(2)
     writer = PROCESSES.Process(target=_write_slowly, args=(tmp_path, ready, cleared))
     writer.start()
@@ -72,17 +72,17 @@ def test_clearing_up_leaves_the_files_that_another_photo_is_writing(tmp_path: Pa
     assert Workspace(tmp_path, "s000.b").scene_ply.exists()
 
 
-def test_leftovers_of_a_photo_itself_go(tmp_path: Path) -> None:
+def test_leftovers_of_the_photo_are_removed(tmp_path: Path) -> None:
     with claimed(tmp_path, photo("s", 1)) as workspace:
-        left = [workspace.scene_ply, workspace.scene_json, workspace.mask_png("a"), workspace.phrases_json]
-        kept = []
-        for path in left:
+        targets = [workspace.scene_ply, workspace.scene_json, workspace.mask_png("a"), workspace.phrases_json]
+        leftovers = []
+        for path in targets:
             with atomic_path(path) as temporary:
-                kept.append(temporary)
-        for temporary in kept:
+                leftovers.append(temporary)
+        for temporary in leftovers:
             temporary.write_bytes(b"half")
     with claimed(tmp_path, photo("s", 1)):
-        assert not any(temporary.exists() for temporary in kept)
+        assert not any(temporary.exists() for temporary in leftovers)
 
 
 def test_a_photo_whose_short_hash_is_taken_gets_a_longer_one(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_photo_whose_short_hash_is_taken_gets_a_longer_one(tmp_path: Path) -> 
             assert len({first.photo, second.photo, third.photo}) == 3
 
 
-def test_a_planted_link_is_neither_followed_nor_emptied(tmp_path: Path) -> None:
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("precious")
     with claimed(tmp_path, photo("s", 1)) as workspace:
@@ -111,7 +111,7 @@ def _wait_for(root: Path, done: Path) -> None:
         done.write_text(str(workspace.manifest.exists()))
 
 
-def test_who_waits_for_a_photo_that_is_cleaned_away_makes_its_folder_anew(tmp_path: Path) -> None:
+def test_a_folder_removed_while_waiting_is_created_again(tmp_path: Path) -> None:
     done = tmp_path / "done"
     with claimed(tmp_path, photo("s", 1)) as workspace:
         waiting = PROCESSES.Process(target=_wait_for, args=(tmp_path, done))

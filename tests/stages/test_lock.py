@@ -1,4 +1,4 @@
-"""One process per photo at a time: the second one gives up, or waits."""
+"""One process per photo at a time: a second one fails or waits."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from sam3d_gs.stages.bookkeeping import Context
 from sam3d_gs.stages.claim import locked
 
 
-def test_a_photo_that_is_worked_on_is_left_alone(context: Context) -> None:
-    at_work = "Another sam3d-gs is working on 'kitchen'"
-    with locked(context.workspace), pytest.raises(Sam3dGsError, match=at_work), locked(context.workspace):
+def test_a_locked_photo_is_refused(context: Context) -> None:
+    message = "Another sam3d-gs is working on 'kitchen'"
+    with locked(context.workspace), pytest.raises(Sam3dGsError, match=message), locked(context.workspace):
         pass
     with locked(context.workspace):
         pass
 
 
-def test_stages_of_one_run_wait_for_each_other(context: Context) -> None:
+def test_waits_until_the_lock_is_released(context: Context) -> None:
     events: list[str] = []
 
     def second() -> None:

@@ -1,3 +1,5 @@
+"""The masks stage with a fake engine, and reading masks.json."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -42,7 +44,7 @@ def test_writes_masks_json_pictures_and_overlay(named: Context) -> None:
     assert dropped.dropped == "too small"
 
 
-def test_without_phrases_it_says_what_to_run(context: Context) -> None:
+def test_without_phrases_the_error_names_the_command(context: Context) -> None:
     with pytest.raises(Sam3dGsError, match="Run `sam3d-gs phrases"):
         masks.run(context, OPTIONS, FakeMasks)
 
@@ -56,7 +58,7 @@ def test_up_to_date_until_the_phrases_change(named: Context) -> None:
     assert engine.calls == [("red cup", "spoon"), ("red cup", "spoon", "plate")]
 
 
-def test_masks_of_an_older_run_do_not_stay(named: Context) -> None:
+def test_masks_of_an_earlier_run_are_removed(named: Context) -> None:
     masks.run(named, OPTIONS, FakeMasks)
     named.workspace.phrases_json.write_text('["plate"]')
     masks.run(named, OPTIONS, FakeMasks)
@@ -66,27 +68,27 @@ def test_masks_of_an_older_run_do_not_stay(named: Context) -> None:
 def test_a_mask_repainted_by_hand_is_kept(named: Context) -> None:
     masks.run(named, OPTIONS, FakeMasks)
     path = named.workspace.mask_png("00-red-cup-0")
-    mine = np.random.default_rng(0).random((48, 64)) > 0.5
-    Image.fromarray(mine).save(path)
+    repainted = np.random.default_rng(0).random((48, 64)) > 0.5
+    Image.fromarray(repainted).save(path)
     result = masks.run(named, OPTIONS, FakeMasks)
     assert (result.status, result.summary) == ("up to date", "edited by hand")
-    assert np.array_equal(read_masks(named.workspace, SIZE)[0].mask, mine)
+    assert np.array_equal(read_masks(named.workspace, SIZE)[0].mask, repainted)
 
 
-def test_a_lost_mask_is_made_again(named: Context) -> None:
+def test_a_missing_mask_file_is_written_again(named: Context) -> None:
     masks.run(named, OPTIONS, FakeMasks)
     named.workspace.mask_png("00-red-cup-0").unlink()
     assert masks.run(named, OPTIONS, FakeMasks).status == "done"
 
 
-def test_nothing_kept_says_why_and_what_to_do(named: Context) -> None:
-    class Nothing(FakeMasks):
+def test_the_error_without_kept_masks_gives_the_best_score(named: Context) -> None:
+    class AllDropped(FakeMasks):
         def masks(self, photo: Photo, phrases: object) -> list[InstanceMask]:
             found = super().masks(photo, [Phrase(0, "red cup")])
             return [dataclasses.replace(m, dropped="score 0.31 below 0.50", score=0.31) for m in found]
 
     with pytest.raises(Sam3dGsError, match=r"red cup.*kitchen\.png.*0\.31") as caught:
-        masks.run(named, OPTIONS, Nothing)
+        masks.run(named, OPTIONS, AllDropped)
     assert "\n" not in str(caught.value)
 
 
@@ -119,7 +121,7 @@ def test_an_empty_mask_is_never_kept(named: Context) -> None:
         lambda row: row.update(file="nothing.png"),
     ],
 )
-def test_a_damaged_masks_file_names_the_file(named: Context, change: object) -> None:
+def test_the_error_for_damaged_masks_names_the_file(named: Context, change: object) -> None:
     masks.run(named, OPTIONS, FakeMasks)
     data = json.loads(named.workspace.masks_json.read_text())
     change(data["masks"][0])  # type: ignore[operator]
@@ -129,14 +131,14 @@ def test_a_damaged_masks_file_names_the_file(named: Context, change: object) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_a_mask_of_another_size_names_both_sizes(named: Context) -> None:
+def test_the_error_for_a_wrong_mask_size_names_both_sizes(named: Context) -> None:
     masks.run(named, OPTIONS, FakeMasks)
     Image.new("1", (10, 10), 1).save(named.workspace.mask_png("00-red-cup-0"))
     with pytest.raises(BadInputError, match=r"10 x 10 pixels, the photo 64 x 48"):
         read_masks(named.workspace, SIZE)
 
 
-def test_failure_is_recorded_and_the_former_masks_stay(named: Context) -> None:
+def test_a_failure_is_recorded_and_keeps_the_former_masks(named: Context) -> None:
     masks.run(named, OPTIONS, FakeMasks)
     with pytest.raises(Sam3dGsError):
         masks.run(dataclasses.replace(named, force=True), fake_choice("masks", max_objects=1), lambda: Broken())

@@ -1,3 +1,5 @@
+"""The objects stage with a fake engine: what is reconstructed, reused and recorded."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -24,18 +26,18 @@ def masked(context: Context) -> Context:
     return context
 
 
-def test_one_pt_per_object(masked: Context) -> None:
+def test_writes_one_pt_per_object(masked: Context) -> None:
     assert objects.run(masked, OPTIONS, FakeObjects).summary == "3 objects"
     obj = read_pt(masked.workspace.object_pt(IDS[1]))
     assert (obj.object_id, obj.phrase, obj.image_size) == (IDS[1], "spoon", (64, 48))
 
 
-def test_without_masks_it_says_what_to_run(context: Context) -> None:
+def test_without_masks_the_error_names_the_command(context: Context) -> None:
     with pytest.raises(Sam3dGsError, match="Run `sam3d-gs masks"):
         objects.run(context, OPTIONS, FakeObjects)
 
 
-def test_an_interrupted_run_goes_on_with_the_missing_ones(masked: Context) -> None:
+def test_an_interrupted_run_resumes_with_the_missing_objects(masked: Context) -> None:
     first = FakeObjects(stop_after=2)
     with pytest.raises(KeyboardInterrupt):
         objects.run(masked, OPTIONS, lambda: first)
@@ -45,27 +47,27 @@ def test_an_interrupted_run_goes_on_with_the_missing_ones(masked: Context) -> No
     assert sorted(record.items) == [*IDS[:2]]
     second = FakeObjects()
     assert objects.run(masked, OPTIONS, lambda: second).status == "done"
-    assert second.asked == [(IDS[2],)]
+    assert second.requests == [(IDS[2],)]
     assert objects.run(masked, OPTIONS, lambda: second).status == "up to date"
 
 
-def test_one_failing_object_leaves_the_others_and_is_tried_again(masked: Context) -> None:
+def test_a_failed_object_does_not_stop_the_others_and_is_retried(masked: Context) -> None:
     result = objects.run(masked, OPTIONS, lambda: FakeObjects(fail=[IDS[0]]))
-    assert (result.status, result.warnings) == ("partial", (f"{IDS[0]}: told to fail",))
+    assert (result.status, result.warnings) == ("partial", (f"{IDS[0]}: fails on purpose",))
     again = FakeObjects()
     assert objects.run(masked, OPTIONS, lambda: again).status == "done"
-    assert again.asked == [(IDS[0],)]
+    assert again.requests == [(IDS[0],)]
 
 
-def test_nothing_made_is_an_error(masked: Context) -> None:
-    with pytest.raises(Sam3dGsError, match=r"Not one object.*kitchen\.png.*told to fail"):
+def test_no_object_is_an_error(masked: Context) -> None:
+    with pytest.raises(Sam3dGsError, match=r"No object could be reconstructed.*kitchen\.png.*fails on purpose"):
         objects.run(masked, OPTIONS, lambda: FakeObjects(fail=IDS))
     record = recorded(masked.workspace, "objects")
     assert record is not None
     assert record.status == "failed"
 
 
-def test_an_object_with_nan_fails_alone(masked: Context) -> None:
+def test_an_object_with_nan_fails_without_the_others(masked: Context) -> None:
     class Nan(FakeObjects):
         def objects(self, photo, masks, wanted):  # type: ignore[no-untyped-def]
             for obj in super().objects(photo, masks, wanted):
@@ -80,16 +82,16 @@ def test_an_object_with_nan_fails_alone(masked: Context) -> None:
     assert IDS[0] in result.warnings[0]
 
 
-def test_a_lost_or_cut_file_is_made_again_alone(masked: Context) -> None:
+def test_only_missing_or_truncated_files_are_written_again(masked: Context) -> None:
     objects.run(masked, OPTIONS, FakeObjects)
     masked.workspace.object_pt(IDS[0]).unlink()
     masked.workspace.object_pt(IDS[1]).write_bytes(b"half")
     engine = FakeObjects()
     objects.run(masked, OPTIONS, lambda: engine)
-    assert engine.asked == [IDS[:2]]
+    assert engine.requests == [IDS[:2]]
 
 
-def test_other_options_or_masks_make_all_again(masked: Context) -> None:
+def test_changed_options_or_masks_redo_all_objects(masked: Context) -> None:
     objects.run(masked, OPTIONS, FakeObjects)
     engine = FakeObjects()
     objects.run(masked, fake_choice("objects", fov_deg=40.0), lambda: engine)
@@ -97,10 +99,10 @@ def test_other_options_or_masks_make_all_again(masked: Context) -> None:
     mask[5:20, 5:20] = True
     Image.fromarray(mask).save(masked.workspace.mask_png(IDS[0]))
     objects.run(masked, fake_choice("objects", fov_deg=40.0), lambda: engine)
-    assert engine.asked == [IDS, IDS]
+    assert engine.requests == [IDS, IDS]
 
 
-def test_objects_of_an_older_run_do_not_stay(masked: Context) -> None:
+def test_objects_of_an_earlier_run_are_removed(masked: Context) -> None:
     objects.run(masked, OPTIONS, FakeObjects)
     masked.workspace.phrases_json.write_text('["bowl"]')
     masks.run(masked, fake_choice("masks"), FakeMasks)
@@ -108,33 +110,33 @@ def test_objects_of_an_older_run_do_not_stay(masked: Context) -> None:
     assert [p.name for p in masked.workspace.objects_dir.iterdir()] == ["00-bowl-0.pt"]
 
 
-ALONE = fake_choice("objects", own_mask_only=True)
+OWN_MASK_ONLY = fake_choice("objects", own_mask_only=True)
 
 
-def test_an_engine_that_sees_one_mask_makes_only_what_changed(masked: Context) -> None:
-    objects.run(masked, ALONE, FakeObjects)
+def test_an_engine_that_uses_one_mask_redoes_only_changed_objects(masked: Context) -> None:
+    objects.run(masked, OWN_MASK_ONLY, FakeObjects)
     made = masked.workspace.object_pt(IDS[0]).stat().st_mtime_ns
     mask = np.zeros((48, 64), bool)
     mask[5:20, 5:20] = True
     Image.fromarray(mask).save(masked.workspace.mask_png(IDS[1]))
     engine = FakeObjects()
-    objects.run(masked, ALONE, lambda: engine)
-    assert engine.asked == [(IDS[1],)]
+    objects.run(masked, OWN_MASK_ONLY, lambda: engine)
+    assert engine.requests == [(IDS[1],)]
     assert masked.workspace.object_pt(IDS[0]).stat().st_mtime_ns == made
 
 
-def test_a_mask_taken_away_takes_its_object_along_and_asks_no_engine(masked: Context) -> None:
-    objects.run(masked, ALONE, FakeObjects)
+def test_deleting_a_mask_removes_its_object_and_loads_no_engine(masked: Context) -> None:
+    objects.run(masked, OWN_MASK_ONLY, FakeObjects)
     listed = json.loads(masked.workspace.masks_json.read_text())
     listed["masks"] = [m for m in listed["masks"] if m["object_id"] != IDS[1]]
     masked.workspace.masks_json.write_text(json.dumps(listed))
 
     def no_engine() -> FakeObjects:
-        pytest.fail("nothing is left to make")
+        pytest.fail("the engine was loaded although no object is missing")
 
-    assert objects.run(masked, ALONE, no_engine).summary == "2 objects"
+    assert objects.run(masked, OWN_MASK_ONLY, no_engine).summary == "2 objects"
     record = recorded(masked.workspace, "objects")
     assert record is not None
     assert sorted(record.items) == [IDS[0], IDS[2]]
     assert not masked.workspace.object_pt(IDS[1]).exists()
-    assert objects.run(masked, ALONE, no_engine).status == "up to date"
+    assert objects.run(masked, OWN_MASK_ONLY, no_engine).status == "up to date"

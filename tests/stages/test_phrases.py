@@ -1,3 +1,5 @@
+"""The phrases stage with a fake engine, and reading phrases files."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -24,18 +26,18 @@ def test_writes_phrases_and_record(context: Context) -> None:
     assert record.licences == {"fake words": "CC0"}
 
 
-def test_same_question_is_up_to_date_and_loads_no_engine(context: Context) -> None:
+def test_an_up_to_date_stage_loads_no_engine(context: Context) -> None:
     phrases.run(context, OPTIONS, FakePhrases)
 
     def no_engine() -> FakePhrases:
-        raise AssertionError("the engine was loaded for work that is done")
+        raise AssertionError("the engine was loaded although the phrases are up to date")
 
     assert phrases.run(context, OPTIONS, no_engine).status == "up to date"
     other = fake_choice("phrases", max_phrases=1)
     assert phrases.run(context, other, FakePhrases).summary == "1 phrases"
 
 
-def test_force_asks_again(context: Context) -> None:
+def test_force_runs_the_engine_again(context: Context) -> None:
     phrases.run(context, OPTIONS, FakePhrases)
     engine = FakePhrases(["bowl"])
     assert phrases.run(dataclasses.replace(context, force=True), OPTIONS, lambda: engine).status == "done"
@@ -43,7 +45,7 @@ def test_force_asks_again(context: Context) -> None:
     assert [p.text for p in read_phrases(context.workspace.phrases_json)] == ["bowl"]
 
 
-def test_a_list_edited_by_hand_is_kept(context: Context) -> None:
+def test_phrases_edited_by_hand_are_kept(context: Context) -> None:
     phrases.run(context, OPTIONS, FakePhrases)
     context.workspace.phrases_json.write_text('["a teapot"]')
     result = phrases.run(context, OPTIONS, FakePhrases)
@@ -51,7 +53,7 @@ def test_a_list_edited_by_hand_is_kept(context: Context) -> None:
     assert [p.text for p in read_phrases(context.workspace.phrases_json)] == ["a teapot"]
 
 
-def test_a_list_broken_by_hand_is_an_error_not_overwritten(context: Context) -> None:
+def test_a_damaged_phrases_file_is_an_error_and_is_kept(context: Context) -> None:
     phrases.run(context, OPTIONS, FakePhrases)
     context.workspace.phrases_json.write_text('["a teapot"')
     with pytest.raises(BadInputError, match=r"phrases\.json"):
@@ -59,13 +61,13 @@ def test_a_list_broken_by_hand_is_an_error_not_overwritten(context: Context) -> 
     assert context.workspace.phrases_json.read_text() == '["a teapot"'
 
 
-def test_a_deleted_list_is_made_again(context: Context) -> None:
+def test_a_deleted_phrases_file_is_written_again(context: Context) -> None:
     phrases.run(context, OPTIONS, FakePhrases)
     context.workspace.phrases_json.unlink()
     assert phrases.run(context, OPTIONS, FakePhrases).status == "done"
 
 
-def test_nothing_found_is_recorded_as_failed(context: Context) -> None:
+def test_no_phrases_are_an_error_and_recorded_as_failed(context: Context) -> None:
     with pytest.raises(Sam3dGsError, match=r"kitchen\.png.*--phrases"):
         phrases.run(context, OPTIONS, lambda: FakePhrases([]))
     record = recorded(context.workspace, "phrases")
@@ -90,7 +92,7 @@ def test_nothing_found_is_recorded_as_failed(context: Context) -> None:
         {"phrases": [{}]},
     ],
 )
-def test_bad_phrases_files(context: Context, data: object) -> None:
+def test_a_bad_phrases_file_is_refused(context: Context, data: object) -> None:
     path = context.workspace.phrases_json
     path.write_text(json.dumps(data))
     with pytest.raises(BadInputError, match=r"phrases\.json") as caught:
@@ -98,7 +100,7 @@ def test_bad_phrases_files(context: Context, data: object) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_what_people_and_models_write_is_read(context: Context) -> None:
+def test_phrases_are_cleaned_and_bad_values_dropped(context: Context) -> None:
     path = context.workspace.phrases_json
     path.write_bytes(
         b'\xef\xbb\xbf[" red\\n cup ", {"text": "Red Cup"}, {"text": "<script>", "score": 7, "box_xyxy": [1, 2]}]'

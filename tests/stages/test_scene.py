@@ -1,4 +1,4 @@
-"""The scene stage: all files speak of one frame, and what is lost or poor is said."""
+"""The scene stage: its files agree on one frame, and missing or poor objects are reported."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ QUICK = SceneOptions(turntable="none", report=False)
 
 
 class Turned(FakeObjects):
-    """Every ball held in a way of its own, so that a wrong rotation cannot hide."""
+    """Every ball has a different rotation, so that a wrong one shows."""
 
     def objects(
         self, photo: Photo, masks: Sequence[InstanceMask], wanted: Sequence[str]
@@ -137,7 +137,7 @@ class Wide(FakeObjects):
         yield from others
 
 
-def test_masks_of_other_objects_do_not_count_against_an_object(made: Context) -> None:
+def test_the_reprojection_iou_ignores_pixels_of_other_masks(made: Context) -> None:
     objects.run(dataclasses.replace(made, force=True), fake_choice("objects"), Wide)
     scene.run(made, QUICK)
     own, other = read_masks(made.workspace, (64, 48))
@@ -148,7 +148,7 @@ def test_masks_of_other_objects_do_not_count_against_an_object(made: Context) ->
     assert read_scene(made.workspace.scene_json).objects[0].reprojection_iou == pytest.approx(fair, abs=1e-4)
 
 
-def test_objects_in_memory_are_described_as_those_of_files(made: Context) -> None:
+def test_objects_in_memory_and_in_files_get_the_same_description(made: Context) -> None:
     scene.run(made, QUICK)
     workspace = made.workspace
     written = read_scene(workspace.scene_json)
@@ -162,7 +162,7 @@ def test_objects_in_memory_are_described_as_those_of_files(made: Context) -> Non
         assert ours.reprojection_iou == pytest.approx(theirs.reprojection_iou, abs=1e-4)
 
 
-def test_an_object_beside_its_mask_is_a_warning(made: Context) -> None:
+def test_an_object_away_from_its_mask_is_a_warning(made: Context) -> None:
     class Aside(FakeObjects):
         def objects(
             self, photo: Photo, masks: Sequence[InstanceMask], wanted: Sequence[str]
@@ -189,20 +189,20 @@ def test_up_to_date_until_an_object_changes(made: Context) -> None:
     assert scene.run(made, QUICK).status == "done"
 
 
-def test_leftovers_of_an_older_run_never_enter_a_scene(made: Context) -> None:
+def test_files_of_an_earlier_run_are_not_merged(made: Context) -> None:
     stray = made.workspace.object_pt("99-stray-0")
     stray.write_bytes(made.workspace.object_pt("00-red-cup-0").read_bytes())
     scene.run(made, QUICK)
     assert [obj.object_id for obj in read_scene(made.workspace.scene_json).objects] == ["00-red-cup-0", "01-spoon-0"]
 
 
-def test_a_lost_object_is_an_error_not_left_out(made: Context) -> None:
+def test_a_missing_object_file_is_an_error(made: Context) -> None:
     made.workspace.object_pt("01-spoon-0").unlink()
     with pytest.raises(BadInputError, match=r"01-spoon-0.*objects stage"):
         scene.run(made, QUICK)
 
 
-def test_without_objects_it_says_what_to_run(context: Context) -> None:
+def test_without_objects_the_error_names_the_command(context: Context) -> None:
     with pytest.raises(Sam3dGsError, match="Run `sam3d-gs objects"):
         scene.run(context, QUICK)
 
@@ -270,7 +270,7 @@ def test_large_objects_are_thinned_each_for_its_picture(made: Context, monkeypat
 
 
 @pytest.mark.parametrize("damage", ["{", "[]", '{"schema": 1}', '{"schema": 7}'])
-def test_a_damaged_scene_file_names_itself(made: Context, damage: str) -> None:
+def test_the_error_for_a_damaged_scene_file_names_it(made: Context, damage: str) -> None:
     made.workspace.scene_json.parent.mkdir(parents=True, exist_ok=True)
     made.workspace.scene_json.write_text(damage)
     with pytest.raises(BadInputError, match=r"kitchen\.json"):

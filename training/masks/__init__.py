@@ -1,1 +1,1 @@
-"""How the weights of the embedded masks are made: procedural scenes with labels, and training on them."""
+"""Training of the embedded mask network on labelled procedural scenes."""

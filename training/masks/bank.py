@@ -1,4 +1,4 @@
-"""A bank of sprites on one device: pictures with depth at several sizes, and what is known of each."""
+"""A bank of sprites on one device: mip-mapped pictures with depth, and the properties of each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Z_UNIT = 8192.0  # sprite z is stored as int16 in 1/8192
 
 @dataclass(frozen=True)
 class Bank:
-    """N sprites of R px a side; sprites of one set follow each other."""
+    """N sprites of R x R px; sprites of one set are adjacent."""
 
     rgba: Tensor  # (N, T, 4) uint8, T texels of LEVELS sizes one after the other, colours premultiplied
     z: Tensor  # (N, T) int16, towards the viewer
@@ -39,7 +39,7 @@ class Bank:
 
 @dataclass(frozen=True)
 class Pictures:
-    """N rendered sprites, not yet in a bank."""
+    """N rendered sprites that are not in a bank yet."""
 
     rgba: Tensor  # (N, 4, R, R) float32 in 0..1, colours premultiplied, alpha last
     z: Tensor  # (N, R, R) float32, sprite frame; anything where alpha is 0
@@ -62,7 +62,7 @@ def pyramid(rgba: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures in the form of a bank, smaller by far."""
+    """Pictures in the format of a bank, which takes much less memory."""
 
     rgba: Tensor  # (N, T, 4) uint8
     z: Tensor  # (N, T) int16
@@ -76,7 +76,7 @@ class Part:
 
 
 def bank_of(parts: Sequence[Part]) -> Bank:
-    """All parts in one bank; of one side, a power of two."""
+    """A bank of all parts, whose sprites must have the same side, a power of two."""
     sprites = torch.cat([part.sprites for part in parts])
     kind = torch.cat([part.kind for part in parts])
     up_z = sprites[:, SPRITE.index("up_z")]  # the sine of the elevation, for what stands upright

@@ -1,9 +1,10 @@
-"""Figures of a mask net on made scenes that no training draws, always the same ones.
+"""Figures of a mask net on a fixed set of procedural scenes that are never used in training.
 
     python -m training.masks.check masks.safetensors
 
-One line a figure: share of the masks asked at the middle of each object that meet it at IoU 0.75, and their mean IoU;
-pairs of objects whose order in depth is right; median error of the horizon. A net of version 1 has the first two.
+One figure per line, for masks queried at the centre of each object: share with an IoU of at least 0.75, and mean IoU;
+then the share of object pairs in correct depth order, and the median error of the horizon. A net of version 1 has only
+the first two.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _AT_ONCE = 8
 
 
 class Checks:
-    """`count` scenes of `side_px`, of sprites of `sprite_px`, made anew whenever they are needed."""
+    """`count` scenes of `side_px` from sprites of `sprite_px`, generated again for each use."""
 
     def __init__(self, count: int, side_px: int, sprite_px: int, device: torch.device) -> None:
         self._side_px = side_px
@@ -36,7 +37,7 @@ class Checks:
         self._bank = bank_of([Part.of(picture_sets(pool, some, generator, sprite_px)) for some in every.split(64)])
 
     def figures(self, net: MaskNet) -> dict[str, float]:
-        """Means by name."""
+        """Name -> mean."""
         found: dict[str, list[float]] = {}
         for some in self._seeds.split(_AT_ONCE):
             for name, values in figures(net, make_scenes(some, self._bank, self._side_px)).items():
@@ -46,7 +47,7 @@ class Checks:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("weights", type=Path, nargs="?", default=WEIGHTS, help="the shipped ones by default")
+    parser.add_argument("weights", type=Path, nargs="?", default=WEIGHTS, help="default: the shipped weights")
     parser.add_argument("--scenes", type=int, default=96)
     arguments = parser.parse_args()
     net = load_mask_net(arguments.weights)

@@ -1,4 +1,4 @@
-"""The compositor as a compiled library: `native/scenes.cu` built for a GPU or a CPU, and its functions for tensors."""
+"""The compositor `native/scenes.cu`, compiled for a GPU or a CPU, and calls of its functions with tensors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BUILDS = Path(__file__).with_name("build")
 
 
 class _Pointers(ctypes.Structure):
-    """Base of the structs that cross the border by value."""
+    """Base class of the structs that are passed by value."""
 
 
 class CRows(_Pointers):
@@ -40,9 +40,9 @@ class CIndex(_Pointers):
 
 @cache
 def library(device_type: str) -> ctypes.CDLL:
-    """The library for "cuda" or "cpu", built when its source has changed.
+    """The library for "cuda" or "cpu", compiled if its source has changed.
 
-    Raises Sam3dGsError with the compiler's first complaint.
+    Raises Sam3dGsError with the compiler's first error.
     """
     flags = _flags(device_type)
     sources = sorted(NATIVE.iterdir())
@@ -76,7 +76,7 @@ def _flags(device_type: str) -> list[str]:
 
 
 def call(name: str, device: torch.device, *arguments: Tensor | _Pointers | int | None) -> None:
-    """Call a function of the library on `device`; it works in the current stream."""
+    """Call a function of the library on `device`, in the current stream."""
     converted: list[object] = []
     for argument in arguments:
         if isinstance(argument, Tensor):
@@ -86,12 +86,10 @@ def call(name: str, device: torch.device, *arguments: Tensor | _Pointers | int |
     stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
     error = getattr(library(device.type), name)(*converted, ctypes.c_void_p(stream))
     if error:
-        raise Sam3dGsError(
-            f"{name} failed with CUDA error {error}. Try a smaller batch, or --device cpu to look closer."
-        )
+        raise Sam3dGsError(f"{name} failed with CUDA error {error}. Try a smaller batch, or --device cpu to debug it.")
 
 
 def address(tensor: Tensor) -> ctypes.c_void_p:
-    """Where the values of a dense tensor begin."""
+    """The address of a contiguous tensor's data."""
     assert tensor.is_contiguous()
     return ctypes.c_void_p(tensor.data_ptr())

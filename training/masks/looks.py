@@ -1,4 +1,4 @@
-"""Random light and paint for the ray caster's views, many at once."""
+"""Random light and materials for the ray caster's views, in batches."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Dice:
 
 
 def views(dice: Dice, count: int) -> Tensor:
-    """(count, VIEW_LENGTH) with random light and prints; rotation and crop are left to the caller."""
+    """(count, VIEW_LENGTH) views with random light and prints; the caller sets rotation and crop."""
     view = torch.zeros(count, VIEW_LENGTH, device=dice.device)
 
     def put(name: str, values: Tensor) -> None:
@@ -78,7 +78,7 @@ def views(dice: Dice, count: int) -> Tensor:
 
 
 def materials(dice: Dice, count: int) -> Tensor:
-    """(count, MATERIALS, MATERIAL_LENGTH), often of one palette."""
+    """(count, MATERIALS, MATERIAL_LENGTH) random materials, often from one palette."""
     rows = torch.zeros(count, MATERIALS, MATERIAL_LENGTH, device=dice.device)
     size = (count, MATERIALS)
     first, palette = dice.colour(*size), dice.colour(count, 1)
@@ -107,7 +107,7 @@ def materials(dice: Dice, count: int) -> Tensor:
 
 
 def _painted(rows: Tensor, part: int, colour: Tensor, gloss: float = 0.0) -> None:
-    """Give `part` of all rows one plain colour, in place."""
+    """Give a share `part` of the rows one plain colour, in place."""
     rows[:, part, :] = 0
     for name in ("COLOUR", "SECOND"):
         rows[:, part, MATERIAL[name] : MATERIAL[name] + 3] = colour
@@ -115,7 +115,7 @@ def _painted(rows: Tensor, part: int, colour: Tensor, gloss: float = 0.0) -> Non
 
 
 def dress(dice: Dice, rows: Tensor) -> Tensor:
-    """Materials of people: skin of one of many tones, hair and shoes, the rest as it was drawn."""
+    """Change materials to those of people: skin tone, hair and shoes; the rest is unchanged."""
     rows = rows.clone()
     tone = torch.tensor([0.95, 0.74, 0.6], device=dice.device) ** dice.uniform(len(rows), 1, low=0.7, high=2.2)
     tone = tone * dice.uniform(len(rows), 1, low=0.3) ** 0.6
@@ -128,7 +128,7 @@ def dress(dice: Dice, rows: Tensor) -> Tensor:
 
 
 def glaze(dice: Dice, rows: Tensor) -> Tensor:
-    """Materials of cars: dark or bright panes, tyres, lamps; the paint as it was drawn."""
+    """Change materials to those of cars: dark or bright windows, tyres, lamps; the paint is unchanged."""
     rows = rows.clone()
     bright = dice.uniform(len(rows), 1) ** 2
     _painted(rows, GLASS, 0.05 + 0.7 * bright * (1 + 0.1 * dice.normal(len(rows), 3)), gloss=0.5)
@@ -138,7 +138,7 @@ def glaze(dice: Dice, rows: Tensor) -> Tensor:
 
 
 def furs(dice: Dice, rows: Tensor) -> Tensor:
-    """Materials of animals: a coat of white, grey, brown or black, often patterned in a second such colour."""
+    """Materials of animals: a white, grey, brown or black coat, often with a pattern in a second such colour."""
     rows, count = rows.clone(), len(rows)
 
     def natural() -> Tensor:

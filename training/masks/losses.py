@@ -1,4 +1,4 @@
-"""What the mask net is taught: whole objects from single cells, where objects are, and the geometry of the scene."""
+"""Losses of the mask net: the object at a queried cell, which cells show objects, and the scene's geometry."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _WEIGHTS = {
 
 @dataclass(frozen=True)
 class Questions:
-    """K cells of each picture, and what they should answer; g x g cells."""
+    """K queried cells of each picture's g x g cells, and their targets."""
 
     cell: Tensor  # (B, K) int64, flat index
     object: Tensor  # (B, K) int64, the object under it
@@ -45,14 +45,14 @@ class Questions:
 
 
 def ask(labels: Tensor, count: int) -> Questions:
-    """Draw `count` cells of each of the `labels` (B, S, S) uint8, objects of all sizes alike."""
+    """`count` random cells for each picture of `labels` (B, S, S) uint8, with similar odds for objects of all sizes."""
     cell = labels[:, CELL_PX // 2 :: CELL_PX, CELL_PX // 2 :: CELL_PX].long().flatten(1)
     sizes = torch.zeros(len(cell), IGNORE + 1, device=cell.device)
     sizes.scatter_add_(1, cell, torch.ones_like(cell, dtype=torch.float32))
     size = sizes.gather(1, cell)
     on_object = (cell > 0) & (cell != IGNORE)
     fair = on_object & (size >= FEWEST_CELLS)
-    # Not torch.multinomial, which may wait for the card: a recorded step must not.
+    # Not torch.multinomial, which may synchronise with the GPU: a recorded step must not.
     upto = (torch.where(fair, size**-_RARITY, 0.0) + 1e-7).cumsum(1)
     chosen = torch.searchsorted(upto, torch.rand(len(cell), count, device=cell.device) * upto[:, -1:])
     chosen = chosen.clamp(max=cell.shape[1] - 1)
@@ -82,7 +82,7 @@ def mask_logits(embedding: Tensor, queries: Tensor, cell: Tensor) -> Tensor:
 
 
 def mask_losses(maps: Maps, labels: Tensor, questions: int) -> dict[str, Tensor]:
-    """Scalars: of the masks ("dice", "edge"), of the two logits per cell, and two figures to watch."""
+    """Name -> scalar: losses of the masks ("dice", "edge") and of the two logits per cell, and two figures to log."""
     asked = ask(labels, questions)
     cells = maps.queries.flatten(2).transpose(1, 2)
     queries = cells.gather(1, asked.cell[..., None].expand(-1, -1, cells.shape[-1]))
@@ -115,14 +115,14 @@ def mask_losses(maps: Maps, labels: Tensor, questions: int) -> dict[str, Tensor]
 
 
 def at_geometry_stride(values: Tensor) -> Tensor:
-    """(B, S, S) -> (B, S/4, S/4) float32, the values near the middles of the larger pixels."""
+    """(B, S, S) -> (B, S/4, S/4) float32, sampled near the centres of the larger pixels."""
     return values[
         :, GEOMETRY_STRIDE_PX // 2 :: GEOMETRY_STRIDE_PX, GEOMETRY_STRIDE_PX // 2 :: GEOMETRY_STRIDE_PX
     ].float()
 
 
 def geometry_losses(said: Geometry, scenes: Scenes) -> dict[str, Tensor]:
-    """Scalars, over the scenes in which things stand on a ground. Depth is compared up to one factor per scene."""
+    """Name -> scalar, over scenes with objects on the ground. Depth is compared up to one factor per scene."""
     share = scenes.placed / scenes.placed.sum().clamp(min=1)
 
     def mean(values: Tensor) -> Tensor:  # (B, h, w)
@@ -144,7 +144,7 @@ def geometry_losses(said: Geometry, scenes: Scenes) -> dict[str, Tensor]:
 
 
 def losses(maps: Maps, scenes: Scenes, questions: int) -> dict[str, Tensor]:
-    """All scalars by name; "total" is to be minimised."""
+    """Name -> scalar, for all losses; "total" is minimised."""
     found = mask_losses(maps, scenes.labels, questions)
     if maps.geometry is not None:
         found |= geometry_losses(maps.geometry, scenes)

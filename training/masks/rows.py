@@ -1,6 +1,6 @@
-"""The records that Python and the compositor exchange: one row of 32-bit floats each, named once, here.
+"""The records that Python passes to the compositor: rows of 32-bit floats, whose columns are defined here only.
 
-`header` turns them into C structs, so the two sides cannot disagree.
+`header` turns them into C structs, so that both sides agree.
 
 *View frame* of a scene: the picture before the camera's roll, x right and y down in units of its side, origin in the
 middle. Depth runs along the camera's axis; the camera is one unit above the ground.
@@ -165,7 +165,7 @@ _RECORDS = {"Sprite": SPRITE, "Scene": SCENE, "Surface": SURFACE, "Panel": PANEL
 
 
 def header() -> str:
-    """The C side of this file."""
+    """The records as C structs."""
     structs = [
         f"struct {name} {{ float {', '.join(fields)}; }};\n"
         f'static_assert(sizeof({name}) == {4 * len(fields)}, "rows of {name} are packed");'

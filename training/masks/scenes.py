@@ -1,4 +1,4 @@
-"""Procedural scenes with labels, as batches of tensors: arranged, composed, developed and compressed on one device."""
+"""Batches of procedural scenes with labels: layout, rendering, camera effects and compression on one device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ USUAL_BRIGHTNESS = 0.42  # mean of a scene that its camera would show as it is
 
 @dataclass(frozen=True)
 class Rows:
-    """What B scenes are made of; float32, the columns are those of `rows`."""
+    """The content of B scenes: float32, with the columns in `rows`."""
 
     scenes: Tensor  # (B, len(SCENE))
     surfaces: Tensor  # (B, SURFACES, len(SURFACE)): ground, wall, corner wall, thicket
@@ -38,7 +38,7 @@ class Rows:
 
 
 class Scenes(NamedTuple):
-    """B square pictures of S px a side and the truth about them."""
+    """B pictures of S x S px, and their ground truth."""
 
     rgb: Tensor  # (B, 3, S, S) float32 in 0..1
     labels: Tensor  # (B, S, S) uint8: 0 background, 1.. an object each, rows.IGNORE neither
@@ -49,14 +49,14 @@ class Scenes(NamedTuple):
 
 
 def arrange(seeds: Tensor, bank: Bank, side_px: int) -> Rows:
-    """`seeds` (B,) int32 -> the rows of B scenes for pictures of `side_px`; the same seeds give the same rows."""
+    """The rows of B scenes for pictures of `side_px`, determined by `seeds` (B,) int32."""
     rows = Rows.empty(len(seeds), seeds.device)
     call("arrange_scenes", seeds.device, seeds, rows.native(), bank.native(), bank.index(), len(seeds), side_px)
     return rows
 
 
 def compose(rows: Rows, bank: Bank, side_px: int, coverage: Tensor | None = None) -> Scenes:
-    """What the camera sees, before it takes the photo; `rgb` is linear, 0..1.3.
+    """The rendered scenes, before camera effects; `rgb` is linear, 0..1.3.
 
     `coverage`, (B, LAYERS + 1, S, S) float32, is filled with the shares of the background and of each layer.
     """
@@ -76,7 +76,7 @@ def compose(rows: Rows, bank: Bank, side_px: int, coverage: Tensor | None = None
 
 
 def photograph(rows: Rows, composed: Scenes) -> Scenes:
-    """The same scenes as a camera and a file show them; the labels stay."""
+    """The scenes with the effects of a camera and of compression; the labels are unchanged."""
     count, _, side, _ = composed.rgb.shape
     device = composed.rgb.device
     rgb = torch.empty_like(composed.rgb)

@@ -1,7 +1,7 @@
-"""Sets of shapes that belong together: what holds something and what it holds, tables, people, riders.
+"""Sets of shapes that belong together: containers and their contents, tables, people, riders.
 
-The members of a set share one *shape frame* (y up, as in `procedural.shape`) and are objects of their own; the first
-one stands on the ground. Where they touch or one is inside the other, the depth of their pixels decides which is seen.
+The members of a set share one *shape frame* (y up, as in `procedural.shape`) and are separate objects; the first one
+stands on the ground. Where they touch or contain each other, the depth of their pixels determines which is visible.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ShapeSet:
 
 
 def make_set(seed: int) -> ShapeSet:
-    """The set of this seed; the weights say how often each kind is made."""
+    """The set of this seed; its kind is drawn with the weights above."""
     rng = np.random.default_rng(seed)
     makers = (_thing, _carrier, _nested, _person, _seated, _car, _animal, _rider)
     return makers[rng.choice(len(makers), p=(0.43, 0.1, 0.13, 0.1, 0.05, 0.08, 0.08, 0.03))](rng)
@@ -68,7 +68,7 @@ def _car(rng: Rng) -> ShapeSet:
 
 
 def _person(rng: Rng) -> ShapeSet:
-    """Often with something in the hand, or a board under the feet."""
+    """A person, often with something in a hand, or on a board."""
     person, hand = body(rng, np.zeros(3), standing(rng), rng.normal() * 0.06)
     held = rng.random()
     if held < 0.6:
@@ -91,7 +91,7 @@ def _person(rng: Rng) -> ShapeSet:
 
 
 def _rider(rng: Rng) -> ShapeSet:
-    """Someone on a bicycle, a motorcycle or an animal; the bicycle also without."""
+    """A person on a bicycle, a motorcycle or an animal; or a bicycle alone."""
     if chance(rng, 0.25):
         mount, grip = mammal(rng), None
         hip, legs_apart, low = np.array((0, 0.2, 0)), 0.25, -0.25
@@ -140,7 +140,7 @@ def _seated(rng: Rng) -> ShapeSet:
 
 
 def _carrier(rng: Rng) -> ShapeSet:
-    """Tables, chests, shelves, boards and stools: things whose top carries other things."""
+    """Tables, chests, shelves, boards and stools: objects that carry others on their top."""
     builder = ShapeBuilder()
     kind = ("table", "round table", "chest", "shelf", "board", "stool")[
         rng.choice(6, p=(0.3, 0.15, 0.2, 0.15, 0.1, 0.1))
@@ -186,7 +186,7 @@ def _carrier(rng: Rng) -> ShapeSet:
 
 
 def _moved(shape: Shape, to: np.ndarray, turn: np.ndarray) -> Shape:
-    """`shape` turned about its origin and moved; only for shapes without mirrors and deformation."""
+    """`shape` rotated about its origin, then translated; only for shapes without mirrors and deformation."""
     rows = shape.primitives.copy()
     for row in rows:
         row[POSITION : POSITION + 3] = turn @ row[POSITION : POSITION + 3] + to
@@ -195,7 +195,7 @@ def _moved(shape: Shape, to: np.ndarray, turn: np.ndarray) -> Shape:
 
 
 def _small_thing(rng: Rng, size: float, at: np.ndarray, upright: bool = False) -> Shape:
-    """Fruit, a packet, a bottle, a toy of a few primitives; `at` is its middle."""
+    """Fruit, a packet, a bottle or a toy of a few primitives, centred at `at`."""
     builder = ShapeBuilder()
     if upright:
         kind = ("bottle", "vase", "cup")[rng.integers(3)]
@@ -220,7 +220,7 @@ def _nested(rng: Rng) -> ShapeSet:
 
 
 def _bowl(rng: Rng) -> list[Shape]:
-    """A bowl, basket or plate with things in it."""
+    """A bowl, basket or plate with contents."""
     radius, half = rng.uniform(0.35, 0.6), rng.uniform(0.05, 0.25)
     holder = ShapeBuilder()
     radii = radius * (rng.uniform(0.4, 0.9) + np.sqrt(np.linspace(0, 1, 12)) * rng.uniform(0.3, 0.8))
@@ -235,7 +235,7 @@ def _bowl(rng: Rng) -> list[Shape]:
 
 
 def _crate(rng: Rng) -> list[Shape]:
-    """An open box, drawer or basket, with bottles or mixed things."""
+    """An open box, drawer or basket, with bottles or other contents."""
     width, half, length = rng.uniform(0.35, 0.6), rng.uniform(0.12, 0.35), rng.uniform(0.25, 0.45)
     wall = rng.uniform(0.015, 0.04)
     box = ShapeBuilder()
@@ -318,7 +318,7 @@ def _potted(rng: Rng) -> list[Shape]:
 
 
 def _desk(rng: Rng) -> list[Shape]:
-    """A screen, a keyboard before it, a mouse, a mug beside."""
+    """A screen, a keyboard, a mouse and a mug."""
     screen, keys, mouse = ShapeBuilder(), ShapeBuilder(), ShapeBuilder()
     width = rng.uniform(0.4, 0.65)
     height = width * rng.uniform(0.55, 0.8)

@@ -1,4 +1,4 @@
-"""Sprites: sets of shapes seen from one side in one light, cut out, with depth."""
+"""Sprites: cut-out renderings of sets of shapes, with depth, each from one direction in one light."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STEEPEST_DEG = 86.0
 
 @dataclass(frozen=True)
 class SetPool:
-    """S sets of shapes, their members one after the other."""
+    """S sets of shapes, with their members concatenated."""
 
     shapes: Shapes  # (M,)
     first: Tensor  # (S,) int64, the first member of each set
@@ -45,7 +45,7 @@ class SetPool:
 
 
 def make_pool(count: int, first: int = 0, processes: int = 1) -> SetPool:
-    """Sets `first` .. `first + count - 1`, on the CPU; the same for any number of processes."""
+    """Sets `first` to `first + count - 1`, on the CPU; independent of the number of processes."""
     edges = np.linspace(first, first + count, 4 * processes + 1).astype(int)
     ranges = [(int(a), int(b)) for a, b in itertools.pairwise(edges) if a < b]
     if processes == 1:
@@ -60,7 +60,7 @@ def make_pool(count: int, first: int = 0, processes: int = 1) -> SetPool:
 
 
 def _range(bounds: tuple[int, int]) -> tuple[np.ndarray, ...]:
-    """NumPy arrays, which travel between processes without shared memory."""
+    """The same as NumPy arrays, which can be sent between processes without shared memory."""
     sets = [make_set(seed) for seed in range(*bounds)]
     members = [shape for s in sets for shape in s.members]
     shapes = pack(members, [False] * len(members))
@@ -87,7 +87,7 @@ def _top(s: ShapeSet) -> tuple[float, float, float, float]:
 
 
 def picture_sets(pool: SetPool, chosen: Tensor, generator: torch.Generator, side_px: int) -> Pictures:
-    """Sprites of the sets `chosen`, (C,) int64, each from one random side in one random light; all on one device."""
+    """Sprites of the sets `chosen` (C,) int64, each from a random direction in random light; all on one device."""
     dice = Dice(generator)
     count = len(chosen)
     of_set = torch.repeat_interleave(torch.arange(count, device=chosen.device), pool.members[chosen])
@@ -127,7 +127,7 @@ def picture_sets(pool: SetPool, chosen: Tensor, generator: torch.Generator, side
 def _records(
     view: Tensor, turn: Tensor, box: tuple[Tensor, Tensor], pool: SetPool, chosen: Tensor, of_set: Tensor, place: Tensor
 ) -> Tensor:
-    """(N, len(SPRITE)): the window of each sprite, and where its set stands, as the first sprite of a set needs it."""
+    """(N, len(SPRITE)): the window of each sprite, and its set's position, used in the set's first sprite."""
     low, high = box
     foot = torch.stack([(low[:, 0] + high[:, 0]) / 2, low[:, 1], (low[:, 2] + high[:, 2]) / 2], 1)
     foot_seen = (turn @ foot[..., None])[..., 0]
@@ -157,7 +157,7 @@ def _records(
 
 
 def _seen(shapes: Shapes, view: Tensor) -> tuple[Tensor, Tensor]:
-    """Lowest and highest x and y of each shape in its view, (N, 2) each: a coarse look, then one at what it found."""
+    """Minimum and maximum x, y of each shape in its view, (N, 2) each, from a coarse and then a finer rendering."""
     view = view.clone()
     view[:, VIEW["CENTRE"] : VIEW["CENTRE"] + 2] = 0
     view[:, VIEW["HALF"]] = _FIELD
@@ -181,7 +181,7 @@ def _seen(shapes: Shapes, view: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _box(shapes: Shapes, pose: Tensor, of_set: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Lowest and highest x, y, z of each set as it stands, (count, 3) each: from a look from the front and the side."""
+    """Minimum and maximum x, y, z of each upright set, (count, 3) each, from a front and a side view."""
     view = torch.zeros(len(shapes), VIEW_LENGTH, device=pose.device)
     view[:, VIEW["BUMP_HEIGHT"] : VIEW["BUMP_HEIGHT"] + 4] = shapes.deformations
     aside = torch.tensor([[0.0, 0, -1], [0, 1, 0], [1, 0, 0]], device=pose.device)  # x of this view is -z
@@ -201,7 +201,7 @@ def _box(shapes: Shapes, pose: Tensor, of_set: Tensor, count: int) -> tuple[Tens
 
 
 def _seen_from(dice: Dice, count: int) -> Tensor:
-    """(count, 3, 3) rotations to a camera that looks from any side, more often from low than from high above."""
+    """(count, 3, 3) rotations to cameras at any azimuth, more often low than high."""
     yaw = dice.uniform(count, high=2 * torch.pi)
     elevation = torch.deg2rad(_STEEPEST_DEG * dice.uniform(count) ** 1.2)
     zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
@@ -213,7 +213,7 @@ def _seen_from(dice: Dice, count: int) -> Tensor:
 
 
 def _any_turn(dice: Dice, count: int) -> Tensor:
-    """(count, 3, 3) rotations drawn evenly, from unit quaternions."""
+    """(count, 3, 3) uniformly distributed rotations, from unit quaternions."""
     w, x, y, z = F.normalize(dice.normal(count, 4), dim=1).unbind(1)
     rows = [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)]
     rows += [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)]

@@ -1,4 +1,4 @@
-"""The lessons of the mask net for `training.loop`: scenes made on the fly from a bank of sprites that is renewed."""
+"""Training data of the mask net for `training.loop`: scenes generated from a bank of sprites that is renewed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHUNK = 256  # sets rendered at once
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything. The same plan, settings and device type give the same lessons."""
+    """Sizes and counts. The same plan, settings and device type give the same training data."""
 
     batch_size: int = 64
     side_px: int = 320
@@ -45,13 +45,13 @@ class MaskTask:
         self._checks = Checks(plan.check_scenes, plan.side_px, plan.sprite_px, device)
 
     def _parts(self, pool: SetPool, count: int, seed: int) -> list[Part]:
-        """`count` sets of the pool, drawn by the seed, each seen from one side, as parts of a bank."""
+        """`count` random sets of the pool, each from one direction, as parts of a bank."""
         generator = torch.Generator(self.device).manual_seed(seed)
         chosen = torch.randint(0, len(pool.first), (count,), device=self.device, generator=generator)
         return [Part.of(picture_sets(pool, some, generator, self.plan.sprite_px)) for some in chosen.split(_CHUNK)]
 
     def bank(self, leg_seed: int) -> Bank:
-        """The bank of one leg: it depends on the seed of the leg and on nothing that came before."""
+        """The bank of one leg, determined by the leg's seed alone."""
         if self._bank is None or leg_seed != self._leg_seed:
             self._bank = None  # frees the old one first
             passing = self._parts(self._pool, self.plan.passing, leg_seed + 3) if self.plan.passing else []

@@ -1,9 +1,9 @@
-"""Train the mask net on procedural scenes, for a while or to the end of its schedule.
+"""Train the mask net on procedural scenes, for some minutes or to the end of its schedule.
 
     python -m training.masks.train runs/masks --minutes 9
 
-Repeat the command to go on; when the schedule is done it says so. `--smoke` does about a minute of
-everything with few sprites and a net that is not compiled, keeps nothing, and prints how fast scenes are made.
+Repeat the command to resume, until it prints that the schedule is done. `--smoke` tests everything for about a minute
+with few sprites and an uncompiled net, keeps no files, and prints the speed of scene generation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sam3d_gs.embedded.proposals.mask_net import AttentionBlock, MaskNet, MaskNetConfig, ResidualBlock
-from training.cards import Cards, join
+from training.distributed import Group, join
 from training.loop import schedule, silence, train
 from training.masks.library import library
 from training.masks.scenes import make_scenes
@@ -35,7 +35,7 @@ TINY_PLAN = Plan(4, 64, 8, shape_sets=24, lasting=16, passing=8, sprite_px=32, c
 
 
 def new_net(config: MaskNetConfig, seed: int = 0) -> MaskNet:
-    """A net to train from scratch: blocks begin as the identity, masks mostly empty and near their cells."""
+    """An untrained net whose blocks start as the identity, and its masks mostly empty and close to their cells."""
     torch.manual_seed(seed)
     net = MaskNet(config)
     with torch.no_grad():
@@ -55,7 +55,7 @@ def new_net(config: MaskNetConfig, seed: int = 0) -> MaskNet:
 
 
 def started_from(net: MaskNet, weights: Path) -> MaskNet:
-    """`net` with every parameter that a file of weights has too; the others stay."""
+    """`net` with all parameters that a weights file has in common; the others are unchanged."""
     net.load_state_dict({name: value.float() for name, value in load_file(weights).items()}, strict=False)
     return net
 
@@ -75,10 +75,10 @@ def speed(task: MaskTask, repeats: int = 20) -> float:
     return repeats * task.batch_size / (time.perf_counter() - started)
 
 
-def _plan(arguments: argparse.Namespace, cards: Cards) -> Plan:
+def _plan(arguments: argparse.Namespace, group: Group) -> Plan:
     return replace(
         PLAN,
-        batch_size=arguments.batch // cards.count,
+        batch_size=arguments.batch // group.count,
         lasting=arguments.sprites,
         passing=arguments.sprites // 6,
         sprite_px=arguments.sprite_px,
@@ -89,33 +89,37 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?", help="folder of the checkpoints and the log")
     parser.add_argument("--minutes", type=float, default=9.0, help="stop after about this long, start-up included")
-    parser.add_argument("--steps", type=int, default=STEPS, help="length of the whole schedule")
+    parser.add_argument("--steps", type=int, default=STEPS, help="total steps of the schedule")
     parser.add_argument("--leg", type=int, default=LEG_STEPS, help="steps between two checkpoints")
     parser.add_argument("--rate", type=float, default=LEARNING_RATE, help="learning rate at its peak")
     parser.add_argument("--batch", type=int, default=PLAN.batch_size)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--start-from", type=Path, help="weights to begin a new run with, such as the shipped ones")
-    parser.add_argument("--no-compile", action="store_true", help="do not compile the net (slower, starts at once)")
-    parser.add_argument("--bf16", action="store_true", help="on a CPU: twice as fast with AVX512_BF16")
-    parser.add_argument("--sprites", type=int, default=PLAN.lasting, help="lasting ones; each leg adds a sixth")
-    parser.add_argument("--sprite-px", type=int, default=PLAN.sprite_px, help="side of a sprite, a power of two")
-    parser.add_argument("--tiny", action="store_true", help="a toy net and few scenes: tries everything on a CPU")
+    parser.add_argument("--start-from", type=Path, help="weights that a new run starts from, such as the shipped ones")
     parser.add_argument(
-        "--smoke", action="store_true", help="measure, and train for half a minute in a throw-away folder"
+        "--no-compile", action="store_true", help="do not compile the net (slower, but starts immediately)"
+    )
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 on a CPU: twice as fast with AVX512_BF16")
+    parser.add_argument(
+        "--sprites", type=int, default=PLAN.lasting, help="sprites kept for the whole run; each leg adds a sixth"
+    )
+    parser.add_argument("--sprite-px", type=int, default=PLAN.sprite_px, help="side of a sprite, a power of two")
+    parser.add_argument("--tiny", action="store_true", help="a tiny net and few scenes, to test everything on a CPU")
+    parser.add_argument(
+        "--smoke", action="store_true", help="measure the speed, and train for half a minute in a temporary folder"
     )
     arguments = parser.parse_args()
     if arguments.run is None and not arguments.smoke:
         parser.error("name the folder of the run (or --smoke)")
     started = time.perf_counter()
-    cards, device = join(arguments.device)
-    plan = TINY_PLAN if arguments.tiny else _plan(arguments, cards)
+    group, device = join(arguments.device)
+    plan = TINY_PLAN if arguments.tiny else _plan(arguments, group)
     settings = schedule(
         arguments.steps,
         leg_steps=5 if arguments.tiny else arguments.leg,
         learning_rate=arguments.rate,
         weight_decay=WEIGHT_DECAY,
         bf16_on_cpu=arguments.bf16,
-        cards=cards.count,
+        cards=group.count,
     )
     if arguments.smoke:
         plan = replace(plan, shape_sets=min(plan.shape_sets, 8_000), lasting=min(plan.lasting, 3_000))
@@ -124,12 +128,12 @@ def main() -> None:
     net = new_net(TINY_CONFIG if arguments.tiny else CONFIG)
     if arguments.start_from:
         net = started_from(net, arguments.start_from)
-    with cards.leader_first():
+    with group.leader_first():
         library(device.type)
         build(device)
-    task = MaskTask(plan, device, max(1, (os.cpu_count() or 1) // cards.count))
+    task = MaskTask(plan, device, max(1, (os.cpu_count() or 1) // group.count))
     bank = task.bank(0)
-    if cards.leads:
+    if group.is_leader:
         print(
             f"{len(bank.sprites)} sprites after {time.perf_counter() - started:.0f} s; {speed(task):.0f} scenes/s",
             flush=True,
@@ -139,13 +143,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) if arguments.smoke else arguments.run
         compiled = device.type == "cuda" and not arguments.no_compile and not arguments.smoke
-        progress = train(net, task, settings, run, device, left, compile_net=compiled, cards=cards)
-    if not cards.leads:
+        progress = train(net, task, settings, run, device, left, compile_net=compiled, group=group)
+    if not group.is_leader:
         return
     if progress.finished:
         print("The schedule is done. Next: python -m training.masks.export")
     elif not arguments.smoke:
-        print(f"Step {progress.step} of {progress.total_steps}. Repeat the command to go on.")
+        print(f"Step {progress.step} of {progress.total_steps}. Repeat the command to resume.")
 
 
 if __name__ == "__main__":

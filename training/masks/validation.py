@@ -1,4 +1,4 @@
-"""Figures of a mask net on scenes whose truth is known; what a user would notice, not what is minimised."""
+"""Figures of a mask net on scenes with ground truth: those that matter to users, rather than the losses."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _APART = 0.05  # depths that differ by less than this share are in no order
 
 @torch.no_grad()
 def figures(net: MaskNet, scenes: Scenes) -> dict[str, list[float]]:
-    """One value per object, pair or scene: "iou" and "iou_75" of the mask asked at the middle cell of each object;
-    "order", 1 for each pair of objects whose order in depth is right; "rise_deg", median error of the horizon."""
+    """One value per object, pair or scene: "iou" and "iou_75" of the mask queried at each object's central cell;
+    "order", 1 for each pair of objects in correct depth order; "rise_deg", median error of the horizon."""
     maps = net(scenes.rgb)
     found: dict[str, list[float]] = {"iou": [], "iou_75": []}
     cells = maps.queries.flatten(2).transpose(1, 2)
@@ -51,7 +51,7 @@ def figures(net: MaskNet, scenes: Scenes) -> dict[str, list[float]]:
 
 
 def _middle_cell(mask: Tensor) -> int | None:
-    """Flat index of the cell of `mask` (S, S) bool nearest to its middle; None when it covers too few cells."""
+    """Flat index of the cell nearest to the centre of `mask` (S, S) bool; None if it covers too few cells."""
     cells = mask[CELL_PX // 2 :: CELL_PX, CELL_PX // 2 :: CELL_PX]
     at = torch.nonzero(cells).float()
     if len(at) < FEWEST_CELLS:
@@ -61,6 +61,6 @@ def _middle_cell(mask: Tensor) -> int | None:
 
 
 def _object_depths(values: Tensor, labels: Tensor) -> dict[int, float]:
-    """Median of `values` (S/4, S/4) on every object of `labels` (S, S)."""
+    """Median of `values` (S/4, S/4) on each object in `labels` (S, S)."""
     small = at_geometry_stride(labels[None])[0]
     return {int(n): float(values[small == n].median()) for n in small.unique() if 0 < n < IGNORE}

@@ -1,1 +1,1 @@
-"""Training of the embedded objects net on ray-traced procedural shapes."""
+"""Training of the embedded object network on ray-traced procedural shapes."""

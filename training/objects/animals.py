@@ -16,7 +16,7 @@ COAT, PATCH, MANE, HORN = range(4)  # materials: most of it; legs, belly or face
 
 
 def mammal(rng: Rng) -> Shape:
-    """From cat to giraffe: one long trunk, four legs that each step for themselves."""
+    """From cat to giraffe: a long trunk and four legs in independent poses."""
     builder = Builder()
     length = rng.uniform(0.3, 0.5)  # half of the trunk's
     deep = length * rng.uniform(0.28, 0.6)
@@ -132,5 +132,5 @@ def bird(rng: Rng) -> Shape:
 
 
 def _rough(rng: Rng) -> dict[str, float]:
-    """Fur and feathers: a noise on the surface, on some."""
+    """Surface noise on some, for fur and feathers."""
     return {"bump_height": rng.uniform(0.004, 0.02), "bump_frequency": rng.uniform(10, 30)} if chance(rng, 0.5) else {}

@@ -1,4 +1,4 @@
-"""What cameras and segmenters do to a clean picture and a clean mask."""
+"""Augmentation: the effects of cameras on pictures and of segmenters on masks."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MASK_NOISE_SHARE = 0.7
 
 
 def photographed(draw: Draw, image: Tensor, back: Tensor, visible: Tensor, front: Tensor) -> tuple[Tensor, Tensor]:
-    """Picture and back colour (B, 3, S, S) 0..1 after exposure, tone, white balance, poor resolution and noise.
+    """Picture and back colour (B, 3, S, S) 0..1 after exposure, tone, white balance, low resolution and noise.
 
-    Some become line drawings, for which the front depth (B, 1, S, S) is needed; their back is blank paper.
-    Places that do not show the object get another colour: what the mask takes in by mistake shall not look like it.
+    Some become line drawings, which need the front depth (B, 1, S, S); their back is blank paper. Pixels outside the
+    object get a different colour, so that background inside a wrong mask does not look like the object.
     """
     count, side = len(image), image.shape[-1]
     drawing = draw.chance(DRAWING_SHARE, count, 1, 1, 1)
@@ -48,7 +48,7 @@ def photographed(draw: Draw, image: Tensor, back: Tensor, visible: Tensor, front
 
 
 def noisy_mask(draw: Draw, visible: Tensor) -> Tensor:
-    """(B, 1, S, S) 0 or 1: the outline wanders, corners are cut, thin parts may be lost."""
+    """(B, 1, S, S) 0 or 1: masks with perturbed outlines and cut corners, and some without thin parts."""
     count, side = len(visible), visible.shape[-1]
     reach = round(3 * side / 160)
     spread = F.avg_pool2d(F.pad(visible, (reach,) * 4), 2 * reach + 1, 1)
@@ -58,7 +58,7 @@ def noisy_mask(draw: Draw, visible: Tensor) -> Tensor:
 
 
 def blurred_inside(picture: Tensor, inside: Tensor, radius_px: int) -> Tensor:
-    """(B, C, S, S) averaged over a square, of what lies inside; zero where there is nothing near."""
+    """(B, C, S, S) averages over a square, of pixels inside the mask only; zero if there are none."""
     if radius_px < 1:
         return picture * inside
     size = 2 * radius_px + 1
@@ -78,7 +78,7 @@ def _lines(image: Tensor, front: Tensor) -> Tensor:
 
 
 def _coarse(image: Tensor) -> Tensor:
-    """As from a small photo. One factor for all, from the CPU's generator, which the training loop seeds."""
+    """The pictures at reduced resolution; one factor for all, from the CPU generator that the training loop seeds."""
     side, factor = image.shape[-1], 0.25 + 0.45 * float(torch.rand(()))
     small = F.interpolate(image, scale_factor=factor, mode="bilinear", antialias=True)
     return F.interpolate(small, size=(side, side), mode="bilinear")

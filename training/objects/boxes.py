@@ -28,7 +28,7 @@ BOTH = MIRROR_X + MIRROR_Z
 
 
 def box(rng: Rng) -> Builder:
-    """One box with what is on it, or two to four, one on the other."""
+    """One box with attached parts, or a stack of two to four."""
     builder = Builder()
     half = 0.6 * np.exp(rng.uniform(-1.5, 0, 3))
     if chance(rng, 0.2):
@@ -86,7 +86,7 @@ def box(rng: Rng) -> Builder:
 
 
 def _stack(rng: Rng, builder: Builder, half: np.ndarray) -> None:
-    """Boxes or books, each a little smaller or larger, turned and moved."""
+    """A stack of boxes or books of slightly different sizes, rotated and shifted."""
     flat = half * (1, rng.uniform(0.2, 0.6), 1)
     y = 0.0
     for k in range(int(rng.integers(2, 5))):
@@ -98,7 +98,7 @@ def _stack(rng: Rng, builder: Builder, half: np.ndarray) -> None:
 
 
 def _drawers(rng: Rng, builder: Builder, half: np.ndarray, thin: float) -> None:
-    """Fronts with a handle each, in rows and one or two columns."""
+    """Drawer fronts with handles, in rows and one or two columns."""
     columns = 1 + chance(rng, 0.4) * 1
     rows = int(rng.integers(1, 5))
     cell = half[:2] / (columns, rows)

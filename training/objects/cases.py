@@ -1,4 +1,4 @@
-"""What is measured by `shape_error.py`: held-out shapes in clean pictures, with points of their true surface."""
+"""Test cases of `shape_error.py`: held-out shapes in clean pictures, with points on their true surface."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAR = 200.0  # of the camera, in half sides of the picture: rays are as good as 
 class Case:
     """One object in one picture. Lengths in half sides of the picture, x right, y down, z away from the viewer.
 
-    In perspective half sides are measured where z is 0, `depth` from the camera, and x and y are 0 on its axis.
+    With perspective, half sides are measured at z = 0, which is `depth` from the camera, and x = y = 0 on its axis.
     """
 
     rgb: np.ndarray  # (S, S, 3) uint8
@@ -41,7 +41,7 @@ class Case:
 
 
 def procedural_cases(count: int, further: bool, lean: float = 0.0, first: int = FIRST_SEED) -> Iterator[Case]:
-    """Shapes of the evaluation set's families, or with `further` also of those that version 1 never saw.
+    """Shapes of the evaluation set's families; with `further` also of families that version 1 was not trained on.
 
     lean: 0 for parallel rays, else 1 over the camera's distance, in the unit of the shape frame.
     """
@@ -76,13 +76,13 @@ def procedural_cases(count: int, further: bool, lean: float = 0.0, first: int = 
 
 
 def _camera(depth: float) -> np.ndarray:
-    """(3, 3) of a picture whose half side is 1 at this depth."""
+    """K (3, 3) of a picture whose half side is 1 at this depth."""
     focal = depth * PICTURE_PX / 2
     return np.array([[focal, 0, PICTURE_PX / 2], [0, focal, PICTURE_PX / 2], [0, 0, 1.0]])
 
 
 def _behind(shapes: Shapes, batch: Batch) -> np.ndarray:
-    """(S, S, 3): the one shape of the batch from the other side, under the same sun, on the pixels of its front."""
+    """(S, S, 3): the back of the batch's only shape in the same light, at the pixels of its front."""
     views = batch.views.clone()
     half_turn = torch.diag(torch.tensor([-1.0, 1.0, -1.0]))
     put(views, "TURN", (half_turn @ views[0, VIEW["TURN"] : VIEW["TURN"] + 9].view(3, 3)).view(1, 9))

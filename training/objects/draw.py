@@ -1,4 +1,4 @@
-"""Random numbers on a device, all from one generator."""
+"""Random tensors on a device, from one generator."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Draw:
         return torch.randint(count, shape, generator=self.generator, device=self.device)
 
     def directions(self, *shape: int) -> Tensor:
-        """(*shape, 3) unit vectors, every direction alike."""
+        """(*shape, 3) uniformly distributed unit vectors."""
         return torch.nn.functional.normalize(self.normal(*shape, 3), dim=-1)
 
     def colours(self, *shape: int) -> Tensor:

@@ -1,9 +1,10 @@
-"""Turn a run's averaged weights into a file that the package loads.
+"""Write a run's averaged weights as a file that the package loads.
 
     python -m training.objects.export RUN OUT.safetensors
 
-Half precision, with the net's configuration inside. Put it where `sam3d_gs.embedded` keeps its weights once
-`training.objects.shape_error` and `benchmarks/embedded.py` say that it is better, and bring OBJECTS_CARD.md up to date.
+The file has half precision and contains the net's configuration. If `training.objects.shape_error` and
+`benchmarks/embedded.py` show that it is better, put it into the weights folder of `sam3d_gs.embedded` and update
+OBJECTS_CARD.md.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from training.checkpoint import load
 
 
 def export(run: Path, out: Path, config: ObjectNetConfig) -> Path:
-    """Write the newest checkpoint's moving average. Raises BadInputError when there is none."""
+    """Write the moving average of the newest checkpoint. Raises BadInputError if there is none."""
     state = load(run)
     if state is None:
-        raise BadInputError(f"{run} holds no checkpoint. Train first, or name the folder given to the training.")
+        raise BadInputError(f"{run} has no checkpoint. Train first, or give the folder of the training run.")
     with torch.device("meta"):
         net = ObjectNet(config)
     net.load_state_dict(state.average, strict=True, assign=True)
@@ -33,7 +34,7 @@ def export(run: Path, out: Path, config: ObjectNetConfig) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder given to the training")
+    parser.add_argument("run", type=Path, help="folder of the training run")
     parser.add_argument("out", type=Path, help=".safetensors file to write")
     options = parser.parse_args()
     try:

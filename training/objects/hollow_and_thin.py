@@ -1,4 +1,4 @@
-"""Families beyond those of the evaluation set: vessels one can look into, frames one can look through, people.
+"""Families beyond those of the evaluation set: open vessels, open frames, thin things, plants and people.
 
 Shape frame as in `procedural.shape`: y up, a few tenths of a unit in size.
 """
@@ -86,7 +86,7 @@ def vessel(rng: Rng) -> Builder:
 
 
 def open_box(rng: Rng) -> Builder:
-    """Crates, drawers, open shelves, baskets, doll's houses: boxes that are mostly air."""
+    """Crates, drawers, open shelves, baskets, doll's houses: boxes that are mostly empty."""
     builder = Builder()
     half = 0.55 * np.exp(rng.uniform(-0.8, 0, 3))
     wall = rng.uniform(0.012, 0.04)
@@ -287,7 +287,7 @@ def person(rng: Rng) -> Builder:
 
 
 def thin(rng: Rng) -> Builder:
-    """Poles, tools, racks, wheels, spectacles: hardly any volume."""
+    """Poles, tools, racks, wheels, spectacles: objects with hardly any volume."""
     builder, rod, style = Builder(), rng.uniform(0.012, 0.03), rng.random()
     if style < 0.25:  # bent wire
         at = rng.normal(size=3) * 0.2

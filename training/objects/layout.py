@@ -1,7 +1,7 @@
-"""Where each value stands in the rows that Python fills and the ray caster reads: one table for both.
+"""The columns of the rows that Python writes and the ray caster reads, defined once for both.
 
-A shape is rows of primitives in the columns of `procedural.shape`. A *view* says from where and in what light it is
-seen; a *material* what a part of it is painted with. `header()` writes the table for the compiler.
+A shape is rows of primitives with the columns of `procedural.shape`. A *view* is the camera and the light; a *material*
+is the surface of a part of the shape. `header()` writes the definitions for the compiler.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _COLUMNS = ("KIND", "OPERATION", "BLEND", "MIRROR", "POSITION", "ROTATION", "SIZ
 
 
 def header() -> str:
-    """The table as C macros."""
+    """The definitions as C macros."""
     values = {"MAX_PRIMITIVES": MAX_PRIMITIVES, "MATERIALS": MATERIALS, "PART": shape.MATERIAL}
     values |= {"MIRROR_X": shape.MIRROR_X, "MIRROR_Z": shape.MIRROR_Z}
     values |= {name: getattr(shape, name) for name in (*_KINDS, *_OPERATIONS, *_COLUMNS)}

@@ -1,7 +1,6 @@
-"""Cases of shape_error.py from triangle meshes: .obj and binary .stl, seen from four sides in one even light.
+"""Test cases of shape_error.py from triangle meshes (.obj and binary .stl), from four directions in uniform light.
 
-Plain grey-blue paint, for few mesh files bring their textures along. Files ending in .obj are taken to have y up,
-.stl z up.
+Meshes are rendered in grey-blue, since few files include textures. The up axis is y in .obj files and z in .stl files.
 """
 
 # Indexing an array has no type for mypy, and the rasteriser is made of that.
@@ -26,7 +25,7 @@ MAX_CROSSINGS = 32
 
 
 def read_mesh(path: Path) -> np.ndarray:
-    """(T, 3, 3) float64 corners of triangles, y up; polygons are cut into fans."""
+    """(T, 3, 3) float64 corners of triangles, y up; polygons are split into triangle fans."""
     if path.suffix.lower() == ".stl":
         data = path.read_bytes()
         record = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
@@ -46,7 +45,7 @@ def read_mesh(path: Path) -> np.ndarray:
 
 
 def mesh_cases(paths: Sequence[Path], side: int, points: int) -> Iterator[Case]:
-    """Four cases a mesh, in its own frame of the picture's half sides; `points` on each surface."""
+    """Four cases per mesh, in units of the picture's half side, with `points` points on each surface."""
 
     for path in paths:
         mesh = read_mesh(path)
@@ -67,7 +66,7 @@ def mesh_cases(paths: Sequence[Path], side: int, points: int) -> Iterator[Case]:
 
 
 def _layers(depths: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(4, S, S) float32 layers and (S, S) bool from the sorted crossings (S, S, N); entries and exits take turns."""
+    """(4, S, S) float32 layers and (S, S) bool mask from sorted crossings (S, S, N), alternately entries and exits."""
     count = np.isfinite(depths).sum(-1)
     last = np.take_along_axis(depths, np.maximum(count - 1, 0)[..., None], axis=-1)[..., 0]
     hollow = mask & (count >= 4)
@@ -77,7 +76,7 @@ def _layers(depths: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _turn(yaw: float, elevation: float) -> np.ndarray:
-    """(3, 3) rotation to a camera that looks down by `elevation`; x right, y up, z towards the viewer."""
+    """(3, 3) rotation to a camera pitched down by `elevation`; x right, y up, z towards the viewer."""
     c, s = np.cos(yaw), np.sin(yaw)
     about_y = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
     c, s = np.cos(elevation), np.sin(elevation)
@@ -85,7 +84,7 @@ def _turn(yaw: float, elevation: float) -> np.ndarray:
 
 
 def _surface_points(mesh: np.ndarray, count: int) -> np.ndarray:
-    """(count, 3) points spread evenly by area."""
+    """(count, 3) points distributed uniformly by area."""
     rng = np.random.default_rng(0)
     a, b, c = mesh[:, 0], mesh[:, 1], mesh[:, 2]
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
@@ -96,8 +95,8 @@ def _surface_points(mesh: np.ndarray, count: int) -> np.ndarray:
 
 @numba.njit(cache=True)
 def _crossings(mesh: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Depths (side, side, N) at which each pixel's ray crosses the mesh, nearest first and -inf behind the last, and
-    the normals (side, side, 3) of the nearest, turned to the viewer."""
+    """Depths (side, side, N) at which each pixel's ray crosses the mesh, nearest first, padded with -inf, and the
+    normals (side, side, 3) of the nearest crossings, facing the viewer."""
     depths = np.full((side, side, MAX_CROSSINGS), -np.inf)
     normals = np.zeros((side, side, 3))
     for t in range(len(mesh)):

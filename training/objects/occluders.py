@@ -1,4 +1,4 @@
-"""What stands in front of an object: the mask is cut, the shape goes on behind."""
+"""Occluders, which hide part of an object: they cut its mask but not its shape."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Occluders:
     pictures: Tensor  # (B, 1, h, h) silhouettes 0 or 1
 
     def left(self, x: Tensor, y: Tensor) -> Tensor:
-        """(B, H, W) bool: places that nothing hides. x, y: (B, H, W)."""
+        """(B, H, W) bool: pixels that are not occluded, at x, y (B, H, W)."""
         dx, dy = x - self.centre[:, 0, None, None], y - self.centre[:, 1, None, None]
         behind_edge = dx * self.towards[:, 0, None, None] + dy * self.towards[:, 1, None, None] > 0
         across, down = dx / self.radii[:, 0, None, None], -dy / self.radii[:, 1, None, None]
@@ -38,9 +38,9 @@ class Occluders:
 
 
 def random_occluders(draw: Draw, silhouettes: Tensor, x: Tensor, y: Tensor) -> Occluders:
-    """Occluders near the rims of the silhouettes (B, 1, h, h), whose pixels lie at x, y (B, h, h).
+    """Occluders near the edges of the silhouettes (B, 1, h, h), whose pixels are at x, y (B, h, h).
 
-    The silhouettes of the other samples of the batch are what hides this one.
+    The silhouettes of other samples in the batch serve as occluders, too.
     """
     count = len(silhouettes)
     inside = silhouettes[:, 0]

@@ -1,6 +1,6 @@
 """Clothed people: standing, walking, crouching, seated, riding.
 
-Shape frame as in `procedural.shape`: y up, the person looks along z, about a unit and a half tall.
+Shape frame as in `procedural.shape`: y up, the person faces z and is about 1.5 units tall.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _THIGH, _SHIN = 0.42, 0.4
 
 
 def standing(rng: Rng) -> list[Leg]:
-    """Legs of one who stands, walks or, rarely, crouches; the middle of the hip is the origin."""
+    """Legs that stand, walk or, rarely, crouch; the origin is the centre of the hip."""
     stride = rng.uniform(0, 0.3) * (1 if chance(rng, 0.5) else -1)
     bend = rng.uniform(0.5, 1.3) if chance(rng, 0.12) else 0.0
     legs = []
@@ -50,7 +50,7 @@ def seated(rng: Rng, hip: np.ndarray) -> list[Leg]:
 
 
 def riding(rng: Rng, hip: np.ndarray, apart: float, low: float) -> list[Leg]:
-    """Legs on both sides of something `apart` wide, with feet at the height `low`."""
+    """Legs on both sides of a mount of width `apart`, with the feet at height `low`."""
     legs = []
     for side in (1, -1):
         top = hip + by(0.09 * side, 0, 0)
@@ -61,7 +61,7 @@ def riding(rng: Rng, hip: np.ndarray, apart: float, low: float) -> list[Leg]:
 
 
 def someone(rng: Rng) -> Shape:
-    """A person alone, as a mask shows one: what they sit or ride on is not there."""
+    """A person without the thing they sit or ride on, as in a mask."""
     pose = rng.random()
     if pose < 0.7:
         hip, lean = np.zeros(3), rng.normal() * 0.06
@@ -76,7 +76,7 @@ def someone(rng: Rng) -> Shape:
 def body(
     rng: Rng, hip: np.ndarray, legs: list[Leg], lean: float, grip: np.ndarray | None = None
 ) -> tuple[Shape, np.ndarray]:
-    """A figure from the hip up, on its legs, and where its right hand is; both hands hold `grip` if there is one."""
+    """A figure with these legs, and the position (3,) of its right hand; both hands hold `grip`, if given."""
     builder = Builder()
     stout = rng.uniform(0.85, 1.3)
     trunk = 0.27

@@ -2,7 +2,7 @@
 
     python -m training.objects.preview sheet.png [--count 24] [--side 160] [--seed 0] [--plain] [--evaluated-only]
 
-Each row: picture, mask in it, four layers (near is light), where it is hollow, back colour, what an occluder hides.
+Each row: picture, masked picture, four depth layers (light is near), hollow pixels, back colour, occluded pixels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from training.objects.shapes import PoolChoice, make_pool
 
 
 def sheet(batch: Batch, columns: int = 2) -> np.ndarray:
-    """(H, W, 3) uint8; `columns` samples side by side."""
+    """(H, W, 3) uint8 sheet with `columns` samples side by side."""
     seen, depth = batch.amodal, batch.layers
     low = depth.where(seen > 0, torch.inf).amin((1, 2, 3), keepdim=True)
     high = depth.where(seen > 0, -torch.inf).amax((1, 2, 3), keepdim=True)
@@ -47,8 +47,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=24, help="samples")
     parser.add_argument("--side", type=int, default=160, help="side of a sample, pixels")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--plain", action="store_true", help="whole objects in clean pictures, as for the benchmark")
-    parser.add_argument("--evaluated-only", action="store_true", help="the families of the evaluation set alone")
+    parser.add_argument("--plain", action="store_true", help="complete objects in clean pictures, as in the benchmark")
+    parser.add_argument("--evaluated-only", action="store_true", help="only the families of the evaluation set")
     options = parser.parse_args()
     pool = make_pool(PoolChoice(options.count, options.seed * options.count, further=not options.evaluated_only))
     torch.manual_seed(options.seed)

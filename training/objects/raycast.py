@@ -1,4 +1,4 @@
-"""Build the ray caster for the device at hand, and call it on tensors."""
+"""Compile the ray caster for a device, and call it with tensors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BUILD = Path(__file__).with_name("build")
 
 @dataclass(frozen=True)
 class Shapes:
-    """B shapes as the ray caster reads them, all on one device."""
+    """B shapes in the format of the ray caster, all on one device."""
 
     rows: Tensor  # (B, MAX_PRIMITIVES, ROW_LENGTH) float32
     counts: Tensor  # (B,) int32, rows in use
@@ -41,9 +41,9 @@ class Shapes:
 
 
 def build(device: torch.device, architecture: str | None = None) -> Path:
-    """Compile for CUDA or the CPU unless that was done before; return the shared library.
+    """The shared library for CUDA or the CPU, compiled if needed.
 
-    architecture: nvcc's, such as "sm_90"; by default that of the card. Raises Sam3dGsError with the compiler's words.
+    architecture: for nvcc, such as "sm_90"; by default the GPU's. Raises Sam3dGsError with the compiler's output.
     """
     if device.type == "cuda":
         compiler = "nvcc"
@@ -60,9 +60,7 @@ def build(device: torch.device, architecture: str | None = None) -> Path:
     if library.is_file():
         return library
     if not shutil.which(compiler):
-        raise Sam3dGsError(
-            f"The ray caster needs {compiler}, which is not on the PATH. Install it, then run this again."
-        )
+        raise Sam3dGsError(f"The ray caster needs {compiler}, which is not on the PATH. Install it and try again.")
     BUILD.mkdir(exist_ok=True)
     layout, made = BUILD / f"layout-{key}.h", BUILD / f".{os.getpid()}-{library.name}"
     layout.write_text(text)
@@ -80,7 +78,7 @@ def _library(kind: str) -> ctypes.CDLL:
 
 
 def render(shapes: Shapes, views: Tensor, materials: Tensor, side: int, silhouette: bool = False) -> Tensor:
-    """(B, PLANE_COUNT, side, side) float32 planes as in layout.py, or with `silhouette` (B, 1, side, side) 0 or 1.
+    """(B, PLANE_COUNT, side, side) float32 planes (see layout.py); with `silhouette` (B, 1, side, side), 0 or 1.
 
     views: (B, VIEW_LENGTH), materials: (B, MATERIALS, MATERIAL_LENGTH), float32, on the device of the shapes.
     """

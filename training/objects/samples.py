@@ -1,6 +1,6 @@
-"""Batches of objects with everything the net shall learn about them, made on the device.
+"""Training batches of objects with their targets, generated on the device.
 
-Depths are those of the net: they grow towards the viewer and are 0 in the middle of what the mask shows, where the crop
+Depths are as in the net: they increase towards the viewer and are 0 at the middle of the visible object, where the crop
 spans [-1, 1] in x and y.
 """
 
@@ -34,7 +34,7 @@ class SampleOptions:
 
 
 class Batch(NamedTuple):
-    """B samples of side S, float32 unless said; mask, visible and amodal are 0 or 1."""
+    """B samples of side S, float32 unless noted; mask, visible and amodal are 0 or 1."""
 
     image: Tensor  # (B, 3, S, S) RGB 0..1
     mask: Tensor  # (B, 1, S, S) as a segmenter might give it
@@ -51,7 +51,7 @@ class Batch(NamedTuple):
 
 
 def net_input(image: Tensor, mask: Tensor) -> Tensor:
-    """(B, 6, S, S): colours of the masked pixels and the mask in -1..1, x and y."""
+    """(B, 6, S, S): colours of the masked pixels and the mask, in -1..1, and x and y."""
     count, _, side, _ = image.shape
     axis = torch.linspace(-1, 1, side, device=image.device)
     x, y = axis.expand(count, 1, side, side), axis[:, None].expand(count, 1, side, side)
@@ -59,9 +59,9 @@ def net_input(image: Tensor, mask: Tensor) -> Tensor:
 
 
 def make_batch(draw: Draw, shapes: Shapes, options: SampleOptions) -> Batch:
-    """One sample of each of N shapes, and unless `plain` its twin: the mirror image, seen by another camera.
+    """One sample of each of N shapes and, unless `plain`, a second one: its mirror image, with another camera.
 
-    Rays cost more than the rest, so each picture is used twice; exposure, noise and mask differ between the two.
+    Ray casting takes most of the time, so each picture is used twice, with different exposure, noise and mask.
     """
     views, up = random_views(draw, shapes, **({"high_share": 0.0} if options.plain else {}))
     if options.plain:
@@ -125,7 +125,7 @@ def _plane(planes: Tensor, name: str, count: int) -> Tensor:
 
 
 def _places(views: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """x and y of the pixels' centres in the camera frame, (B, side, side) each."""
+    """x and y of the pixel centres in the camera frame, (B, side, side) each."""
     axis = (torch.arange(side, device=views.device) + 0.5) * (2 / side) - 1
     half, centre = views[:, VIEW["HALF"]], views[:, VIEW["CENTRE"] : VIEW["CENTRE"] + 2]
     x = (centre[:, :1] + half[:, None] * axis)[:, None, :].expand(-1, side, -1)
@@ -134,7 +134,7 @@ def _places(views: Tensor, side: int) -> tuple[Tensor, Tensor]:
 
 
 def _set_crops(draw: Draw, views: Tensor, shown: Tensor, x: Tensor, y: Tensor, options: SampleOptions) -> Tensor:
-    """Move the views to the boxes of `shown` (B, h, h); return (B,) bool, whether anything was found."""
+    """Set the views' crops to the boxes of `shown` (B, h, h); returns (B,) bool, false for empty ones."""
     count, far, pixel = len(views), 1e3, 2 * views[:, VIEW["HALF"]] / shown.shape[-1]
     found = shown.sum((1, 2)) >= 6
     shown = shown | ~found[:, None, None]

@@ -1,4 +1,4 @@
-"""Shapes by number: the grammars' answers packed into the arrays that the ray caster reads."""
+"""Procedural shapes by number, packed into the arrays that the ray caster reads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Grammar = Callable[[np.random.Generator], Shape]
 
 
 def _tapered(family: str, grammar: Callable[[np.random.Generator], ShapeBuilder]) -> Grammar:
-    """What a builder makes, one in ten wider or narrower towards its top."""
+    """The builder's shape; one in ten is tapered towards its top."""
 
     def make(rng: np.random.Generator) -> Shape:
         taper = {"taper_per_unit": rng.uniform(-0.3, 0.3)} if chance(rng, 0.1) else {}
@@ -60,7 +60,7 @@ _GRAMMARS = (families, grown, made, parts, shape, animals, boxes, hollow_and_thi
 
 @dataclass(frozen=True)
 class PoolChoice:
-    """Which shapes: `count` numbers from `first` on."""
+    """A choice of shapes: `count` numbers, starting at `first`."""
 
     count: int
     first: int = 0
@@ -70,7 +70,7 @@ class PoolChoice:
 def shape_of(seed: int, further: bool) -> tuple[Shape, bool]:
     """The shape of this number, and whether it may lie on any side.
 
-    Without `further` it is `procedural.families.make_shape(seed)`, as the evaluation set has it.
+    Without `further` it is `procedural.families.make_shape(seed)`, as in the evaluation set.
     """
     rng = np.random.default_rng((seed, 1))
     if further and chance(rng, FURTHER_SHARE):
@@ -98,7 +98,7 @@ def pack(shapes: list[Shape], tumbles: list[bool]) -> Shapes:
 
 
 def make_pool(choice: PoolChoice, processes: int | None = None) -> Shapes:
-    """All shapes of a choice, on the CPU; the same on every machine and for any number of processes."""
+    """All shapes of a choice, on the CPU; independent of the machine and the number of processes."""
     processes = processes or os.cpu_count() or 1
     edges = np.linspace(choice.first, choice.first + choice.count, 4 * processes + 1).astype(int)
     ranges = [(int(a), int(b), choice.further) for a, b in itertools.pairwise(edges) if a < b]
@@ -111,7 +111,7 @@ def make_pool(choice: PoolChoice, processes: int | None = None) -> Shapes:
 
 
 def kept_pool(choice: PoolChoice) -> Shapes:
-    """`make_pool`, kept in a file beside the ray caster's build: the second call on a machine takes a second."""
+    """`make_pool`, cached in a file next to the compiled ray caster."""
     code = "".join(Path(module.__file__ or "").read_text() for module in _GRAMMARS)
     key = hashlib.sha256(f"{choice} {code} {Path(__file__).read_text()}".encode()).hexdigest()[:12]
     path = BUILD / f"pool-{key}.pt"
@@ -124,7 +124,7 @@ def kept_pool(choice: PoolChoice) -> Shapes:
 
 
 def _range(bounds: tuple[int, int, bool]) -> tuple[np.ndarray, ...]:
-    """NumPy arrays travel between processes without torch's shared memory, which small machines run out of."""
+    """Shapes as NumPy arrays: sending these between processes needs no shared memory, unlike tensors."""
     first, end, further = bounds
     drawn = [shape_of(seed, further) for seed in range(first, end)]
     packed = pack([one for one, _ in drawn], [tumbles for _, tumbles in drawn])

@@ -1,10 +1,10 @@
-"""Train the objects net, or go on with it.
+"""Train the object net, or resume its training.
 
     python -m training.objects.train RUN [--minutes 9] [--steps 60000] [...]
 
-RUN is a folder: checkpoints go there and are taken up from there. The schedule runs over --steps whatever the number of
-calls that it takes; each call ends after --minutes and says how far it got. Options that change the result are kept
-with the checkpoint, and other values for them are refused.
+RUN is the folder of the checkpoints. The schedule has --steps steps, in any number of calls; each call stops after
+--minutes and prints its progress. Options that affect the result are stored with the checkpoint; resuming with other
+values is an error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sam3d_gs.embedded.shape.object_net import (
 )
 from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.files import write_json
-from training.cards import join
+from training.distributed import join
 from training.loop import schedule, silence, train
 from training.objects.draw import Draw
 from training.objects.layout import MATERIAL_LENGTH, MATERIALS
@@ -62,7 +62,7 @@ class ObjectsTask:
 
     @torch.no_grad()
     def validate(self, net: nn.Module) -> dict[str, float]:
-        """Means over the held-out shapes, augmented like the training samples, and the median angle of `up`."""
+        """Mean losses on the held-out shapes, with augmentation, and the median angle of `up`."""
         device = self.held_out.rows.device
         draw = Draw(torch.Generator(device).manual_seed(5))
         torch.manual_seed(5)
@@ -83,7 +83,7 @@ class ObjectsTask:
 
 
 def new_net(config: ObjectNetConfig) -> ObjectNet:
-    """Blocks begin as the identity, which lets a deep net learn from the first step on."""
+    """An untrained net whose blocks start as the identity, which helps deep nets to learn."""
     torch.manual_seed(0)
     net = ObjectNet(config)
     for module in net.modules():
@@ -95,9 +95,9 @@ def new_net(config: ObjectNetConfig) -> ObjectNet:
 
 
 def grown_net(weights: Path) -> ObjectNet:
-    """The net of a file with all heads and blocks of version 3; those that it lacked begin without effect.
+    """The net of a file, extended by all heads and blocks of version 3, which have no effect at first.
 
-    Its side and its widths stay.
+    Its side and widths are unchanged.
     """
     old = load_object_net(weights)
     deep = max(old.config.middle, VERSION_3.middle)
@@ -115,7 +115,7 @@ def grown_net(weights: Path) -> ObjectNet:
 
 
 def measure(task: ObjectsTask, device: torch.device) -> dict[str, float]:
-    """Milliseconds a batch takes to make, of which the ray caster alone, to see where the time goes."""
+    """Milliseconds to generate a batch, and of the ray caster alone."""
     generator = torch.Generator(device).manual_seed(0)
     batch = task.batch(generator)
     shapes = task.pool.pick(torch.arange(len(batch.views), device=device))
@@ -139,17 +139,19 @@ def measure(task: ObjectsTask, device: torch.device) -> dict[str, float]:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of this run")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="end this call after so long, and save")
-    parser.add_argument("--steps", type=int, default=60_000, help="of the whole schedule")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop and save after this time")
+    parser.add_argument("--steps", type=int, default=60_000, help="total steps of the schedule")
     parser.add_argument("--leg", type=int, default=250, help="steps between two checkpoints")
-    parser.add_argument("--batch", type=int, default=128, help="samples a step, an even number a card")
+    parser.add_argument("--batch", type=int, default=128, help="samples per step; an even number per GPU")
     parser.add_argument("--rate", type=float, default=1.5e-3, help="learning rate at its peak")
-    parser.add_argument("--side", type=int, default=VERSION_3.side_px, help="of a crop, pixels, a multiple of 16")
-    parser.add_argument("--start-from", type=Path, help="weights whose net, of any version, begins a new run")
-    parser.add_argument("--bf16", action="store_true", help="on a CPU: twice as fast with AVX512_BF16")
-    parser.add_argument("--pool", type=int, default=160_000, help="different shapes")
-    parser.add_argument("--held-out", type=int, default=1024, help="different shapes for validation")
-    parser.add_argument("--evaluated-only", action="store_true", help="leave out the families that version 1 lacked")
+    parser.add_argument(
+        "--side", type=int, default=VERSION_3.side_px, help="side of a crop in pixels, a multiple of 16"
+    )
+    parser.add_argument("--start-from", type=Path, help="weights, of any version, that a new run starts from")
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 on a CPU: twice as fast with AVX512_BF16")
+    parser.add_argument("--pool", type=int, default=160_000, help="number of shapes")
+    parser.add_argument("--held-out", type=int, default=1024, help="number of shapes for validation")
+    parser.add_argument("--evaluated-only", action="store_true", help="only the families of version 1")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--no-compile", action="store_true", help="do not compile the net (slower steps, quick start)")
     return parser.parse_args()
@@ -158,24 +160,24 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     options = parse()
     started = time.monotonic()
-    cards, device = join(options.device)
-    if options.batch % (2 * cards.count):
-        raise BadInputError(f"--batch {options.batch} cannot be shared evenly: take a multiple of {2 * cards.count}.")
+    group, device = join(options.device)
+    if options.batch % (2 * group.count):
+        raise BadInputError(f"--batch {options.batch} cannot be divided evenly: use a multiple of {2 * group.count}.")
     net = grown_net(options.start_from) if options.start_from else new_net(replace(VERSION_3, side_px=options.side))
     config = net.config
     setting = {"net": config.to_json(), "batch": options.batch, "pool": options.pool}
     setting |= {"evaluated_only": options.evaluated_only}
     further = not options.evaluated_only
-    with cards.leader_first():
+    with group.leader_first():
         _same_or_new(options.run / "run.json", setting)
         pool = kept_pool(PoolChoice(options.pool, further=further)).to(device)
         held_out = kept_pool(PoolChoice(options.held_out, HELD_OUT_SEED, further)).to(device)
-        task = ObjectsTask(pool, held_out, SampleOptions(config.side_px), options.batch // cards.count)
+        task = ObjectsTask(pool, held_out, SampleOptions(config.side_px), options.batch // group.count)
         seconds = {"pool_s": round(time.monotonic() - started, 1), **measure(task, device)}
     net = net.to(device)
     count = sum(p.numel() for p in net.parameters())
-    if cards.leads:
-        about = {"parameters": count, "shapes": options.pool, "device": str(device), "cards": cards.count}
+    if group.is_leader:
+        about = {"parameters": count, "shapes": options.pool, "device": str(device), "cards": group.count}
         print(json.dumps(about | seconds), flush=True)
 
     progress = train(
@@ -186,25 +188,25 @@ def main() -> None:
             leg_steps=options.leg,
             learning_rate=options.rate,
             bf16_on_cpu=options.bf16,
-            cards=cards.count,
+            cards=group.count,
         ),
         options.run,
         device,
         options.minutes - (time.monotonic() - started) / 60,
         compile_net=device.type == "cuda" and not options.no_compile,
-        cards=cards,
+        group=group,
     )
-    if cards.leads:
+    if group.is_leader:
         print(json.dumps({"done_steps": progress.step, "of": progress.total_steps, "finished": progress.finished}))
 
 
 def _same_or_new(path: Path, setting: dict[str, object]) -> None:
-    """Keep what the loop does not know of; a run that goes on must have the same."""
+    """Store settings that the loop does not store. Raises BadInputError if a resumed run has other ones."""
     if path.is_file():
         before = json.loads(path.read_text())
         other = sorted(k for k in before | setting if before.get(k) != setting.get(k))
         if other:
-            raise BadInputError(f"{path} was made with another {', '.join(other)}. Repeat it, or take a new folder.")
+            raise BadInputError(f"{path} has another {', '.join(other)}. Use the same options, or a new folder.")
     write_json(path, setting)
 
 

@@ -1,6 +1,6 @@
-"""Vehicles: cars, buses and lorries, trains, aeroplanes, boats, and what one rides on.
+"""Vehicles: cars, buses, lorries, trains, aeroplanes, boats, bicycles and motorcycles.
 
-Shape frame as in `procedural.shape`: y up, the vehicle drives along z.
+Shape frame as in `procedural.shape`: y up, the vehicle moves along z.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PAINT, GLASS, LAMPS, TYRES = range(4)  # materials
 
 
 def vehicle(rng: Rng) -> Shape:
-    """One with windows, by how often photos show them."""
+    """A vehicle with windows, of a kind drawn by its frequency in photos."""
     makers = (_car, _long, _plane, _boat)
     return makers[rng.choice(4, p=(0.55, 0.25, 0.1, 0.1))](rng)
 
@@ -84,7 +84,7 @@ def _car(rng: Rng) -> Shape:
 
 
 def _long(rng: Rng) -> Shape:
-    """Buses, vans and lorries, and the carriages of trains."""
+    """Buses, vans, lorries and railway carriages."""
     builder = Builder()
     width, height, length = rng.uniform(0.2, 0.3), rng.uniform(0.22, 0.34), rng.uniform(0.5, 0.95)
     kind = ("bus", "lorry", "train")[rng.choice(3, p=(0.4, 0.35, 0.25))]
@@ -168,7 +168,7 @@ def _boat(rng: Rng) -> Shape:
 
 
 def two_wheeler(rng: Rng) -> tuple[Shape, float, float]:
-    """A bicycle or motorcycle, with the heights of its saddle and its pedals above the middle of its wheels."""
+    """A bicycle or motorcycle, and the heights of its saddle and its pedals above the wheel centres."""
     builder = Builder()
     motor = chance(rng, 0.5)
     wheel = rng.uniform(0.24, 0.34) if motor else rng.uniform(0.32, 0.36)

@@ -1,4 +1,4 @@
-"""How objects are looked at: pose, light, paint. Rows for the ray caster, in the columns of layout.py."""
+"""Random cameras, light and materials: rows for the ray caster, with the columns of layout.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PATTERN_WEIGHTS = (0.42, 0.1, 0.05, 0.16, 0.07, 0.06, 0.06, 0.08)  # in the ord
 
 
 def random_views(draw: Draw, shapes: Shapes, high_share: float = HIGH_SHARE) -> tuple[Tensor, Tensor]:
-    """(B, VIEW_LENGTH) rows that show the whole window, and (B, 3) the direction against gravity, camera frame."""
+    """(B, VIEW_LENGTH) rows that show the whole window, and (B, 3) the up direction in the camera frame."""
     count = len(shapes)
     turn, up = _poses(draw, count, shapes.tumbles * draw.chance(TUMBLED_SHARE, count), high_share)
     views = torch.zeros(count, VIEW_LENGTH, device=draw.device)
@@ -42,12 +42,12 @@ def random_views(draw: Draw, shapes: Shapes, high_share: float = HIGH_SHARE) -> 
 
 
 def put(rows: Tensor, name: str, values: Tensor) -> None:
-    """Write (B, N) values into the columns of a view that begin at `name`."""
+    """Write (B, N) values into the columns of views that start at `name`."""
     rows[:, VIEW[name] : VIEW[name] + values.shape[1]] = values
 
 
 def turned(yaw: Tensor, elevation: Tensor, roll: Tensor) -> Tensor:
-    """(B, 3, 3) rotations from the shape frame to a camera that looks down by `elevation`; angles (B,) in rad."""
+    """(B, 3, 3) rotations from the shape frame to cameras pitched down by `elevation`; angles (B,) in rad."""
     zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
 
     def matrix(*entries: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def turned(yaw: Tensor, elevation: Tensor, roll: Tensor) -> Tensor:
 
 
 def _poses(draw: Draw, count: int, tumbled: Tensor, high_share: float) -> tuple[Tensor, Tensor]:
-    """(B, 3, 3) shape to camera, and (B, 3) up in the camera frame, which tumbling does not change."""
+    """(B, 3, 3) shape to camera, and (B, 3) up in the camera frame, which does not depend on tumbling."""
     yaw = draw.uniform(count, high=2 * math.pi)
     usual = draw.uniform(count, low=USUAL_ELEVATION_DEG[0], high=USUAL_ELEVATION_DEG[1])
     high = draw.uniform(count, low=HIGH_ELEVATION_DEG[0], high=HIGH_ELEVATION_DEG[1])
@@ -81,7 +81,7 @@ def _poses(draw: Draw, count: int, tumbled: Tensor, high_share: float) -> tuple[
 
 
 def _light(draw: Draw, views: Tensor) -> None:
-    """A sun from above and in front, brighter or fainter than the sky; each a little tinted."""
+    """Set the light: a sun from above and in front, brighter or darker than the sky, both slightly tinted."""
     count = len(views)
 
     def tint() -> Tensor:
@@ -98,7 +98,7 @@ def _light(draw: Draw, views: Tensor) -> None:
 
 
 def random_materials(draw: Draw, count: int) -> Tensor:
-    """(B, MATERIALS, MATERIAL_LENGTH): often one palette, two colours in a pattern, grain, some gloss."""
+    """(B, MATERIALS, MATERIAL_LENGTH): often one palette, with patterns of two colours, grain and some gloss."""
     rows = torch.zeros(count, MATERIALS, MATERIAL_LENGTH, device=draw.device)
     shape = (count, MATERIALS)
 
@@ -129,7 +129,7 @@ def random_materials(draw: Draw, count: int) -> Tensor:
 
 
 def cast(draw: Draw, views: Tensor, materials: Tensor) -> None:
-    """Make CAST_SHARE of the objects, in place, one plain colour all over: only light tells their shape."""
+    """Give CAST_SHARE of the objects one plain colour, in place, so that only shading shows their shape."""
     count = len(materials)
     chosen = draw.chance(CAST_SHARE, count)
     one = materials[:, :1].expand_as(materials).clone()

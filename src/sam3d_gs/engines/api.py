@@ -1,7 +1,7 @@
-"""What an engine is: build it once with its options, call it once per photo, get our types back.
+"""The interface of engines: built once from options, called once per photo, returning the types of `sam3d_gs.types`.
 
-Engines never touch the workspace. Heavy imports live inside the engine's own module, which is imported only
-when the engine is loaded. An engine whose upstream uses another frame converts before it returns.
+Engines never read or write the workspace. Heavy imports belong in the engine's own module, which is imported only
+when the engine is loaded. An engine whose upstream code uses another frame converts its results.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from sam3d_gs.types import InstanceMask, Photo, Phrase, PlacedObject
 class PhraseEngine(Protocol):
     """Names the objects in a photo.
 
-    An engine that asks a language model has an attribute `transcript`, a dataclass with what was said about the latest
-    photo or None; the stage writes it beside the phrases.
+    An engine that queries a language model may have an attribute `transcript`: a dataclass with the requests and
+    answers for the latest photo, or None. The stage writes it to answer.json.
     """
 
     def phrases(self, photo: Photo) -> list[Phrase]:
-        """Best first, numbered from 0 without gaps. Empty when nothing was found."""
+        """The phrases, best first, numbered from 0 without gaps; empty if nothing was found."""
         ...
 
 
@@ -29,13 +29,13 @@ class MaskEngine(Protocol):
     """Finds the pixels of each named object."""
 
     def masks(self, photo: Photo, phrases: Sequence[Phrase]) -> list[InstanceMask]:
-        """Kept masks first, then the dropped ones with their reason; ids are unique over both."""
+        """Masks at photo size: kept ones first, then dropped ones with their reason. Ids are unique across both."""
         ...
 
 
 @dataclass(frozen=True)
 class FailedObject:
-    """An object the engine gave up on, with the reason; the others go on."""
+    """Yielded in place of an object that could not be reconstructed; the engine continues with the others."""
 
     object_id: str
     reason: str
@@ -50,10 +50,10 @@ class ObjectEngine(Protocol):
         masks: Sequence[InstanceMask],
         wanted: Sequence[str],
     ) -> Iterator[PlacedObject | FailedObject]:
-        """Yield each object of `wanted` (object ids) as soon as it is ready, in any order.
+        """Yield each object in `wanted` as soon as it is ready, in any order.
 
-        `masks` holds every kept mask of the photo, since placement and occlusion depend on the neighbours;
-        `wanted` the ids still to do, fewer than all when a run is resumed. The result for one id must not depend
-        on which others are wanted.
+        masks: every kept mask of the photo, since placement and occlusion depend on the neighbours.
+        wanted: the object ids to reconstruct; when a run resumes, fewer than all. The result for one id must not
+        depend on the other ids in `wanted`.
         """
         ...

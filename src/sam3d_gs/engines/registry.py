@@ -1,7 +1,7 @@
-"""Which engines there are, and everything the rest of the program knows about each: one `EngineSpec` per engine.
+"""All engines, and everything the rest of the program knows about them: one `EngineSpec` per engine.
 
-The command line, `--check`, doctor, checkpoints, the manifest and the documentation read this and nothing else. An
-engine of another package is an `EngineSpec` that the package names in the entry-point group `sam3d_gs.engines`; see
+The command line, `--check`, doctor, checkpoints, the manifest and the documentation all read this table. Another
+package adds an engine by an entry point in the group `sam3d_gs.engines` that names its `EngineSpec`; see
 examples/example_engine. Only `load` imports an engine's module.
 """
 
@@ -41,58 +41,59 @@ from sam3d_gs.weights.repositories import MESH_DECODER_FILES, SAM3_FILES, SAM3D_
 
 log = logging.getLogger("sam3d_gs")
 
-GROUP = "sam3d_gs.engines"  # entry points of other packages
-STAGES_WITH_ENGINES = STAGES[:-1]  # the scene stage is plain geometry
+GROUP = "sam3d_gs.engines"  # entry-point group for engines of other packages
+STAGES_WITH_ENGINES = STAGES[:-1]  # the scene stage has no engine
 
 
 @dataclass(frozen=True)
 class GpuRequest:
-    """The GPU memory that an engine wants."""
+    """The GPU memory that an engine needs."""
 
-    gib: float = 0.0  # 0: it runs on the CPU; infinite: unknown
-    on: tuple[str, ...] = ()  # only on GPUs with these ids; empty: on any
-    gpus: int | None = 1  # spread over this many; None: over as few as hold it
+    gib: float = 0.0  # 0: runs on the CPU; infinite: unknown
+    on: tuple[str, ...] = ()  # only GPUs with these ids; empty: any
+    gpus: int | None = 1  # split over this many; None: over as few as can hold it
 
 
 def cpu_only(options: Any) -> GpuRequest:
-    """For engines that never use a GPU."""
+    """The request of engines that never use a GPU."""
     return GpuRequest()
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """One engine. All but the first four fields may be left out."""
+    """One engine. All fields but the first four are optional."""
 
     stage: str  # phrases, masks or objects
     name: str  # what --engine accepts
-    target: str  # "module:Class"; the class takes `options` and fulfils the stage's Protocol in engines/api.py
+    target: str  # "module:Class"; built from `options`, implements the stage's Protocol in engines/api.py
     options: type[EngineOptions]
     summary: str = ""  # one line for --help and the documentation
     profile: str = ""  # the profile that uses it by default
-    # Where it lives.
-    environment: str = ""  # recipe of envs/setup.sh; "embedded": .venv; empty: any environment will do
-    install: str = ""  # how to install what it imports, e.g. "pip install acme-masks"; empty: the extra `environment`
-    modules: tuple[str, ...] = ()  # must import in that environment
-    submodule: str = ""  # folder of the upstream code that it needs
-    # Weights: repository in weights/repositories.py -> files it does not start without.
+    # Installation.
+    environment: str = ""  # name in envs/setup.sh; "embedded": .venv; empty: any environment
+    install: str = ""  # how to install its packages, e.g. "pip install acme-masks"; empty: the extra `environment`
+    modules: tuple[str, ...] = ()  # must be importable in that environment
+    submodule: str = ""  # folder of upstream code that it needs
+    # Weights: repository in weights/repositories.py -> files required to start.
     weights: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    downloads_weights: bool = False  # by itself, on the first start
+    downloads_weights: bool = False  # the engine itself downloads them on the first start
     # GPU. `gpu` takes the engine's options.
     gpu: Callable[[Any], GpuRequest] = cpu_only
-    needs_gpu: bool = False  # refuses to run without one
-    without_gpu: str = ""  # what to choose instead on a machine without
-    # What it does.
-    chosen_by: tuple[str, ...] = ()  # options that mean this engine, whatever the profile says
-    own_mask_only: bool = False  # an object depends on its own mask alone and stays when others change
-    licences: Callable[[Any], Mapping[str, str]] = lambda options: {}  # model or data -> licence, by its options
+    needs_gpu: bool = False  # cannot run on the CPU
+    without_gpu: str = ""  # options to use instead on a machine without a GPU
+    # Behaviour.
+    chosen_by: tuple[str, ...] = ()  # options that select this engine, whatever the profile
+    own_mask_only: bool = False  # an object depends only on its own mask, so it is kept when other masks change
+    licences: Callable[[Any], Mapping[str, str]] = lambda options: {}  # model or data -> licence, given the options
 
     @property
     def install_command(self) -> str:
+        """The shell command that installs its packages."""
         return self.install or f"pip install 'sam3d_gs[{self.extra}]'"
 
     @property
     def extra(self) -> str:
-        """The extra of this package that brings its modules."""
+        """The extra of this package that installs its modules."""
         return {"sam3d-objects": "native"}.get(self.environment, self.environment)
 
     def takes(self, name: str) -> bool:
@@ -106,7 +107,7 @@ class EngineSpec:
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """An engine with its options: what a stage is to run."""
+    """An engine with its options."""
 
     spec: EngineSpec
     options: Any
@@ -117,7 +118,7 @@ class EngineChoice:
 
     @property
     def needs_phrases(self) -> bool:
-        """Of masks: whether the phrases stage has to run first; the user's own masks, boxes and points need none."""
+        """For masks engines: whether the phrases stage has to run first; not with own masks, boxes or points."""
         return bool(getattr(self.options, "needs_phrases", True))
 
     @property
@@ -151,14 +152,14 @@ _EMBEDDED_MODULES = ("torch", "safetensors", "numba", "scipy", "skimage")
 _MASK_NET = {"sam3d_gs embedded mask net, trained on procedural scenes": "Apache-2.0"}
 _OBJECT_NET = {"embedded object network (sam3d_gs)": "Apache-2.0"}
 
-# What was measured of the GPU memory, and what was not, is in docs/engines.md.
+# docs/engines.md says which of the GPU memory figures were measured.
 BUILT_IN = (
     EngineSpec(
         "phrases",
         "embedded",
         "sam3d_gs.engines.phrases_embedded:EmbeddedPhrases",
         PhraseOptions,
-        summary="describes what the embedded masks find: colour, shape, size and place, no nouns",
+        summary="describes the embedded masks by colour, shape, size and position, without nouns",
         profile="embedded",
         environment="embedded",
         modules=_EMBEDDED_MODULES,
@@ -193,7 +194,7 @@ BUILT_IN = (
         "openai",
         "sam3d_gs.engines.phrases_openai:OpenAIPhrases",
         OpenAIOptions,
-        summary="a vision-language model on any server that speaks OpenAI's chat API",
+        summary="a vision-language model on any server with OpenAI's chat API",
         licences=lambda options: model_licences(options.model),
     ),
     EngineSpec(
@@ -201,7 +202,7 @@ BUILT_IN = (
         "embedded",
         "sam3d_gs.engines.masks_embedded:EmbeddedMasks",
         MaskOptions,
-        summary="a small network proposes regions; phrases choose among them by colour, size and place",
+        summary="a small network proposes regions; phrases select among them by colour, size and position",
         profile="embedded",
         environment="embedded",
         modules=_EMBEDDED_MODULES,
@@ -258,9 +259,14 @@ BUILT_IN = (
         "sam3d_gs.engines.objects_native:NativeObjects",
         NativeOptions,
         summary="SAM 3D Objects in plain PyTorch, from the official checkpoints; nothing to compile",
-        profile="full",  # rather than the official package: the same checkpoints, nothing to compile, less memory
+        profile="full",  # preferred to the official package: same checkpoints, nothing to compile, less memory
         environment="native",
-        modules=("torch", "safetensors", "yaml", "numba"),  # numba: the scene stage follows in the same environment
+        modules=(
+            "torch",
+            "safetensors",
+            "yaml",
+            "numba",
+        ),  # numba: for the scene stage, which runs in the same environment
         weights={"sam-3d-objects": SAM3D_FILES, "moge": ("model.pt",)},
         gpu=_native_gpu,
         own_mask_only=True,
@@ -292,7 +298,7 @@ BUILT_IN = (
 def all_specs() -> Mapping[tuple[str, str], EngineSpec]:
     """(stage, name) -> engine: those of this package, then those of installed plugins.
 
-    A plugin that cannot be loaded, or takes a name that is in use, is left out with a warning.
+    A plugin that cannot be loaded, or whose engine's name is in use, is skipped with a warning.
     """
     found = {(spec.stage, spec.name): spec for spec in BUILT_IN}
     for point in entry_points(group=GROUP):
@@ -302,18 +308,18 @@ def all_specs() -> Mapping[tuple[str, str], EngineSpec]:
             for spec in specs:
                 _check_plugin(spec, found)
                 found[spec.stage, spec.name] = spec
-        except Exception as error:  # whatever another package raises must not stop the program
-            log.warning("Engine plugin %r (%s) is left out: %s.", point.name, point.value, error)
+        except Exception as error:  # a broken plugin must not stop the program
+            log.warning("Engine plugin %r (%s) is skipped: %s.", point.name, point.value, error)
     return found
 
 
 def _check_plugin(spec: Any, found: Mapping[tuple[str, str], EngineSpec]) -> None:
     if not isinstance(spec, EngineSpec):
-        raise TypeError(f"it gives a {type(spec).__name__}, not an EngineSpec")
+        raise TypeError(f"it is a {type(spec).__name__}, not an EngineSpec")
     if spec.stage not in STAGES_WITH_ENGINES:
         raise ValueError(f"its stage is {spec.stage!r}, expected {', '.join(STAGES_WITH_ENGINES)}")
     if (spec.stage, spec.name) in found:
-        raise ValueError(f"there is an engine {spec.name!r} of {spec.stage} already")
+        raise ValueError(f"an engine {spec.name!r} of {spec.stage} already exists")
 
 
 def specs_of(stage: str) -> list[EngineSpec]:
@@ -322,7 +328,7 @@ def specs_of(stage: str) -> list[EngineSpec]:
 
 
 def find(stage: str, name: str) -> EngineSpec:
-    """Raises UsageError, with the names there are, for an unknown one."""
+    """The engine of this name. Raises UsageError, listing the valid names, if there is none."""
     spec = all_specs().get((stage, name))
     if spec is None:
         raise UsageError(f"Unknown engine {name!r} for {stage}. Expected {_names(specs_of(stage))}.")
@@ -337,28 +343,27 @@ def default_of(stage: str, profile: str) -> EngineSpec:
 
 
 def choose(stage: str, name: str = "", profile: str = "embedded", **options: Any) -> EngineChoice:
-    """An engine with options, by name or else by profile; an option such as `masks_dir` chooses its engine itself.
+    """An engine with options, by name or by profile; some options, such as `masks_dir`, select their engine.
 
-    Raises UsageError for an unknown engine, an option that the engine does not take, and values that do not fit.
+    Raises UsageError for an unknown engine, an option that the engine does not take, or an invalid value.
     """
     return with_options(choose_spec(stage, name, profile, options), **options)
 
 
 def choose_spec(stage: str, name: str, profile: str, options: Collection[str]) -> EngineSpec:
-    """The engine that was named, that the options (their names) mean, or that the profile uses. Raises UsageError."""
+    """The engine called `name`, selected by one of the options (names), or of the profile. Raises UsageError."""
     spec = find(stage, name) if name else default_of(stage, profile)
     for other in specs_of(stage):
-        meant = [option for option in other.chosen_by if option in options]
-        if meant and name not in ("", other.name):
-            raise UsageError(
-                f"{other.flag(meant[0])} is for engine {other.name!r} of {stage}, not {name!r}. Leave one of them out."
-            )
-        spec = other if meant else spec
+        selecting = [option for option in other.chosen_by if option in options]
+        if selecting and name not in ("", other.name):
+            flag = other.flag(selecting[0])
+            raise UsageError(f"{flag} is for engine {other.name!r} of {stage}, not {name!r}. Leave one of them out.")
+        spec = other if selecting else spec
     return spec
 
 
 def with_options(spec: EngineSpec, **options: Any) -> EngineChoice:
-    """Raises UsageError for options that the engine does not take, and values that do not fit."""
+    """The engine with these options. Raises UsageError for one that it does not take, or an invalid value."""
     refuse_foreign(spec, options)
     made = spec.options(**options)
     made.check()
@@ -366,7 +371,7 @@ def with_options(spec: EngineSpec, **options: Any) -> EngineChoice:
 
 
 def refuse_foreign(spec: EngineSpec, names: Iterable[str]) -> None:
-    """Raises UsageError for the first option that the engine does not take, naming those that do."""
+    """Raises UsageError for the first option that the engine does not take; the message names engines that do."""
     known = flags_of(spec.options).keys() | {f.name for f in dataclasses.fields(spec.options)}
     for name in names:
         if name in known:
@@ -385,7 +390,7 @@ def _names(specs: Iterable[EngineSpec], quote: bool = False) -> str:
 
 
 def load(choice: EngineChoice) -> Any:
-    """Build the engine. Raises MissingPackageError when a package that it imports is not installed here."""
+    """The engine, built. Raises MissingPackageError if a package that it imports is not installed here."""
     spec = choice.spec
     module, _, attribute = spec.target.partition(":")
     try:

@@ -1,1 +1,1 @@
-"""Many photos, and stages that work at the same time."""
+"""Processing many photos with stages that run at the same time."""

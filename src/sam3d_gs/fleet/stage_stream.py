@@ -1,8 +1,8 @@
-"""Photos handed from process to process while each works on: `run --pass-on | run --follow`, one stage in each.
+"""Passing photos between stages in parallel processes: `sam3d-gs run --pass-on | sam3d-gs run --follow`.
 
-What passes is lines of JSON: first, on which cards the stages compute, as the first process planned it before anything
-started; then each photo that the process before has finished in this run. Results of an earlier run are thus never
-taken for new ones, and since the system closes a pipe when its writer ends, however it ends, nobody waits for ever.
+The pipe carries lines of JSON: first the GPUs of all stages, planned by the first process before anything starts, then
+each photo that the previous process has finished in this run. So results of an earlier run are never mistaken for new
+ones, and since the system closes the pipe however its writer ends, no process waits forever.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from sam3d_gs.pipeline import Settings
 
 
-class Relay:
-    """One process in the row. From its making on, only the relay reads stdin and writes stdout.
+class StageStream:
+    """One process of the pipe. Once it exists, nothing else reads stdin or writes stdout.
 
-    What anything else prints goes to stderr, and child processes inherit neither end of a pipe, so that the next
-    process sees the end of this one at once.
+    Other output goes to stderr, and child processes inherit neither end of the pipe, so that the next process sees
+    immediately when this one ends.
     """
 
     def __init__(self, follow: bool, pass_on: bool) -> None:
-        """Raises UsageError when there is no process before or after this one."""
+        """Raises UsageError if stdin (follow) or stdout (pass_on) is a terminal instead of a pipe."""
         if follow and os.isatty(0):
             raise UsageError("--follow reads from the stage before: sam3d-gs run ... --pass-on | sam3d-gs run ...")
         if pass_on and os.isatty(1):
@@ -43,21 +43,20 @@ class Relay:
         self._sink = _own(1, 2) if pass_on else None
 
     @property
-    def leads(self) -> bool:
-        """The first in the row."""
+    def is_first(self) -> bool:
         return self._source is None
 
-    def settle(self, settings: Settings, stages: Sequence[str], all_stages: Sequence[str]) -> Settings:
-        """Take this process's cards; the first in the row plans those of `all_stages`.
+    def assign_gpus(self, settings: Settings, stages: Sequence[str], all_stages: Sequence[str]) -> Settings:
+        """The settings of this process, with its GPUs set in the environment; call it before anything touches CUDA.
 
-        Call it before anything touches CUDA. Raises Sam3dGsError when the stages do not fit at once.
+        The first process plans the GPUs of `all_stages`. Raises Sam3dGsError if they do not fit at the same time.
         """
         requests = {stage: getattr(settings, stage).gpu for stage in all_stages if stage != "scene"}
         if self._source is None:
             places = plan(requests)
         else:
-            places = {stage: tuple(taken) for stage, taken in (self._next() or {}).items()}
-        self._say(places)
+            places = {stage: tuple(indices) for stage, indices in (self._receive() or {}).items()}
+        self._send(places)
         own = [index for stage in stages for index in places.get(stage, ())]
         if own:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(own))
@@ -68,32 +67,32 @@ class Relay:
         return dataclasses.replace(settings, phrases=phrases, waits=True)
 
     def photos(self, given: Sequence[Path]) -> Iterator[Path]:
-        """The photos of this call, each once the process before has finished it; all of them in the first process."""
+        """The photos to process: all in the first process, else each one as the previous process finishes it."""
         if self._source is None:
             yield from given
             return
         known = {str(path.absolute()): path for path in given}
-        while (name := self._next()) is not None:
+        while (name := self._receive()) is not None:
             if name not in known:
                 raise UsageError(f"The stage before passes on {name}: give --follow the same photos as --pass-on.")
             yield known[name]
 
     def pass_on(self, photo: Path) -> None:
-        """Tell the next process that `photo` is finished. Raises Sam3dGsError when that process has ended."""
-        self._say(str(photo.absolute()))
+        """Send a finished photo to the next process. Raises Sam3dGsError if that process has ended."""
+        self._send(str(photo.absolute()))
 
-    def _next(self) -> Any:
-        """The next message, None when there is none to come."""
+    def _receive(self) -> Any:
+        """The next message; None at the end of the stream."""
         assert self._source is not None
         line = self._source.readline()
-        if not line.endswith("\n"):  # the end; a torn line is that of a writer that was killed
+        if not line.endswith("\n"):  # the end; a partial line means that the writer was killed
             return None
         try:
             return json.loads(line)
         except ValueError as error:
             raise UsageError(f"--follow reads what `sam3d-gs run --pass-on` writes, not {line[:60]!r}.") from error
 
-    def _say(self, message: Any) -> None:
+    def _send(self, message: Any) -> None:
         if self._sink is None:
             return
         try:
@@ -103,23 +102,25 @@ class Relay:
 
 
 def plan(requests: Mapping[str, GpuRequest]) -> Places:
-    """The cards of all stages on this machine, as it is now. Raises Sam3dGsError when they do not fit at once."""
-    there = gpus()
-    if there and "CUDA_VISIBLE_DEVICES" in os.environ and visible_gpus() is None:
-        raise UsageError("--overlap (--pass-on) shares out cards by number: give CUDA_VISIBLE_DEVICES numbers too.")
-    places = place(requests, there)
+    """Stage -> GPUs, from the memory that is free now. Raises Sam3dGsError if the stages do not fit together."""
+    found = gpus()
+    if found and "CUDA_VISIBLE_DEVICES" in os.environ and visible_gpus() is None:
+        raise UsageError(
+            "--overlap (--pass-on) assigns GPUs by index, so CUDA_VISIBLE_DEVICES must contain indices, not UUIDs."
+        )
+    places = place(requests, found)
     if places is None:
-        wanted = ", ".join(f"{stage} {request.gib:g}" for stage, request in requests.items() if request.gib)
-        free = ", ".join(f"gpu {gpu.index} {gpu.free_gib:g}" for gpu in there)
+        needed = ", ".join(f"{stage} {request.gib:g}" for stage, request in requests.items() if request.gib)
+        free = ", ".join(f"GPU {gpu.index} {gpu.free_gib:g}" for gpu in found)
         raise Sam3dGsError(
-            f"The stages do not fit side by side: GiB wanted: {wanted}; free: {free}. "
-            "Leave --overlap (--pass-on) out, and they work one after another."
+            f"The stages do not fit into GPU memory at the same time. Needed, in GiB: {needed}; free: {free}. "
+            "Leave out --overlap (--pass-on) to run them one after another."
         )
     return places
 
 
-def _own(fd: int, instead: int) -> int:
-    """A copy of `fd` for us alone, which no child inherits; whoever else uses `fd` gets `instead`."""
+def _own(fd: int, replacement: int) -> int:
+    """A private copy of `fd` that children do not inherit; `fd` itself now refers to `replacement`."""
     copy = os.dup(fd)
-    os.dup2(instead, fd)
+    os.dup2(replacement, fd)
     return copy

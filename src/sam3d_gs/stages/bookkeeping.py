@@ -1,4 +1,4 @@
-"""What every stage does around its own work: is it up to date, record what happened, survive being killed."""
+"""What all stages share: checking whether results are up to date, and recording the work in the manifest."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from sam3d_gs.workspace import Workspace
 
 log = logging.getLogger("sam3d_gs")
 
-_END_BYTES = 1 << 20  # of a weight file; the directories of the official ones are smaller
+_END_BYTES = 1 << 20  # hashed at the end of a weight file; the zip directories of the official ones are smaller
 
-Progress = Callable[[int, int, str], None]  # done, total, what is being worked on
+Progress = Callable[[int, int, str], None]  # done, total, current item
 
 
 def no_progress(done: int, total: int, what: str) -> None:
-    """The default progress: none."""
+    """A progress callback that does nothing."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a stage is given beside its options."""
+    """The inputs of a stage besides its engine and options."""
 
     workspace: Workspace
     photo: Photo
@@ -45,7 +45,7 @@ class Context:
 
 @dataclass(frozen=True)
 class StageResult:
-    """What happened, for the caller to show. `status` decides the exit code."""
+    """The outcome of a stage, for the caller to print. `status` determines the exit code."""
 
     stage: str
     status: Literal["done", "partial", "up to date"]
@@ -55,13 +55,13 @@ class StageResult:
 
 
 def recorded(workspace: Workspace, stage: str) -> StageRecord | None:
-    """The manifest's record of a stage, None when it never ran."""
+    """The manifest's record of a stage; None if it has never run."""
     manifest = manifests.load(workspace.manifest)
     return manifest.stages.get(stage) if manifest else None
 
 
 def finished(workspace: Workspace, stage: str, photo_argument: Path) -> StageRecord:
-    """The record of a stage that has results; an error that names the command to run otherwise."""
+    """The record of a stage that has results. Raises Sam3dGsError, naming the command to run, if it has none."""
     record = recorded(workspace, stage)
     if record is None or record.status == "failed" or (record.status == "running" and not record.items):
         raise Sam3dGsError(
@@ -71,12 +71,13 @@ def finished(workspace: Workspace, stage: str, photo_argument: Path) -> StageRec
 
 
 def intact(workspace: Workspace, record: StageRecord) -> bool:
-    """True when every file the record names is still there with its size."""
+    """Whether every output in the record exists and has the recorded size."""
     files = {**record.outputs, **{item.output: item.size for item in record.items.values()}}
     return all(_size(workspace.root / path) == size for path, size in files.items())
 
 
 def item_intact(workspace: Workspace, item: Item) -> bool:
+    """Whether the item's file exists and has the recorded size."""
     return _size(workspace.root / item.output) == item.size
 
 
@@ -89,7 +90,7 @@ def _size(path: Path) -> int:
 
 @dataclass
 class Recorder:
-    """Keeps one stage's record in the manifest current while the stage works."""
+    """Updates one stage's record in the manifest while the stage runs."""
 
     context: Context
     stage: str
@@ -133,10 +134,10 @@ def recording(
     inputs: Mapping[str, str],
     items: Mapping[str, Item] | None = None,
 ) -> Iterator[Recorder]:
-    """Record a stage from its start ("running") to its end; a failure is recorded with its reason and raised on.
+    """Record a stage from its start ("running") to its end; a failure is recorded with its reason and raised again.
 
-    `items` are results of an interrupted run that still hold. Files of the former record that the new one does not
-    name are removed when the stage ends well, so that no leftovers lie beside the results.
+    `items`: results of an earlier run that are reused. If the stage succeeds, files that only the former record names
+    are removed, so that no stale files remain.
     """
     workspace = context.workspace
     former = recorded(workspace, stage)
@@ -170,7 +171,7 @@ def _remove_stale(workspace: Workspace, former: StageRecord, current: StageRecor
 
 
 def peak_memory_mb() -> float:
-    """Highest resident memory of this process so far, in MB; 0 where the system does not tell."""
+    """Peak resident memory of this process, in MB; 0 on Windows."""
     try:
         import resource
     except ImportError:  # Windows
@@ -180,14 +181,14 @@ def peak_memory_mb() -> float:
 
 
 def plain_options(options: Any) -> dict[str, Any]:
-    """A stage's options for the manifest, as plain JSON values."""
+    """A stage's options as JSON values, for the manifest."""
     return dict(manifests.plain(dataclasses.asdict(options)))
 
 
 def result_options(options: Any) -> dict[str, Any]:
-    """`plain_options` less those that say how the work is done and not what comes out (see `options.Flag`)."""
-    how = {f.name for f in dataclasses.fields(options) if _same_result(f)}
-    return {name: value for name, value in plain_options(options).items() if name not in how}
+    """`plain_options` without those that do not change the result (`same_result` in `options.Flag`)."""
+    ignored = {f.name for f in dataclasses.fields(options) if _same_result(f)}
+    return {name: value for name, value in plain_options(options).items() if name not in ignored}
 
 
 def _same_result(field: dataclasses.Field[Any]) -> bool:
@@ -196,9 +197,9 @@ def _same_result(field: dataclasses.Field[Any]) -> bool:
 
 
 def input_hashes(options: EngineOptions) -> dict[str, str]:
-    """Hashes of the files and folders that options name and the result depends on, by the options' names.
+    """Option name -> hash of the file or folder it names, for options whose content affects the result.
 
-    Raises BadInputError when one is not there.
+    Raises BadInputError if a file or folder is missing.
     """
     found = {}
     for name, flag in flags_of(type(options)).items():
@@ -219,15 +220,15 @@ def _content_hash(flag: str, content: str, value: Path | str) -> str:
         return fingerprint([[file.name, sha256_of(file)] for file in sorted(path.iterdir()) if file.is_file()])
     if path.is_file():
         return sha256_of(path)
-    if isinstance(value, str):  # text that may also be a file's name
+    if isinstance(value, str):  # a value that may be a file name but need not be
         return ""
     raise BadInputError(f"No such file for {flag}: {path}.")
 
 
 def _weights_outline(path: Path) -> list[list[Any]]:
-    """Tells checkpoints apart without reading gigabytes: of every file its size and end.
+    """Name, size and a hash of the end of every file, to tell checkpoints apart without reading gigabytes.
 
-    A file of torch.save ends with a directory that holds a checksum of every tensor.
+    The end suffices: a file written by torch.save ends with a zip directory that has a checksum of every tensor.
     """
     files = [path] if path.is_file() else [*path.glob("*"), *path.glob("checkpoints/*")]
     return [[file.name, *_size_and_end(file)] for file in sorted(files, key=lambda f: f.name) if file.is_file()]

@@ -1,8 +1,8 @@
-"""One process per photo, and one folder per photo: who may work where.
+"""Locks: one folder per photo, and one process per photo at a time.
 
-Two photos of one stem must not share a folder, even when their first stages start at the same moment. So a photo's name
-in the workspace is looked up, and its owner written down, under a lock of the whole workspace that is held for a moment
-only; the photo's own lock is then held while a stage works on it.
+Two photos with the same stem must not share a folder, even if their first stages start simultaneously. So a photo's
+folder is assigned and its manifest written under a workspace-wide lock, which is held only briefly; the photo's own
+lock is held while a stage works on it.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from sam3d_gs.manifest import Manifest
 from sam3d_gs.types import Photo
 from sam3d_gs.workspace import Workspace, folder_name
 
-if sys.platform != "win32":  # which has no such locks
+if sys.platform != "win32":  # Windows has no flock
     import fcntl
 
 
 @contextmanager
 def claimed(root: Path, photo: Photo, waits: bool = False) -> Iterator[Workspace]:
-    """The photo's workspace, for this process alone while the block runs, with its folder made.
+    """The photo's workspace, with its folder created and locked for this process while the block runs.
 
-    When another process works on the photo: waits for its end, or raises Sam3dGsError.
+    If another process holds the photo, `waits` decides: wait for it, or raise Sam3dGsError.
     """
     while True:
-        workspace = _named(root, photo)
+        workspace = _assigned(root, photo)
         with locked(workspace, waits):
-            if manifests.photo_hash(workspace.manifest) != photo.sha256:  # cleaned away between the two locks
+            if manifests.photo_hash(workspace.manifest) != photo.sha256:  # `sam3d-gs clean` ran between the two locks
                 continue
             clear_leftovers(workspace)
             _write_image(workspace, photo)
@@ -43,8 +43,8 @@ def claimed(root: Path, photo: Photo, waits: bool = False) -> Iterator[Workspace
             return
 
 
-def _named(root: Path, photo: Photo) -> Workspace:
-    """The workspace that belongs to the photo; a new one is entered as its own at once."""
+def _assigned(root: Path, photo: Photo) -> Workspace:
+    """The photo's workspace; a new one is assigned to it by writing its manifest."""
     with _lock(Workspace(root, "x").run_dir.parent / ".lock", waits=True):
         workspace = Workspace(root, folder_name(root, photo.name, photo.sha256))
         if manifests.load(workspace.manifest) is None:
@@ -64,7 +64,7 @@ def _named(root: Path, photo: Photo) -> Workspace:
 
 
 def _write_image(workspace: Workspace, photo: Photo) -> None:
-    """image.png: the picture that masks and `K` refer to."""
+    """Write image.png, the picture that masks and K refer to."""
     if not _same_size(workspace.image_png, photo):
         with atomic_path(workspace.image_png) as temporary:
             Image.fromarray(photo.rgb).save(temporary, compress_level=3)
@@ -80,7 +80,7 @@ def _same_size(image_png: Path, photo: Photo) -> bool:
 
 @contextmanager
 def locked(workspace: Workspace, waits: bool = False) -> Iterator[None]:
-    """One process per photo at a time. When another one is at work: waits for its end, or raises Sam3dGsError."""
+    """Hold the photo's lock. If another process holds it, `waits` decides: wait for it, or raise Sam3dGsError."""
     try:
         with _lock(workspace.run_dir / ".lock", waits):
             yield
@@ -92,7 +92,7 @@ def locked(workspace: Workspace, waits: bool = False) -> Iterator[None]:
 
 @contextmanager
 def _lock(path: Path, waits: bool) -> Iterator[None]:
-    """Hold an exclusive lock on a file, made if it is not there. Raises BlockingIOError when it is taken."""
+    """Hold an exclusive lock on a file, which is created if missing. Raises BlockingIOError if it is taken."""
     if sys.platform == "win32":
         path.parent.mkdir(parents=True, exist_ok=True)
         yield
@@ -101,22 +101,22 @@ def _lock(path: Path, waits: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        fcntl.flock(handle, fcntl.LOCK_UN)  # also for a child process that was forked meanwhile and has a copy
+        fcntl.flock(handle, fcntl.LOCK_UN)  # closing is not enough: a forked child may hold a copy
         os.close(handle)
 
 
 def _open_locked(path: Path, waits: bool) -> int:
-    """A locked file descriptor. The file is opened again when it was removed while we waited for it."""
+    """A locked file descriptor; reopens the file if it was removed while waiting for the lock."""
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Never followed, never truncated: a planted link must not damage what it points to.
+            # No O_TRUNC, and no following of links: a planted link must not damage its target.
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise cannot_write(path, error) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-            if _is_still(path, handle):
+            if _is_same_file(path, handle):
                 return handle
         except BaseException:
             os.close(handle)
@@ -124,7 +124,8 @@ def _open_locked(path: Path, waits: bool) -> int:
         os.close(handle)
 
 
-def _is_still(path: Path, handle: int) -> bool:
+def _is_same_file(path: Path, handle: int) -> bool:
+    """Whether `path` still names the open file."""
     try:
         return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(handle))
     except FileNotFoundError:
@@ -132,7 +133,7 @@ def _is_still(path: Path, handle: int) -> bool:
 
 
 def clear_leftovers(workspace: Workspace) -> None:
-    """Remove temporary files of killed runs of this photo; those of other photos may be in use."""
+    """Remove the temporary files that killed runs of this photo left; those of other photos may be in use."""
     masks = workspace.masks_dir
     for folder in (workspace.run_dir, masks, masks / "dropped", workspace.objects_dir, workspace.single_dir):
         clear_temporary(folder)

@@ -30,7 +30,7 @@ log = logging.getLogger("sam3d_gs")
 
 
 def run(context: Context, choice: EngineChoice, engine: Callable[[], MaskEngine]) -> StageResult:
-    """Mask every phrase and write the masks. Raises Sam3dGsError when nothing is kept."""
+    """Get masks from the engine and write them. Raises Sam3dGsError if none is kept."""
     workspace, photo = context.workspace, context.photo
     inputs = {
         "photo": photo.sha256,
@@ -45,7 +45,7 @@ def run(context: Context, choice: EngineChoice, engine: Callable[[], MaskEngine]
     former = recorded(workspace, "masks")
     same = former is not None and former.same_work(choice.name, result_options(choice.options), inputs)
     if not context.force and former is not None and former.status == "done" and same:
-        note = _still_there(context, former)
+        note = _reuse_note(context, former)
         if note is not None:
             return StageResult("masks", "up to date", note)
     context.progress(0, 1, "masks")
@@ -54,7 +54,7 @@ def run(context: Context, choice: EngineChoice, engine: Callable[[], MaskEngine]
         found = _checked(loaded.masks(photo, phrases), (photo.height_px, photo.width_px))
         kept = [mask for mask in found if mask.dropped is None]
         if not kept:
-            raise Sam3dGsError(_nothing(found, phrases, photo.path, choice.name))
+            raise Sam3dGsError(_no_masks_message(found, phrases, photo.path, choice.name))
         recorder.add_output(*write_masks(workspace, found, choice.name))
         from sam3d_gs.report.overlay import mask_overlay
 
@@ -65,10 +65,10 @@ def run(context: Context, choice: EngineChoice, engine: Callable[[], MaskEngine]
     return StageResult("masks", "done", summary, recorder.record.seconds, tuple(_unmatched(found, phrases)))
 
 
-def _still_there(context: Context, former: StageRecord) -> str | None:
-    """What to say when the masks of an earlier run can be used, None when they must be made again.
+def _reuse_note(context: Context, former: StageRecord) -> str | None:
+    """None if the masks of an earlier run cannot be reused, else a note for the summary, empty or "edited by hand".
 
-    Masks repainted by hand, and rows deleted from masks.json, are the user's work and are kept.
+    Masks repainted by hand and rows deleted from masks.json are kept.
     """
     workspace, photo = context.workspace, context.photo
     if intact(workspace, former):
@@ -76,16 +76,16 @@ def _still_there(context: Context, former: StageRecord) -> str | None:
     try:
         masks = read_masks(workspace, (photo.width_px, photo.height_px))
     except BadInputError as error:
-        log.warning("Masks of %s are made again: %s", workspace.photo, error)
+        log.warning("The masks of %s are computed again: %s", workspace.photo, error)
         return None
     if not any(mask.dropped is None for mask in masks):
         return None
-    log.info("The masks of %s were edited by hand: kept (--force makes them again).", workspace.photo)
+    log.info("The masks of %s were edited by hand: kept (--force replaces them).", workspace.photo)
     return "edited by hand"
 
 
 def _checked(found: Sequence[InstanceMask], shape: tuple[int, int]) -> list[InstanceMask]:
-    """What an engine promised: masks of the photo's size, ids unique, nothing empty among the kept."""
+    """The engine's masks, with empty ones dropped. Raises ValueError for a wrong size or a repeated id."""
     ids = [mask.object_id for mask in found]
     if len(set(ids)) != len(ids):
         raise ValueError(f"the mask engine returned the same object id twice: {sorted(ids)}")
@@ -99,27 +99,28 @@ def _checked(found: Sequence[InstanceMask], shape: tuple[int, int]) -> list[Inst
 
 
 def _unmatched(found: Sequence[InstanceMask], phrases: Sequence[Phrase]) -> list[str]:
+    """A warning for each phrase without a kept mask."""
     kept = [mask for mask in found if mask.dropped is None]
     matched = {mask.phrase for mask in kept} | {alias for mask in kept for alias in mask.aliases}
-    return [f'No mask for "{p.text}"{_why(p, found)}.' for p in phrases if p.text not in matched]
+    return [f'No mask for "{p.text}"{_drop_reason(p, found)}.' for p in phrases if p.text not in matched]
 
 
-def _why(phrase: Phrase, found: Sequence[InstanceMask]) -> str:
-    """The reason the phrase's best mask was dropped, in brackets; "" when it had none."""
+def _drop_reason(phrase: Phrase, found: Sequence[InstanceMask]) -> str:
+    """Why the phrase's best mask was dropped, in brackets; empty if it had no mask."""
     own = [mask for mask in found if mask.phrase == phrase.text]
     return f" ({max(own, key=lambda mask: mask.score).dropped})" if own else ""
 
 
-def _nothing(found: Sequence[InstanceMask], phrases: Sequence[Phrase], photo: Path, engine: str) -> str:
+def _no_masks_message(found: Sequence[InstanceMask], phrases: Sequence[Phrase], photo: Path, engine: str) -> str:
     names = ", ".join(f'"{phrase.text}"' for phrase in phrases) or "any object"
     best = max((mask.score for mask in found), default=None)
     if best is None:
         hint = "Edit phrases.json or give masks with --masks DIR"
         if engine == "embedded":
-            hint = 'The embedded engine knows colours, sizes and places, no nouns: say e.g. "large red object, left"'
+            hint = 'The embedded engine knows colours, sizes and positions, not nouns: try "large red object, left"'
         return f"No masks for {names} in {photo.name}. {hint}, then run `sam3d-gs masks {photo}`."
     reason = max(found, key=lambda mask: mask.score).dropped
     return (
-        f"No masks kept for {names} in {photo.name}: {len(found)} dropped, the best (score {best:.2f}) as: {reason}. "
-        f"Change the thresholds or phrases.json, then run `sam3d-gs masks {photo}`."
+        f"No masks kept for {names} in {photo.name}: {len(found)} dropped, the best one (score {best:.2f}) because: "
+        f"{reason}. Change the thresholds or phrases.json, then run `sam3d-gs masks {photo}`."
     )

@@ -29,10 +29,10 @@ log = logging.getLogger("sam3d_gs")
 
 
 def run(context: Context, choice: EngineChoice, engine: Callable[[], ObjectEngine]) -> StageResult:
-    """Make every kept mask's object that is not there yet.
+    """Reconstruct the object of every kept mask, except those that are up to date.
 
-    An object that fails is recorded with its reason and the others go on (status "partial").
-    Raises Sam3dGsError when not one object could be made.
+    An object that fails is recorded with its reason, and the stage continues with the others (status "partial").
+    Raises Sam3dGsError if no object could be reconstructed.
     """
     workspace, photo = context.workspace, context.photo
     finished(workspace, "masks", photo.path)
@@ -44,36 +44,36 @@ def run(context: Context, choice: EngineChoice, engine: Callable[[], ObjectEngin
     shared = {"photo": photo.sha256, **input_hashes(choice.options)}
     hash_of_mask = {m.object_id: fingerprint([m.object_id, m.score, sha256_of(mask_path(workspace, m))]) for m in masks}
     inputs = {**shared, "masks": fingerprint(list(hash_of_mask.values()))}
-    questions = _questions(masks, choice, shared, hash_of_mask)
+    object_hashes = _object_hashes(masks, choice, shared, hash_of_mask)
     former = recorded(workspace, "objects")
-    reuse = {} if former is None or context.force else _still_valid(context, former, questions)
-    if former and former.status == "done" and reuse.keys() == questions.keys() == former.items.keys():
+    reuse = {} if former is None or context.force else _reusable(context, former, object_hashes)
+    if former and former.status == "done" and reuse.keys() == object_hashes.keys() == former.items.keys():
         return StageResult("objects", "up to date", f"{len(reuse)} objects")
     if reuse:
-        log.info("%s: %d of %d objects are there already.", workspace.photo, len(reuse), len(masks))
+        log.info("%s: %d of %d objects are up to date.", workspace.photo, len(reuse), len(masks))
     context.progress(len(reuse), len(masks), "objects")
-    wanted = [m.object_id for m in masks if m.object_id not in reuse]
-    loaded = engine() if wanted else None  # all may be there after a mask was taken away
+    missing = [m.object_id for m in masks if m.object_id not in reuse]
+    loaded = engine() if missing else None  # none is missing if the only change is that a mask was deleted
     with recording(context, "objects", choice, inputs, reuse) as recorder:
         if loaded is not None:
-            _make(recorder, loaded, masks, wanted, questions)
+            _reconstruct(recorder, loaded, masks, missing, object_hashes)
         made, failed = len(recorder.record.items), recorder.record.errors
         if not made:
-            reason = next(iter(failed.values()), "the engine gave none")
-            raise Sam3dGsError(f"Not one object could be made from {photo.path.name}: {reason}")
+            reason = next(iter(failed.values()), "the engine returned none")
+            raise Sam3dGsError(f"No object could be reconstructed from {photo.path.name}: {reason}")
         recorder.finish("partial" if failed else "done")
     summary = f"{made} objects" + (f", {len(failed)} failed" if failed else "")
     warnings = tuple(f"{key}: {reason}" for key, reason in failed.items())
     return StageResult("objects", "partial" if failed else "done", summary, recorder.record.seconds, warnings)
 
 
-def _questions(
+def _object_hashes(
     masks: Sequence[InstanceMask],
     choice: EngineChoice,
     shared: Mapping[str, str],
     hash_of_mask: Mapping[str, str],
 ) -> dict[str, str]:
-    """Object id -> hash of everything that the object depends on. While it stays, so does the object."""
+    """Object id -> hash of everything the object depends on; an object whose hash is unchanged is reused."""
     all_masks = fingerprint(list(hash_of_mask.values()))
     options = result_options(choice.options)
     return {
@@ -91,28 +91,28 @@ def _questions(
     }
 
 
-def _still_valid(context: Context, former: StageRecord, questions: Mapping[str, str]) -> dict[str, Item]:
-    """The objects of an earlier run that answer the same question and whose files are as they were."""
+def _reusable(context: Context, former: StageRecord, object_hashes: Mapping[str, str]) -> dict[str, Item]:
+    """The objects of an earlier run whose hash and file are unchanged."""
     return {
         object_id: item
         for object_id, item in former.items.items()
-        if questions.get(object_id) == item.input and item_intact(context.workspace, item)
+        if object_hashes.get(object_id) == item.input and item_intact(context.workspace, item)
     }
 
 
-def _make(
+def _reconstruct(
     recorder: Recorder,
     engine: ObjectEngine,
     masks: Sequence[InstanceMask],
-    wanted: Sequence[str],
-    questions: Mapping[str, str],
+    missing: Sequence[str],
+    object_hashes: Mapping[str, str],
 ) -> None:
-    """Write each wanted object as soon as the engine gives it, and record it or the reason of its failure."""
+    """Write each missing object as soon as the engine yields it, and record it or why it failed."""
     from sam3d_gs.gaussians.pt import write_pt
 
     context = recorder.context
     done, started_s = len(recorder.record.items), time.perf_counter()
-    for result in engine.objects(context.photo, masks, wanted):
+    for result in engine.objects(context.photo, masks, missing):
         try:
             if isinstance(result, FailedObject):
                 raise ObjectError(result.reason)
@@ -122,7 +122,7 @@ def _make(
             recorder.add_error(result.object_id, str(error))
         else:
             seconds = time.perf_counter() - started_s
-            recorder.add_item(result.object_id, questions[result.object_id], path, seconds)
+            recorder.add_item(result.object_id, object_hashes[result.object_id], path, seconds)
         started_s = time.perf_counter()
         done += 1
         context.progress(done, len(masks), result.object_id)

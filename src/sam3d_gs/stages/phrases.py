@@ -29,7 +29,7 @@ log = logging.getLogger("sam3d_gs")
 
 
 def run(context: Context, choice: EngineChoice, engine: Callable[[], PhraseEngine]) -> StageResult:
-    """Ask the engine for phrases and write phrases.json. Raises Sam3dGsError when there are none."""
+    """Get phrases from the engine and write phrases.json. Raises Sam3dGsError if there are none."""
     workspace, photo = context.workspace, context.photo
     inputs = {"photo": photo.sha256, **input_hashes(choice.options)}
     former = recorded(workspace, "phrases")
@@ -41,33 +41,33 @@ def run(context: Context, choice: EngineChoice, engine: Callable[[], PhraseEngin
     ):
         if intact(workspace, former) and former.outputs:
             return StageResult("phrases", "up to date", "")
-        if _edited(workspace, former):
-            log.info("phrases.json of %s was edited by hand: kept (--force asks again).", workspace.photo)
+        if _edited_by_hand(workspace, former):
+            log.info("phrases.json of %s was edited by hand: kept (--force replaces it).", workspace.photo)
             return StageResult("phrases", "up to date", "edited by hand")
     context.progress(0, 1, "phrases")
     loaded = engine()
     with recording(context, "phrases", choice, inputs) as recorder:
         try:
             found = loaded.phrases(photo)
-        finally:  # what a model said is of most use when nothing came of it
+        finally:  # a failure is when the model's answer is needed most
             _write_transcript(loaded, recorder)
         if not found:
             raise Sam3dGsError(
-                f"No objects to name in {photo.path.name} (engine {choice.name}). "
-                'Name them yourself: `sam3d-gs run PHOTO --phrases "red cup"`, or give masks with --masks DIR.'
+                f"Engine {choice.name} found no phrases for {photo.path.name}. "
+                'Give your own, `sam3d-gs run PHOTO --phrases "red cup"`, or masks with --masks DIR.'
             )
         limit = getattr(choice.options, "max_phrases", None)
-        warnings = _left_out(found, limit)
+        warnings = _limit_warnings(found, limit)
         found = found[:limit]
         write_phrases(workspace.phrases_json, found, workspace.photo, choice.name)
         recorder.add_output(workspace.phrases_json)
     return StageResult("phrases", "done", f"{len(found)} phrases", recorder.record.seconds, tuple(warnings))
 
 
-def _left_out(found: Sequence[Phrase], limit: int | None) -> list[str]:
-    """A line for each phrase beyond the limit; None is no limit."""
+def _limit_warnings(found: Sequence[Phrase], limit: int | None) -> list[str]:
+    """A warning for each phrase beyond the limit; None: no limit."""
     extra = [] if limit is None else found[limit:]
-    return [f'"{phrase.text}" is left out: more than {limit} phrases (--max-phrases).' for phrase in extra]
+    return [f'"{phrase.text}" is dropped: the limit is {limit} phrases (--max-phrases).' for phrase in extra]
 
 
 def _write_transcript(engine: PhraseEngine, recorder: Recorder) -> None:
@@ -78,9 +78,9 @@ def _write_transcript(engine: PhraseEngine, recorder: Recorder) -> None:
         recorder.add_output(path)
 
 
-def _edited(workspace: Workspace, former: StageRecord) -> bool:
-    """The file is there and is a phrases file, but not the one we wrote."""
+def _edited_by_hand(workspace: Workspace, former: StageRecord) -> bool:
+    """Whether phrases.json exists but has changed since this stage wrote it. Raises BadInputError if it is damaged."""
     if not former.outputs or not workspace.phrases_json.exists():
         return False
-    read_phrases(workspace.phrases_json)  # a damaged file is an error, not silently replaced
+    read_phrases(workspace.phrases_json)  # raises for a damaged file rather than replace it
     return True

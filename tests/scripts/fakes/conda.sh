@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# A Conda as far as the scripts see one: a function, with state in exported variables, that reads variables it has
-# never set (as the real one does), refuses unknown environments on two lines, and makes some (see conda-env).
+# A fake Conda: like the real one a function with state in exported variables, which reads unset variables and prints
+# two lines for an unknown environment. It creates environments with conda-env.
 CONDA_EXE=$(dirname "$(dirname "$(dirname "${BASH_SOURCE[0]}")")")/bin/conda
 export CONDA_EXE
 if [[ -z "${CONDA_SHLVL+x}" ]]; then export CONDA_SHLVL=0; fi

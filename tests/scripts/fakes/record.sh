@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# record PROGRAM ARGUMENTS...: write one call below $FAKE/calls, numbered; fields end with NUL.
+# record PROGRAM ARGUMENTS...: write one call to a numbered file in $FAKE/calls; fields end with NUL.
 record() {
   local number=1 program=$1 name
   shift
-  # noclobber makes the number ours even when two programs record at once.
+  # noclobber reserves the number even if two programs record simultaneously.
   until (set -o noclobber && : >"$FAKE/claims/$number") 2>/dev/null; do number=$((number + 1)); done
   {
     printf '%s\0' "$program" "$PWD" "$#" "$@"
@@ -13,5 +13,5 @@ record() {
     done
     printf 'program=%s\0' "$0"
   } >"$FAKE/claims/$number"
-  ln "$FAKE/claims/$number" "$FAKE/calls/$number" # whole or not there, for a reader at the same time
+  ln "$FAKE/claims/$number" "$FAKE/calls/$number" # atomic, for concurrent readers
 }

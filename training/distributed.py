@@ -1,8 +1,8 @@
-"""Several cards as one: a process a card, started by torchrun, gradients averaged between them.
+"""Data-parallel training: one process per GPU, started by torchrun, with averaged gradients.
 
     torchrun --standalone --nproc-per-node 2 -m training.objects.train runs/objects
 
-Without torchrun there is one process, and nothing here does anything.
+Without torchrun there is a single process, and nothing here has any effect.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-_PATIENCE = timedelta(minutes=5)  # how long processes wait for each other; validation and compiling take less
+_TIMEOUT = timedelta(minutes=5)  # for processes that wait for each other; validation and compiling take less
 
 
 @dataclass(frozen=True)
-class Cards:
-    """Which of how many processes this is."""
+class Group:
+    """This process's rank, and the number of processes."""
 
     rank: int = 0
     count: int = 1
 
     @property
-    def leads(self) -> bool:
-        """True for the one that writes and prints."""
+    def is_leader(self) -> bool:
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
-        """The leader runs the block alone, then all others: what it builds and keeps, they find."""
-        if not self.leads:
+        """Run the block in the leader first, then in all others, which can reuse files that the leader has built."""
+        if not self.is_leader:
             dist.barrier()
         yield
-        if self.leads and self.count > 1:
+        if self.is_leader and self.count > 1:
             dist.barrier()
 
-    def agree(self, says: bool) -> bool:
-        """What the leader says."""
+    def broadcast(self, value: bool) -> bool:
+        """The leader's `value`, in all processes."""
         if self.count == 1:
-            return says
-        said = [says]
-        dist.broadcast_object_list(said, src=0)
-        return said[0]
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
     def average_(self, tensors: Sequence[Tensor]) -> None:
         """Replace float32 tensors by their means over all processes."""
@@ -62,22 +62,22 @@ class Cards:
             tensor.copy_(part.view_as(tensor))
 
 
-def join(device_type: str) -> tuple[Cards, torch.device]:
-    """Meet the other processes that torchrun started, if it did; each gets a card of its own."""
+def join(device_type: str) -> tuple[Group, torch.device]:
+    """Join the processes that torchrun started, if any; each gets its own GPU."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        return Cards(), torch.device(device_type)
+        return Group(), torch.device(device_type)
     device = torch.device(device_type)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
     atexit.register(_leave)
-    return Cards(dist.get_rank(), count), device
+    return Group(dist.get_rank(), count), device
 
 
 def _leave() -> None:
-    """All together: a process whose partner hangs up before it has finished may be aborted."""
-    if not hasattr(sys, "last_value"):  # which an error that ends this process leaves; nobody shall wait for it then
+    """End together: if one process disconnects early, others may be aborted."""
+    if not hasattr(sys, "last_value"):  # set if an error ends this process; then do not wait for the others
         dist.barrier()
     dist.destroy_process_group()
