@@ -42,7 +42,7 @@ LAYERS = [
         "system.devices",
     ),
     ("phrase_files", "masks", "scene_files", "gaussians", "engines.api", "vlm.model"),
-    ("engines.registry",),
+    ("engines.spec", "engines.registry"),
     ("embedded", "sam3d_torch", "sam3_networks", "vlm"),
     ("engines", "report", "assets"),
     ("stages", "scene"),

@@ -31,7 +31,8 @@ _MODULES = {
     "sam3d_gs.scene": ("Scene", "SceneObject"),
     "sam3d_gs.types": ("Gaussians", "InstanceMask", "Photo", "Phrase", "PlacedObject", "Pose"),
     "sam3d_gs.engines.api": ("FailedObject", "MaskEngine", "ObjectEngine", "PhraseEngine"),
-    "sam3d_gs.engines.registry": ("EngineChoice", "EngineSpec", "GpuRequest"),
+    "sam3d_gs.engines.registry": ("EngineChoice",),
+    "sam3d_gs.engines.spec": ("EngineSpec", "GpuRequest"),
     "sam3d_gs.errors": ("BadInputError", "MissingPackageError", "ObjectError", "Sam3dGsError", "UsageError"),
     "sam3d_gs.options": ("EngineOptions", "option"),
 }
@@ -49,7 +50,8 @@ if TYPE_CHECKING:
         run_many,
     )
     from sam3d_gs.engines.api import FailedObject, MaskEngine, ObjectEngine, PhraseEngine
-    from sam3d_gs.engines.registry import EngineChoice, EngineSpec, GpuRequest
+    from sam3d_gs.engines.registry import EngineChoice
+    from sam3d_gs.engines.spec import EngineSpec, GpuRequest
     from sam3d_gs.errors import BadInputError, MissingPackageError, ObjectError, Sam3dGsError, UsageError
     from sam3d_gs.options import EngineOptions, option
     from sam3d_gs.scene import Scene, SceneObject

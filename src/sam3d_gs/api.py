@@ -15,7 +15,8 @@ import numpy as np
 
 from sam3d_gs.engines import registry
 from sam3d_gs.engines.api import FailedObject
-from sam3d_gs.engines.registry import EngineChoice, EngineSpec
+from sam3d_gs.engines.registry import EngineChoice
+from sam3d_gs.engines.spec import EngineSpec
 from sam3d_gs.errors import BadInputError, Sam3dGsError, UsageError
 from sam3d_gs.options import STAGES, PhotoOptions, SceneOptions
 from sam3d_gs.pipeline import Settings, Silent, find_workspace

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from sam3d_gs.engines import registry
-from sam3d_gs.engines.registry import BUILT_IN, EngineSpec, choose
+from sam3d_gs.engines.registry import BUILT_IN, choose
+from sam3d_gs.engines.spec import EngineSpec
 from sam3d_gs.errors import MissingPackageError, UsageError
 from sam3d_gs.options import PROFILES, MaskOptions, flag_names, flags_of
 from sam3d_gs.weights.repositories import REPOSITORIES

@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from sam3d_gs.engines.registry import GpuRequest, choose
+from sam3d_gs.engines.registry import choose
+from sam3d_gs.engines.spec import GpuRequest
 from sam3d_gs.options import VllmOptions
 from sam3d_gs.system.gpu_allocation import for_server, others_gib, place
 from sam3d_gs.system.nvidia import Gpu

@@ -12,7 +12,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from sam3d_gs.engines import registry
-from sam3d_gs.engines.registry import EngineChoice, EngineSpec
+from sam3d_gs.engines.registry import EngineChoice
+from sam3d_gs.engines.spec import EngineSpec
 from sam3d_gs.options import Flag, flag_names, flags_of, one_photo_only
 
 FLAG_ORDER = ("objects", "phrases", "masks")  # if two stages use the same spelling, the first one keeps it

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sam3d_gs.engines.registry import EngineChoice, GpuRequest
+from sam3d_gs.engines.registry import EngineChoice
+from sam3d_gs.engines.spec import GpuRequest
 from sam3d_gs.errors import Sam3dGsError, UsageError
 from sam3d_gs.options import VllmOptions
 from sam3d_gs.system.gpu_allocation import Places, for_server, place

@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sam3d_gs.engines.registry import EngineChoice, EngineSpec, GpuRequest
+from sam3d_gs.engines.registry import EngineChoice
+from sam3d_gs.engines.spec import EngineSpec, GpuRequest
 from sam3d_gs.system.environments import (
     STAGE_ENVIRONMENTS,
     Environment,

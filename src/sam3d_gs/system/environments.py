@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sam3d_gs.engines.registry import EngineSpec
+from sam3d_gs.engines.spec import EngineSpec
 
 _TIMEOUT_S = 30.0
 EMBEDDED = ".venv"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sam3d_gs.engines.registry import GpuRequest
+from sam3d_gs.engines.spec import GpuRequest
 from sam3d_gs.options import VllmOptions
 from sam3d_gs.system.nvidia import Gpu
 
