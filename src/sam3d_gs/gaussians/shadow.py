@@ -42,8 +42,6 @@ def with_floor_shadow(gaussians: Gaussians) -> Gaussians:
     flat = np.log(np.array([0.6 * cell, 0.6 * cell, 0.01 * cell]))
     # Neighbours overlap: splats with a deviation of 0.6 cells cover each point 2 pi 0.6^2 = 2.3 times.
     opacity = 1 - (1 - shade[row, column]) ** (1 / 2.3)
-    floor = origin + (np.stack([column, row], 1) + 0.5) * cell
-    means = np.column_stack([floor, np.full(n, low[2])])
     shadow = Gaussians(
         means=np.stack(
             [origin[0] + (column + 0.5) * cell, origin[1] + (row + 0.5) * cell, np.full(n, low[2])], 1
