@@ -4,8 +4,8 @@
 
 DIR holds COCO's folders train2017 and val2017, or some of their pictures. Nobody measured these cameras: the labels
 were estimated by eye, to about 7 degrees, those of val2017 before any answer was seen; the constants of
-`embedded/pitch.py` were chosen on train2017. A label below the least pitch that the engine answers counts as that. The
-last rows are constant answers.
+`embedded/placement/pitch.py` were chosen on train2017. A label below the lowest pitch that the engine gives counts as
+that pitch. The last rows are for constant pitches.
 """
 
 from __future__ import annotations

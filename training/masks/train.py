@@ -2,8 +2,8 @@
 
     python -m training.masks.train runs/masks --minutes 9
 
-Repeat the command to go on; when the schedule is done it says so. `--smoke` does about a minute of
-everything with few sprites and a net that is not compiled, keeps nothing, and prints how fast scenes are made.
+Repeat the command to resume; it prints a line when the schedule is finished. `--smoke` runs everything for about a
+minute, with few sprites and a network that is not compiled, prints the speed of the scene generator and keeps nothing.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _plan(arguments: argparse.Namespace, cards: Cards) -> Plan:
     )
 
 
-def main() -> None:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?", help="folder of the checkpoints and the log")
     parser.add_argument("--minutes", type=float, default=9.0, help="stop after about this long, start-up included")
@@ -103,6 +103,11 @@ def main() -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="measure, and train for half a minute in a throw-away folder"
     )
+    return parser
+
+
+def main() -> None:
+    parser = _parser()
     arguments = parser.parse_args()
     if arguments.run is None and not arguments.smoke:
         parser.error("name the folder of the run (or --smoke)")
@@ -143,9 +148,9 @@ def main() -> None:
     if not cards.leads:
         return
     if progress.finished:
-        print("The schedule is done. Next: python -m training.masks.export")
+        print("The schedule is finished. Next: python -m training.masks.export")
     elif not arguments.smoke:
-        print(f"Step {progress.step} of {progress.total_steps}. Repeat the command to go on.")
+        print(f"Step {progress.step} of {progress.total_steps}. Repeat the command to resume.")
 
 
 if __name__ == "__main__":
