@@ -106,8 +106,8 @@ def test_a_folder_of_masks(picture: Path, tmp_path: Path) -> None:
 
 def test_objects_that_fail_are_named_and_nothing_at_all_is_an_error(picture: Path) -> None:
     scene = reconstruct(picture, objects_engine=fakes.FakeObjects(fail=["01-spoon-0"]))
-    assert scene.failures == (sg.FailedObject("01-spoon-0", "told to fail"),)
-    with pytest.raises(sg.Sam3dGsError, match="told to fail"):
+    assert scene.failures == (sg.FailedObject("01-spoon-0", "fails on purpose"),)
+    with pytest.raises(sg.Sam3dGsError, match="fails on purpose"):
         reconstruct(picture, objects_engine=fakes.FakeObjects(fail=["00-red-cup-0", "01-spoon-0"]))
 
 
@@ -193,7 +193,7 @@ def test_run_is_resumable_and_gives_the_scene(picture: Path, tmp_path: Path, emb
     assert first.ok and list(first.stages) == ["phrases", "masks", "objects", "scene"]
     again = sg.run(picture, tmp_path / "out", **QUICK)
     assert {result.status for result in again.stages.values()} == {"up to date"}
-    assert len(embedded_fakes.asked) == 1
+    assert len(embedded_fakes.requests) == 1
     scene = again.scene()
     assert scene.object_ids == ("00-red-cup-0", "01-spoon-0")
     in_memory = reconstruct(picture)
@@ -226,7 +226,7 @@ def test_many_photos_of_which_one_is_bad(picture: Path, tmp_path: Path, embedded
         sg.run(bad, tmp_path / "out")
     with pytest.raises(sg.UsageError, match="Unknown stage 'dream'"):
         sg.run(picture, tmp_path / "out", stages=["dream"])
-    with pytest.raises(sg.BadInputError, match="has not been worked on"):
+    with pytest.raises(sg.BadInputError, match="has not been processed"):
         sg.load_scene("kitchen", tmp_path / "elsewhere")
 
 

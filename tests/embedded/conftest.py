@@ -32,4 +32,4 @@ def street_objects(engine: EmbeddedObjects, street_with_specks: Picture) -> dict
 
 @pytest.fixture(scope="session")
 def table_objects(engine: EmbeddedObjects) -> dict[str, PlacedObject]:
-    return lift(engine, table(), ["plate", "cup"])
+    return lift(engine, table())

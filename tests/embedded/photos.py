@@ -84,11 +84,9 @@ def street() -> Picture:
 
 
 def table() -> Picture:
-    """A cup on a round plate, and a block that stands behind both."""
+    """A cup on a round plate."""
     x, y = _grid()
     canvas = _room("table", (160, 120, 80))
-    block = (np.abs(x - 190) < 18) & (y > 50) & (y < 100)
-    canvas.paint("block", block, _colour((90, 70, 150), 0.8 + 0.2 * (y // 6 % 2)))
     radius = np.hypot((x - 100) / 75, (y - 125) / 36)
     rings = 0.85 + 0.15 * (np.abs(radius - 0.7) < 0.08) - 0.1 * (radius > 0.92)
     canvas.paint("plate", radius < 1, _colour((225, 225, 235), rings))

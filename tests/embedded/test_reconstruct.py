@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion
@@ -16,10 +18,6 @@ from tests.embedded.lifting import depth_map, lift, pitch_deg
 from tests.embedded.photos import HEIGHT, WIDTH, Picture, street, table
 
 Objects = dict[str, PlacedObject]
-
-
-def only(picture: Picture, name: str) -> Picture:
-    return Picture(picture.photo, {name: picture.masks[name]})
 
 
 def test_every_object_covers_its_mask_and_nothing_far_from_it(street_objects: Objects) -> None:
@@ -57,17 +55,17 @@ def test_the_plate_is_completed_under_the_cup_and_stays_below_it(table_objects: 
     assert (plate[both] > cup[both]).all()
 
 
-def test_the_plate_is_flat(table_objects: Objects) -> None:
+def test_the_plate_lies_flat(table_objects: Objects) -> None:
     width, depth, height = np.ptp(table_objects["plate"].gaussians.means, axis=0)
     assert 0.7 < width / depth < 1.3  # round, seen from above
     assert height < 0.27 * depth
 
 
-def test_the_cup_stands_on_the_plate(table_objects: Objects) -> None:
-    plate, cup = depth_map(table_objects["plate"]), depth_map(table_objects["cup"])
-    foot = np.flatnonzero(np.isfinite(cup[:, 100]))[-1]
-    below = plate[foot + 2 : foot + 6, 95:105]
-    assert np.median(cup[foot - 4 : foot, 95:105]) == pytest.approx(np.median(below), rel=0.03)
+def test_an_inflated_plate_is_flat() -> None:
+    """Without a network, a plate would be a balloon as thick as wide."""
+    plate = lift(EmbeddedObjects(EmbeddedObjectOptions(), weights=None), table(), ["plate"])["plate"]
+    _, depth, height = np.ptp(plate.gaussians.means, axis=0)
+    assert height < 0.35 * depth
 
 
 def test_depths_follow_the_ground(street_objects: Objects) -> None:
@@ -95,12 +93,16 @@ def test_the_scene_networks_depths_and_horizon_count(
     assert far_over_near(made) < 0.7 * far_over_near(street_objects)
 
 
-def test_options_reach_the_objects() -> None:
-    ball = only(street(), "ball")
-    first, second = (
-        lift(EmbeddedObjects(EmbeddedObjectOptions(pitch_deg=35.0, seed=seed, fov_deg=40.0)), ball)["ball"]
-        for seed in (3, 4)
-    )
+def test_options_reach_the_objects(engine: EmbeddedObjects) -> None:
+    picture = street()
+    ball = Picture(picture.photo, {"ball": picture.masks["ball"]})
+
+    def with_seed(seed: int) -> PlacedObject:
+        other = copy(engine)  # which does not load the weights again
+        other.options = EmbeddedObjectOptions(pitch_deg=35.0, seed=seed, fov_deg=40.0)
+        return lift(other, ball)["ball"]
+
+    first, second = with_seed(3), with_seed(4)
     assert pitch_deg(first) == pytest.approx(35.0, abs=1e-3)  # rounding of a quaternion
     assert np.degrees(2 * np.arctan(WIDTH / 2 / first.K[0, 0])) == pytest.approx(40.0)
     assert (first.seed, second.seed) == (3, 4)

@@ -50,7 +50,7 @@ def test_phrases_become_masks(cli: Cli, tiny: Path, picture: Path, tmp_path: Pat
 def test_a_threshold_that_leaves_nothing_names_the_best_score(cli: Cli, tiny: Path, picture: Path) -> None:
     code, err = cli(picture, "--engine", "sam3", "--phrases", "red cup", "--sam3", tiny, "--score-threshold", 1)
     assert code == EXIT_FAILED
-    assert 'No masks kept for "red cup" in kitchen.png: 1 dropped, the best (score 0.' in err
+    assert 'No masks kept for "red cup" in kitchen.png: 1 dropped, the best one (score 0.' in err
     assert "below the threshold 1.00" in err
 
 
@@ -73,7 +73,7 @@ def test_a_box_and_a_point_need_no_phrases(cli: Cli, tiny: Path, picture: Path, 
         (["--phrase-threshold", "cup=2"], "is not PHRASE=SCORE"),
         (["--sam3-precision", "int4"], "Unknown --sam3-precision 'int4'. Expected auto or fp32"),
         (["--box", "4,12,28,36", "--phrases", "cup"], "without phrases"),
-        (["--box", "4,12,28,36", "--masks", "."], "for engines sam3 and sam3-official of masks, not 'given'"),
+        (["--box", "4,12,28,36", "--masks", "."], "for engine 'sam3' or 'sam3-official' of masks, not 'given'"),
     ],
 )
 def test_wrong_options_are_one_line(cli: Cli, picture: Path, args: list[str], says: str) -> None:
@@ -87,7 +87,7 @@ def test_wrong_options_are_one_line(cli: Cli, picture: Path, args: list[str], sa
 def test_options_of_sam3_are_refused_elsewhere(cli: Cli, picture: Path) -> None:
     code, err = cli(picture, "--point", "4,4")
     assert code == EXIT_USAGE
-    assert "--point is for engines sam3 and sam3-official of masks, not 'embedded'" in err
+    assert "--point is for engine 'sam3' or 'sam3-official' of masks, not 'embedded'" in err
 
 
 def test_a_box_outside_the_photo(cli: Cli, tiny: Path, picture: Path) -> None:

@@ -372,7 +372,7 @@ def test_an_object_does_not_depend_on_what_else_is_wanted(checkpoints: Path) -> 
         (("--engine", "native", "--preset", "best"), "Expected normal or draft or quality"),
         (("--engine", "native", "--device", "tpu"), "Expected auto or cuda or cpu or mps"),
         (("--engine", "native", "--dtype", "int8"), "Expected auto or fp16 or bf16 or fp32"),
-        (("other.png", "--engine", "native", "--depth", "d.npy"), "--depth belongs to one photo, but 2 are given"),
+        (("other.png", "--engine", "native", "--depth", "d.npy"), "--depth is for one photo, but 2 are given"),
     ],
 )
 def test_wrong_usage(cli: Run, picture: Path, more: tuple[str, ...], reason: str) -> None:

@@ -187,7 +187,7 @@ def test_ctrl_c_says_how_to_continue(hub: FakeHub, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("sam3d_gs.weights.hub.Hub.download", stopped)
     result = _call("download", "moge", code=130)
-    assert "Run the same command to continue" in result.output
+    assert "run the same command again to resume" in result.output
 
 
 def test_two_downloads_into_one_place(hub: FakeHub, tmp_path: Path) -> None:

@@ -2,8 +2,8 @@
 
     python -m training.masks.train runs/masks --minutes 9
 
-Repeat the command to resume, until it prints that the schedule is done. `--smoke` tests everything for about a minute
-with few sprites and an uncompiled net, keeps no files, and prints the speed of scene generation.
+Repeat the command to resume; it prints a line when the schedule is finished. `--smoke` runs everything for about a
+minute, with few sprites and a network that is not compiled, prints the speed of the scene generator and keeps nothing.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _plan(arguments: argparse.Namespace, group: Group) -> Plan:
     )
 
 
-def main() -> None:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, nargs="?", help="folder of the checkpoints and the log")
     parser.add_argument("--minutes", type=float, default=9.0, help="stop after about this long, start-up included")
@@ -107,6 +107,11 @@ def main() -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="measure the speed, and train for half a minute in a temporary folder"
     )
+    return parser
+
+
+def main() -> None:
+    parser = _parser()
     arguments = parser.parse_args()
     if arguments.run is None and not arguments.smoke:
         parser.error("name the folder of the run (or --smoke)")
@@ -147,7 +152,7 @@ def main() -> None:
     if not group.is_leader:
         return
     if progress.finished:
-        print("The schedule is done. Next: python -m training.masks.export")
+        print("The schedule is finished. Next: python -m training.masks.export")
     elif not arguments.smoke:
         print(f"Step {progress.step} of {progress.total_steps}. Repeat the command to resume.")
 

@@ -100,7 +100,7 @@ def examine(
     read = {name: stores[name] for name in needed if name in stores}
     with ThreadPoolExecutor() as pool:
         probes = {
-            stage: pool.submit(probe, environment_of(choice.spec), choice.spec.modules, root, deep)
+            stage: pool.submit(probe, environment_of(choice.spec, profile), choice.spec.modules, root, deep)
             for stage, choice in engines.items()
         }
         access = {

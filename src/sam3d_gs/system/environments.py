@@ -68,9 +68,9 @@ def repository_root() -> Path | None:
     return root if (root / "envs" / "activate.sh").is_file() else None
 
 
-def environment_of(spec: EngineSpec) -> str:
+def environment_of(spec: EngineSpec, profile: str = "full") -> str:
     """The name of the environment that the scripts run an engine in."""
-    if spec.environment == "embedded":
+    if profile == "embedded" or spec.environment == "embedded":
         return EMBEDDED
     variable, default = STAGE_ENVIRONMENTS[spec.stage]
     return os.environ.get(variable) or default
