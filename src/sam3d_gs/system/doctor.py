@@ -16,6 +16,7 @@ from pathlib import Path
 from sam3d_gs.engines.registry import EngineChoice
 from sam3d_gs.engines.spec import EngineSpec, GpuRequest
 from sam3d_gs.system.environments import (
+    EMBEDDED,
     STAGE_ENVIRONMENTS,
     Environment,
     environment_of,
@@ -153,14 +154,14 @@ def _verdict(facts: Facts, choice: EngineChoice) -> Verdict:
 
 
 def _environment_problems(spec: EngineSpec, environment: Environment) -> list[Problem]:
-    if spec.environment == "embedded":
+    if spec.environment == "embedded" or (environment.name == EMBEDDED and not spec.install):
         fix = _script("setup_embedded.sh")
     elif spec.install:
         fix = f"{spec.install} (in the environment {environment.name})"
     else:
         fix = _script("setup.sh", "--env", spec.environment or _STAGE_RECIPES[spec.stage])
-    if not spec.modules and not spec.install:  # the engine itself needs no packages
-        fix = f"export {STAGE_ENVIRONMENTS[spec.stage][0]}=NAME of any environment with sam3d-gs, or {fix}"
+        if not spec.modules:  # the engine itself needs no packages
+            fix = f"export {STAGE_ENVIRONMENTS[spec.stage][0]}=NAME of any environment with sam3d-gs, or {fix}"
     if environment.problem:
         return [Problem(f"environment {environment.name}: {environment.problem}", fix)]
     if environment.missing:
