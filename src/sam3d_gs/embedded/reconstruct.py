@@ -25,8 +25,8 @@ from sam3d_gs.embedded.placement.geometry import (
     predict_geometry,
     shows_background,
 )
+from sam3d_gs.embedded.placement.object_depths import object_depths
 from sam3d_gs.embedded.placement.pitch import KNOWN_STD_DEG, Pitch, estimate_pitch
-from sam3d_gs.embedded.placement.place_objects import place_objects
 from sam3d_gs.embedded.placement.plates import Plate, find_plates, flatten_plate
 from sam3d_gs.embedded.placement.silhouette import Silhouette
 from sam3d_gs.embedded.proposals.mask_net import MaskNet
@@ -114,7 +114,7 @@ def reconstruct(
         pitch = estimate_pitch([d.crop for d in drafts], layers, [d.plate for d in drafts], K, horizon_deg)
 
     drafts, silhouettes = align_with_gravity(drafts, K, pitch.for_ground.deg)
-    depths = place_objects(silhouettes, K, pitch.for_ground, median_log_depths(geometry, visible) if geometry else None)
+    depths = object_depths(silhouettes, K, pitch.for_ground, median_log_depths(geometry, visible) if geometry else None)
     for i, draft in enumerate(drafts):
         if draft.item.object_id in wanted:
             others = [(silhouettes[j], float(depths[j])) for j in range(len(drafts)) if j != i]

@@ -5,7 +5,8 @@ Best first, each proposal is judged by itself (`Policy.unfit`), then against eve
 a mask that loses most of its pixels is dropped: it was a group, or a whole that its parts cover. Of what remains the
 best `Policy.max_objects` stay.
 
-All mask engines choose here; they differ in their `Policy` alone.
+All mask engines choose here; they differ in their `Policy` alone: masks/detections.py has that of SAM 3,
+embedded/proposals/selection.py that of the embedded engine.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Scene geometry predicted by the mask network's geometry head: depth and the elevation of every pixel's ray.
 
-The head is trained on synthetic scenes only, so `pitch` and `place_objects` combine its predictions with those from the
+The head is trained on synthetic scenes only, so `pitch` and `object_depths` combine its predictions with those from the
 objects and from the ground.
 """
 

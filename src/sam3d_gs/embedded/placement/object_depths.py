@@ -4,7 +4,8 @@ An object's shape is already fixed along the rays of its pixels. The only unknow
 object about the camera and does not change its image. An object on the floor gets the depth of the ground where its
 mask ends; an object on another one the depth of the surface under it; hanging or flying objects are put not far behind
 the others. All depths then move towards the predicted ones, if any, the more the less certain the pitch is and the
-flatter the ground is seen. Last, occluding objects are moved in front of what they hide.
+flatter the ground is seen. Last, occluding objects are moved in front of what they hide. The pose is made of
+the depth in `reconstruct.to_placed_object`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ PREDICTION_STD = 0.25  # of the natural log of a predicted depth
 MAX_PREDICTION_WEIGHT = 0.8  # maximum weight of the predicted depth of an object on the ground
 
 
-def place_objects(
+def object_depths(
     objects: Sequence[Silhouette], K: np.ndarray, pitch: Pitch, predicted_log_depths: np.ndarray | None = None
 ) -> np.ndarray:
     """(N,) depth of each object in scene units, in the order of `objects`; the median is `TYPICAL_DEPTH`.

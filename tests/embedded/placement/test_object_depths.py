@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sam3d_gs.embedded.placement.camera import GravityAlignment, apply_alignment, gravity_up
-from sam3d_gs.embedded.placement.pitch import Pitch
-from sam3d_gs.embedded.placement.place_objects import (
+from sam3d_gs.embedded.placement.object_depths import (
     MAX_PREDICTION_WEIGHT,
     TYPICAL_DEPTH,
     ground_depth,
-    place_objects,
+    object_depths,
 )
+from sam3d_gs.embedded.placement.pitch import Pitch
 from sam3d_gs.embedded.placement.silhouette import Silhouette
 from sam3d_gs.embedded.shape.crops import crop_object
 from sam3d_gs.embedded.shape.inflate import inflate
@@ -42,7 +42,7 @@ def depths_of(masks: list[np.ndarray], pitch_deg: float = PITCH_DEG, flat: bool 
         crop = crop_object(np.zeros((height, width, 3), np.uint8), mask, side_px=48)  # to inflate quickly
         relative = np.ones((48, 48)) if flat else 1 - inflate(crop).front * crop.half_px / K[0, 0]
         objects.append(Silhouette.of(mask, crop, relative))
-    return place_objects(objects, K, Pitch(pitch_deg, 3.0))
+    return object_depths(objects, K, Pitch(pitch_deg, 3.0))
 
 
 def test_focal_comes_from_exif_else_from_the_longer_side() -> None:
@@ -153,7 +153,7 @@ def said_depths_of(masks: list[np.ndarray], said: list[float], std_deg: float = 
     crops = [crop_object(np.zeros((height, width, 3), np.uint8), mask) for mask in masks]
     objects = [Silhouette.of(mask, crop, np.ones((160, 160))) for mask, crop in zip(masks, crops, strict=True)]
     pitch = Pitch(PITCH_DEG, std_deg)
-    return place_objects(objects, K, pitch), place_objects(objects, K, pitch, np.log(said))
+    return object_depths(objects, K, pitch), object_depths(objects, K, pitch, np.log(said))
 
 
 def test_a_network_that_agrees_changes_nothing_whatever_its_unit() -> None:
