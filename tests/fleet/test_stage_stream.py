@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from sam3d_gs.manifest import load
 from sam3d_gs.workspace import Workspace
 
@@ -27,6 +29,7 @@ def run(
     return subprocess.run(command, input=stdin, env=environ, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 def test_each_finished_photo_is_one_line_and_results_are_on_stderr(tmp_path: Path, picture: Path) -> None:
     names = [str(picture), str(tmp_path / "not there.png")]
     done = run(tmp_path, *names, "--stages", "phrases", "--phrases", "red cup", "--pass-on")
@@ -35,6 +38,7 @@ def test_each_finished_photo_is_one_line_and_results_are_on_stderr(tmp_path: Pat
     assert "kitchen: phrases: 1 phrases" in done.stderr
 
 
+@pytest.mark.slow
 def test_only_what_is_passed_on_is_worked_on(tmp_path: Path, picture: Path) -> None:
     follow = (str(picture), "--stages", "phrases", "--phrases", "red cup", "--follow")
     manifest = Workspace(tmp_path / "out", "kitchen").manifest
@@ -49,6 +53,7 @@ def test_only_what_is_passed_on_is_worked_on(tmp_path: Path, picture: Path) -> N
     assert load(manifest) is not None
 
 
+@pytest.mark.slow
 def test_stages_that_do_not_fit_side_by_side_do_not_start(tmp_path: Path, picture: Path) -> None:
     card = "echo '0, Small, 580, 24564, 24100, GPU-a'"
     done = run(tmp_path, str(picture), "--stages", "phrases", "--profile", "full", "--pass-on", nvidia_smi=card)
@@ -58,6 +63,7 @@ def test_stages_that_do_not_fit_side_by_side_do_not_start(tmp_path: Path, pictur
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_the_cards_are_planned_once_and_passed_on(tmp_path: Path, picture: Path) -> None:
     two = "echo '0, Large, 580, 143771, 143000, GPU-a'; echo '1, Large, 580, 143771, 143000, GPU-b'"
     own = ("--phrases", "red cup", "--profile", "full")

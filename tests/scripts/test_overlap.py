@@ -125,6 +125,7 @@ def wait_for(true: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_later_stages_work_while_the_first_is_busy_and_take_no_old_results(full: Place, photos: list[str]) -> None:
     full.make("phrases-b", "after scene a")  # in vain, and an error, if the stages ran one after another
     done = run(full, *photos)
@@ -142,6 +143,7 @@ def test_later_stages_work_while_the_first_is_busy_and_take_no_old_results(full:
     assert of("b", fresh) == ["phrases"]  # the later stages leave what they made of b before
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_killed_ends_the_run_and_what_it_passed_on_is_finished(full: Place, photos: list[str]) -> None:
     full.make("phrases-b", "die")
     assert run(full, *photos).returncode == 128 + signal.SIGKILL
@@ -149,6 +151,7 @@ def test_a_stage_that_is_killed_ends_the_run_and_what_it_passed_on_is_finished(f
     assert of("b", journal(full)) == ["phrases"]
 
 
+@pytest.mark.slow
 def test_a_stage_whose_follower_is_killed_stops_too(full: Place, photos: list[str]) -> None:
     full.make("masks-a", "die")
     full.make("phrases-b", "after the follower")
@@ -159,6 +162,7 @@ def test_a_stage_whose_follower_is_killed_stops_too(full: Place, photos: list[st
     assert "c.png" not in done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_and_the_next_run_goes_on(full: Place, photos: list[str]) -> None:
     full.make("phrases-b", "after the end of days")
     command = [str(full.tools / "bash"), str(full.root / "run_pipeline.sh"), *photos, "--overlap"]
@@ -204,6 +208,7 @@ def test_overlap_is_a_word_of_the_script_and_photos_may_be_called_so(full: Place
     assert full.run("run_pipeline.sh", "--overlap", "--stages", "masks").returncode == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codes", "code"),
     [({"phrases": 3}, 3), ({"phrases": 1, "masks": 7}, 7), ({"masks": 7, "scene": 3}, 7), ({"phrases": 1}, 1)],

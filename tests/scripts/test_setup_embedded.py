@@ -36,6 +36,7 @@ def test_torch_comes_from_uv_on_an_ordinary_linux_machine(embedded: Place) -> No
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "platform"),
     [
@@ -81,6 +82,7 @@ def test_an_extra_is_added_once_and_does_not_undo_another(embedded: Place) -> No
     assert not [call for call in embedded.calls(None) if call.program == "venv"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["", "global.find-links='/some/wheels'\n"], ids=["uv", "pip"])
 def test_torchvision_comes_from_where_torch_does_and_only_for_sam3(place: Place, config: str) -> None:
     place.add_python("python3.12")
@@ -100,6 +102,7 @@ def test_a_changed_pyproject_installs_again_into_the_same_environment(embedded: 
     assert len(embedded.pip_calls()) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["new Python", "no Python", "moved"])
 def test_an_environment_that_no_longer_fits_is_made_again(embedded: Place, change: str) -> None:
     leftover = embedded.root / ".venv" / "leftover"

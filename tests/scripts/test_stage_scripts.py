@@ -105,6 +105,7 @@ def test_nothing_starts_when_something_is_missing(full: Place) -> None:
     assert full.run("run_pipeline.sh", "a.jpg", SAM3D_GS_CHECKED="1").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--stages", "--stages=masks"])
 def test_a_choice_of_stages_is_refused_where_the_script_is_one(full: Place, option: str) -> None:
     for script in SCRIPTS:
@@ -128,6 +129,7 @@ def test_a_call_without_a_photo_gets_the_sample(full: Place) -> None:
     assert full.calls()[-1].environment["SAM3D_GS_PHOTO"] == "mine.png"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subcommand", ["run", "phrases", "masks", "objects", "scene", "reconstruct"])
 def test_the_real_program_takes_its_photo_from_the_same_variable(
     subcommand: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -138,6 +140,7 @@ def test_the_real_program_takes_its_photo_from_the_same_variable(
     assert "no such.jpg" in done.output + caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("failing", "reached"), [("phrases", 1), ("masks", 2), ("objects,scene", 3)])
 def test_a_failing_stage_ends_the_run_with_its_code(full: Place, failing: str, reached: int) -> None:
     full.make(f"exit-{failing}", "7")
@@ -145,6 +148,7 @@ def test_a_failing_stage_ends_the_run_with_its_code(full: Place, failing: str, r
     assert len(full.calls()) == reached
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("partial", ["phrases", "masks", "objects,scene"])
 def test_a_partial_stage_lets_the_others_run_and_is_told_at_the_end(full: Place, partial: str) -> None:
     full.make(f"exit-{partial}", "3")
@@ -251,6 +255,7 @@ def test_the_stage_scripts_run_in_the_embedded_environment_too(embedded: Place) 
     assert {call.environment["VIRTUAL_ENV"] for call in embedded.calls()} == {str(embedded.root / ".venv")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [1, 2, 3])
 def test_embedded_passes_the_exit_code(embedded: Place, code: int) -> None:
     embedded.make("exit-" + ALL, str(code))

@@ -290,6 +290,7 @@ def test_access_is_asked_only_online(full: Path, monkeypatch: pytest.MonkeyPatch
     assert "access pending" in problem["what"]
 
 
+@pytest.mark.slow
 def test_the_embedded_profile_runs_here() -> None:
     pytest.importorskip("numba")
     assert _data("--profile", "embedded", code=0)["ready"]

@@ -53,6 +53,7 @@ def table() -> tuple[np.ndarray, list[np.ndarray], list[Proposal]]:
     return rgb, masks, propose(rgb)
 
 
+@pytest.mark.slow
 def test_every_shape_is_among_the_proposals(table: tuple[np.ndarray, list[np.ndarray], list[Proposal]]) -> None:
     _, masks, proposals = table
     for mask in masks:
@@ -73,6 +74,7 @@ def test_proposals_are_ordered_distinct_and_at_photo_size(
         assert all(iou(p.mask, other.mask) < 0.9 for other in proposals[:n])
 
 
+@pytest.mark.slow
 def test_the_same_photo_gives_the_same_proposals(table: tuple[np.ndarray, list[np.ndarray], list[Proposal]]) -> None:
     rgb, _, proposals = table
     again = propose(rgb)
@@ -80,6 +82,7 @@ def test_the_same_photo_gives_the_same_proposals(table: tuple[np.ndarray, list[n
     assert all((a.mask == b.mask).all() and a.score == b.score for a, b in zip(again, proposals, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (1, 300)])
 @pytest.mark.parametrize("kind", ["black", "white", "noise"])
 def test_tiny_and_empty_photos_do_not_crash(shape: tuple[int, int], kind: str) -> None:
@@ -92,11 +95,13 @@ def test_tiny_and_empty_photos_do_not_crash(shape: tuple[int, int], kind: str) -
         assert proposals == []
 
 
+@pytest.mark.slow
 def test_a_banner_of_noise_gives_a_sane_result() -> None:
     rgb = np.random.default_rng(1).integers(0, 256, (16, 4000, 3), dtype=np.uint8)
     assert all(p.mask.shape == (16, 4000) and p.mask.any() for p in propose(rgb))
 
 
+@pytest.mark.slow
 def test_a_grey_photo_is_a_photo() -> None:
     rgb, masks = shapes_on_a_table()
     grey = np.repeat(rgb.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
@@ -104,6 +109,7 @@ def test_a_grey_photo_is_a_photo() -> None:
     assert max(iou(masks[0], p.mask) for p in found) > 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("gain", "offset"), [(1.8, 30), (0.12, 0)])
 def test_a_badly_exposed_photo_is_a_photo(gain: float, offset: float) -> None:
     rgb, masks = shapes_on_a_table()
@@ -112,6 +118,7 @@ def test_a_badly_exposed_photo_is_a_photo(gain: float, offset: float) -> None:
         assert max(iou(mask, p.mask) for p in found) > 0.85
 
 
+@pytest.mark.slow
 def test_an_object_that_nearly_fills_the_photo_is_found_and_one_that_is_all_of_it_is_not() -> None:
     rgb, masks = shapes_on_a_table()
     near = np.s_[90:205, 35:125]
@@ -154,6 +161,7 @@ def brute_force_merges(affinity_sum: np.ndarray, area: np.ndarray, touching: np.
         groups[pair[1]] += groups.pop(pair[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_the_quick_merge_order_is_that_of_brute_force(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -248,6 +256,7 @@ def test_the_cell_affinity_is_the_quadratic_it_claims_to_be() -> None:
         assert float(got) == pytest.approx(float(logit.sigmoid()), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_what_lies_behind_joins_last_and_a_net_without_depth_says_nothing_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -265,6 +274,7 @@ def test_what_lies_behind_joins_last_and_a_net_without_depth_says_nothing_of_it(
     np.testing.assert_array_equal(said.log_depth, np.zeros(3))
 
 
+@pytest.mark.slow
 def test_the_tree_does_not_depend_on_the_threads_and_leaves_their_number_alone() -> None:
     rgb, _ = shapes_on_a_table()
     _, labels = superpixels(rgb)
@@ -294,6 +304,7 @@ def test_weights_that_do_not_fit_are_refused_with_the_file_named(tmp_path: Path)
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_cup_saucer_and_spoon_of_a_real_photo() -> None:
     data = pytest.importorskip("skimage.data")
     from sam3d_gs.embedded.proposals.selection import select
