@@ -263,3 +263,123 @@ def test_each_photo_is_decoded_and_its_proposals_made_once(
     assert all(result.ok for result in results)
     assert decoded == photos
     assert proposed == ["0", "1", "2", "3"]
+
+
+def test_a_pil_image_is_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.new("RGB", (64, 48), "red").save(tmp_path / "turned.jpg", exif=exif)
+    from_file = sg.load_photo(tmp_path / "turned.jpg")
+    from_image = sg.load_photo(Image.open(tmp_path / "turned.jpg"))
+    assert from_image.rgb.shape == from_file.rgb.shape == (64, 48, 3)
+    with pytest.raises(sg.UsageError, match="Expected a file"):
+        sg.load_photo(None)  # type: ignore[arg-type]
+
+
+def test_text_is_no_list_of_texts(picture: Path, tmp_path: Path) -> None:
+    with pytest.raises(sg.UsageError, match="Expected a list"):
+        sg.reconstruct(picture, phrases="cup", masks_engine=fakes.FakeMasks(), objects_engine=fakes.FakeObjects())
+    with pytest.raises(sg.UsageError, match="Expected a list"):
+        sg.reconstruct(picture, phrases="ab", masks=np.ones((2, 48, 64), bool), objects_engine=fakes.FakeObjects())
+    with pytest.raises(sg.UsageError, match="are lists"):
+        sg.run_many(str(picture), tmp_path)
+    with pytest.raises(sg.UsageError, match="are lists"):
+        sg.run_many([picture], tmp_path, stages="scene")
+
+
+def test_masks_that_need_no_phrases_start_no_engine_of_phrases(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask = np.zeros((48, 64), np.uint8)
+    mask[12:36, 4:28] = 255
+    Image.fromarray(mask).save(tmp_path / "cup.png")
+    own = sg.engine("masks", masks_dir=str(tmp_path))
+    loaded: list[str] = []
+    load = registry.load
+    monkeypatch.setattr(registry, "load", lambda choice: loaded.append(choice.spec.stage) or load(choice))
+    picture = picture.rename(picture.parent.parent / f"{picture.parent.name}.png")
+    scene = sg.reconstruct(picture, masks_engine=own, objects_engine=fakes.FakeObjects())
+    assert scene.object_ids == ("00-cup-0",) and loaded == ["masks"]
+    with pytest.raises(sg.UsageError, match="needs no phrases"):
+        sg.reconstruct(picture, phrases=["cup"], masks_engine=own, objects_engine=fakes.FakeObjects())
+
+
+def test_what_an_engine_returns_is_checked_in_memory_too(picture: Path) -> None:
+    class Twice(fakes.FakeMasks):
+        def masks(self, photo: sg.Photo, phrases: Any) -> list[sg.InstanceMask]:
+            return [*super().masks(photo, phrases), *super().masks(photo, phrases)]
+
+    class NotANumber(fakes.FakeObjects):
+        def objects(self, photo: sg.Photo, masks: Any, wanted: Any) -> Any:
+            for obj in super().objects(photo, masks, wanted):
+                means = obj.gaussians.means * (np.nan if obj.object_id.startswith("00") else 1)
+                yield dataclasses.replace(obj, gaussians=dataclasses.replace(obj.gaussians, means=means))
+
+    with pytest.raises(ValueError, match="same object id"):
+        reconstruct(picture, masks_engine=Twice())
+    scene = reconstruct(picture, objects_engine=NotANumber())
+    assert scene.object_ids == ("01-spoon-0",) and "NaN" in scene.failures[0].reason
+
+
+def test_engines_of_the_wrong_kind_are_refused(picture: Path, tmp_path: Path) -> None:
+    with pytest.raises(sg.UsageError, match="is for phrases, not for objects"):
+        reconstruct(picture, objects_engine=sg.engine("phrases", phrases=["cup"]))
+    with pytest.raises(sg.UsageError, match="is no engine of objects"):
+        reconstruct(picture, objects_engine=fakes.FakeObjects)
+    with pytest.raises(sg.UsageError, match="is built already"):
+        sg.run_many([picture], tmp_path, objects_engine=fakes.FakeObjects())  # type: ignore[arg-type]
+
+
+def test_run_checks_what_the_command_line_checks(picture: Path, tmp_path: Path) -> None:
+    boxes = sg.engine("masks", "sam3", boxes=[(1.0, 2.0, 30.0, 40.0)])
+    for options, words in (
+        ({"masks_engine": boxes}, "--box is for one photo"),
+        ({"masks": tmp_path, "phrases": ["cup"]}, "need no phrases"),
+        ({"turntable": "mp4"}, "Unknown --turntable 'mp4'"),
+        ({"max_side_px": 0}, "Expected at least 16"),
+    ):
+        with pytest.raises(sg.UsageError, match=words):
+            sg.run_many([picture, picture.with_name("other.png")], tmp_path / "out", **options)
+
+
+def test_paths_of_engines_are_looked_for_below_the_workspace(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sam3d_gs import api
+
+    monkeypatch.chdir(tmp_path)
+    seen: list[Any] = []
+    monkeypatch.setattr(api, "run_stages", lambda photos, stages, settings, show: seen.append(settings))
+    (tmp_path / "w" / "sam-3d-objects/checkpoints/hf").mkdir(parents=True)
+    sg.run_many([picture], "w", profile="full")
+    assert seen[0].objects.options.checkpoints == tmp_path / "w" / "sam-3d-objects/checkpoints/hf"
+    assert seen[0].phrases.options.server_log.is_relative_to(tmp_path / "w")
+
+
+def test_a_run_at_another_size_is_read_at_that_size(tmp_path: Path, embedded_fakes: fakes.FakeObjects) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (40, 4200, 3), np.uint8)).save(tmp_path / "wide.png")
+    result = sg.run(tmp_path / "wide.png", tmp_path / "out", max_side_px=5000, **QUICK)
+    assert result.scene().photo.width_px == 4200
+
+
+def test_a_scene_keeps_the_order_of_its_masks_and_never_gets_empty(picture: Path, tmp_path: Path) -> None:
+    masks = (np.arange(48 * 64).reshape(48, 64) % 3 == k for k in range(3))
+    scene = sg.reconstruct(picture, masks=masks, phrases=["c", "b", "a"], objects_engine=fakes.FakeObjects())
+    assert [obj.phrase for obj in scene] == ["c", "b", "a"]
+    assert "00-c-0" in scene and scene[np.int64(1)].phrase == "b" and scene == scene
+    with pytest.raises(sg.UsageError, match="at least one object"):
+        scene.without(*scene.object_ids)
+    with pytest.raises(sg.UsageError, match="above 0"):
+        scene.save(tmp_path / "x.ply", scale=0)
+
+
+def test_a_run_that_fails_early_still_has_its_workspace(
+    picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "load", lambda choice: fakes.FakePhrases(()))
+    [result] = sg.run_many([picture], tmp_path / "out", stages=["phrases"])
+    assert result.error is not None and result.workspace is not None and result.workspace.photo == "kitchen"
+    [nothing] = sg.run_many([picture], tmp_path / "out", stages=[])
+    with pytest.raises(sg.BadInputError, match="Nothing was run"):
+        nothing.scene()

@@ -54,6 +54,7 @@ def make_objects(options: object) -> fakes.FakeObjects:
     return fakes.FakeObjects(fail=FAIL, stop_after=1 if "stop" in FAIL else None)
 
 
+@pytest.mark.slow
 def test_run_makes_everything_and_says_where(cli: Run, picture: Path, tmp_path: Path) -> None:
     code, out, _ = cli("run", picture, "--workspace", tmp_path / "w", "--turntable", "webp")
     assert code == 0
@@ -91,6 +92,7 @@ def test_ctrl_c_says_that_work_is_kept(cli: Run, picture: Path) -> None:
     assert "objects: 2 objects" in cli("run", picture)[1]
 
 
+@pytest.mark.slow
 def test_two_photos_of_one_name_never_mix(cli: Run, picture: Path, tmp_path: Path) -> None:
     other = tmp_path / "other" / "kitchen.png"
     other.parent.mkdir()
@@ -120,6 +122,7 @@ def test_one_bad_photo_of_two(cli: Run, picture: Path, tmp_path: Path) -> None:
     assert cli("run", bad)[0] == EXIT_FAILED
 
 
+@pytest.mark.slow
 def test_own_phrases_and_own_masks(cli: Run, picture: Path, tmp_path: Path) -> None:
     code, out, _ = cli("run", picture, "--phrases", "red cup", "--phrases", "spoon", "--phrases", "fork")
     assert code == 0
@@ -137,6 +140,7 @@ def test_own_phrases_and_own_masks(cli: Run, picture: Path, tmp_path: Path) -> N
     assert [o["phrase"] for o in scene["objects"]] == ["teapot"]
 
 
+@pytest.mark.slow
 def test_stages_one_by_one(cli: Run, picture: Path) -> None:
     for command in ("phrases", "masks", "objects", "scene"):
         code, out, err = cli(command, picture)
@@ -205,6 +209,7 @@ def test_status(cli: Run, picture: Path, tmp_path: Path) -> None:
     assert [o["status"] for o in data[0]["objects"]] == ["done", "failed"]
 
 
+@pytest.mark.slow
 def test_clean_removes_one_photo_and_nothing_else(cli: Run, picture: Path, tmp_path: Path) -> None:
     other = tmp_path / "kitchen2.png"
     Image.new("RGB", (64, 48), "blue").save(other)
@@ -231,6 +236,7 @@ def test_version_and_help() -> None:
     assert runner.invoke(app, ["-h"]).exit_code == 0
 
 
+@pytest.mark.slow
 def test_nothing_but_results_on_stdout(cli: Run, picture: Path) -> None:
     _, out, err = cli("-q", "run", picture)
     assert all(line.startswith("kitchen: ") for line in out.splitlines())

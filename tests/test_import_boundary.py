@@ -42,7 +42,7 @@ LAYERS = [
         "system.devices",
     ),
     ("phrase_files", "masks", "scene_files", "gaussians", "engines.api", "vlm.model"),
-    ("engines.spec", "engines.registry"),
+    ("engines.spec", "engines.plugins", "engines.registry"),
     ("embedded", "sam3d_torch", "sam3_networks", "vlm"),
     ("engines", "report", "assets"),
     ("stages", "scene"),
@@ -122,6 +122,7 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     assert not loaded & (HEAVY | {"numpy", "PIL"}), loaded & (HEAVY | {"numpy", "PIL"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocked", ["torch", "numba"])
 def test_a_missing_package_is_one_line_with_the_cure(tmp_path: Path, picture: Path, blocked: str) -> None:
     """As in an environment that lacks the package: the import of it fails."""

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from sam3d_gs import manifest as manifests
 from sam3d_gs.files import TEMPORARY_PREFIX
 from sam3d_gs.gaussians.ply import read_ply
@@ -60,6 +62,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(tmp_path: Path, picture: Path) -> None:
     root, journal = tmp_path / "out", tmp_path / "journal"
     workspace = Workspace(root, "kitchen")

@@ -58,6 +58,7 @@ def test_any_stem_is_one_safe_folder_below_the_root(stem: str, sha256: str) -> N
     assert Workspace(root, name).run_dir.parent == Workspace(root, "x").run_dir.parent
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200))
 def test_slugs_are_safe(phrase: str) -> None:
     result = slug(phrase)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
@@ -18,11 +20,21 @@ from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.engines.registry import EngineChoice
 from sam3d_gs.engines.spec import EngineSpec
 from sam3d_gs.errors import BadInputError, Sam3dGsError, UsageError
-from sam3d_gs.options import STAGES, PhotoOptions, SceneOptions
-from sam3d_gs.pipeline import Settings, Silent, find_workspace
+from sam3d_gs.gaussians.check import problem
+from sam3d_gs.options import (
+    PROFILES,
+    STAGES,
+    STAGES_WITH_ENGINES,
+    PhotoOptions,
+    SceneOptions,
+    VllmOptions,
+    one_photo_only,
+)
+from sam3d_gs.pipeline import Settings, Silent, find_workspace, stages_to_run
 from sam3d_gs.pipeline import run as run_stages
 from sam3d_gs.scene import Scene, make_scene
 from sam3d_gs.stages.bookkeeping import StageResult
+from sam3d_gs.stages.masks import checked_masks
 from sam3d_gs.types import InstanceMask, Photo, Phrase, PlacedObject
 from sam3d_gs.workspace import Workspace, object_id
 
@@ -44,34 +56,37 @@ def load_photo(source: PhotoArgument, *, name: str = "", max_side_px: int = Phot
 
     Raises BadInputError when it cannot be read.
     """
-    from sam3d_gs.photo import load_photo as load_file
-    from sam3d_gs.photo import photo_of_image
-
-    options = PhotoOptions(max_side_px)
-    if isinstance(source, Photo):
-        return source
-    if isinstance(source, (str, PathLike)):
-        photo = load_file(Path(source), options)
-        return photo if not name else _renamed(photo, name)
     from PIL import Image
 
+    from sam3d_gs.photo import load_photo as load_file
+    from sam3d_gs.photo import photo_of_image, upright
+
+    options = PhotoOptions(max_side_px)
+    options.check()
+    if isinstance(source, Photo):
+        return dataclasses.replace(source, name=name) if name else source
+    if isinstance(source, (str, PathLike)):
+        photo = load_file(Path(source), options)
+        return dataclasses.replace(photo, name=name) if name else photo
     if isinstance(source, np.ndarray):
-        if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8:
+        if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8 or not source.size:
             raise BadInputError(f"The photo is {source.dtype} {source.shape}, expected uint8 (H, W, 3) RGB.")
-        source = Image.fromarray(source)
-    digest = hashlib.sha256(f"{source.mode} {source.size}".encode() + source.tobytes()).hexdigest()
-    return photo_of_image(source, Path(f"{name or 'photo'}.png"), digest, options)
-
-
-def _renamed(photo: Photo, name: str) -> Photo:
-    return dataclasses.replace(photo, name=name)
+        source = Image.fromarray(np.ascontiguousarray(source))
+    if not isinstance(source, Image.Image):
+        raise UsageError(f"The photo is a {type(source).__name__}. Expected a file, a PIL image or an array.")
+    try:
+        source.load()
+        digest = hashlib.sha256(f"{source.mode} {source.size}".encode() + source.tobytes()).hexdigest()
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"The photo cannot be read: {error}.") from error
+    return photo_of_image(upright(source), Path(f"{name or 'photo'}.png"), digest, options)
 
 
 def reconstruct(
     photo: PhotoArgument,
     *,
     phrases: Sequence[str] | None = None,
-    masks: Sequence[np.ndarray] | PathArgument | None = None,
+    masks: Iterable[np.ndarray] | PathArgument | None = None,
     profile: str = "embedded",
     seed: int | None = None,
     phrases_engine: EngineArgument = "",
@@ -92,97 +107,138 @@ def reconstruct(
 
     Raises UsageError for arguments that contradict each other, Sam3dGsError when no object came of it.
     """
+    if profile not in PROFILES:
+        raise UsageError(f"Unknown profile {profile!r}. Expected {' or '.join(PROFILES)}.")
     loaded = load_photo(photo)
-    chosen_phrases: list[Phrase] = []
-    if masks is None:
-        chosen_phrases = _find_phrases(loaded, phrases, phrases_engine, profile)
-        found = _find_masks(loaded, chosen_phrases, masks_engine, profile)
-    else:
+    found_phrases: list[Phrase] = []
+    if masks is not None:
         if phrases_engine or masks_engine:
             raise UsageError("masks are given, so no engine looks for phrases or masks. Leave one of them out.")
         found = _own_masks(loaded, masks, phrases)
+    else:
+        engine_of_masks = _resolved("masks", masks_engine, profile, {})
+        if not isinstance(engine_of_masks, EngineChoice) or engine_of_masks.needs_phrases:
+            found_phrases = _find_phrases(loaded, phrases, phrases_engine, profile)
+        elif phrases is not None or phrases_engine:
+            raise UsageError(
+                f"Engine {engine_of_masks.name!r} of masks, as it is set, needs no phrases. Leave them out."
+            )
+        found = _find_masks(loaded, found_phrases, engine_of_masks)
     kept = [mask for mask in found if mask.dropped is None]
     if not kept:
         raise Sam3dGsError(f"No mask of {loaded.name} was kept; {len(found)} were dropped.")
     options = {} if seed is None else {"seed": seed}
-    placed: list[PlacedObject] = []
-    failures: list[FailedObject] = []
-    with _engine("objects", objects_engine, profile, options) as engine:
-        for result in engine.objects(loaded, kept, [mask.object_id for mask in kept]):
-            (failures if isinstance(result, FailedObject) else placed).append(result)
+    placed, failures = _make_objects(loaded, kept, _resolved("objects", objects_engine, profile, options))
     if not placed:
         reason = failures[0].reason if failures else "the engine returned none"
         raise Sam3dGsError(f"No object could be reconstructed from {loaded.name}: {reason}")
-    return make_scene(loaded, placed, chosen_phrases, found, failures)
+    return make_scene(loaded, placed, found_phrases, found, failures)
 
 
 def _find_phrases(photo: Photo, own: Sequence[str] | None, engine: EngineArgument, profile: str) -> list[Phrase]:
-    options = {} if own is None else {"phrases": tuple(own)}
-    with _engine("phrases", engine, profile, options) as loaded:
+    options = {} if own is None else {"phrases": own}
+    with _opened("phrases", _resolved("phrases", engine, profile, options)) as loaded:
         found: list[Phrase] = loaded.phrases(photo)
     if not found:
         raise Sam3dGsError(f"No phrases were found for {photo.name}. Give your own with phrases=[...].")
     return found
 
 
-def _find_masks(photo: Photo, phrases: Sequence[Phrase], engine: EngineArgument, profile: str) -> list[InstanceMask]:
-    with _engine("masks", engine, profile, {}) as loaded:
-        found: list[InstanceMask] = loaded.masks(photo, phrases)
-    return found
+def _find_masks(photo: Photo, phrases: Sequence[Phrase], engine: Any) -> list[InstanceMask]:
+    with _opened("masks", engine) as loaded:
+        return checked_masks(loaded.masks(photo, phrases), (photo.height_px, photo.width_px))
+
+
+def _make_objects(
+    photo: Photo, masks: Sequence[InstanceMask], engine: Any
+) -> tuple[list[PlacedObject], list[FailedObject]]:
+    placed: list[PlacedObject] = []
+    failures: list[FailedObject] = []
+    with _opened("objects", engine) as loaded:
+        for result in loaded.objects(photo, masks, [mask.object_id for mask in masks]):
+            if isinstance(result, FailedObject):
+                failures.append(result)
+            elif reason := problem(result.gaussians):
+                failures.append(FailedObject(result.object_id, reason))
+            else:
+                placed.append(result)
+    return placed, failures
 
 
 def _own_masks(
-    photo: Photo, masks: Sequence[np.ndarray] | PathArgument, names: Sequence[str] | None
+    photo: Photo, masks: Iterable[np.ndarray] | PathArgument, names: Sequence[str] | None
 ) -> list[InstanceMask]:
     if isinstance(masks, (str, PathLike)):
         if names is not None:
             raise UsageError("The masks' file names say what they show. Leave phrases out, or give arrays.")
-        with _engine("masks", "", "embedded", {"masks_dir": Path(masks)}) as engine:
-            found: list[InstanceMask] = engine.masks(photo, [])
-        return found
-    names = ["object"] * len(masks) if names is None else list(names)
-    if len(names) != len(masks):
-        raise UsageError(f"{len(masks)} masks and {len(names)} phrases: give a phrase for each mask, or none.")
+        return _find_masks(photo, [], _resolved("masks", "", "embedded", {"masks_dir": Path(masks)}))
+    arrays = list(masks)
+    if isinstance(names, str):
+        raise UsageError(f"phrases is {names!r}. Expected a list with a phrase for each mask.")
+    names = ["object"] * len(arrays) if names is None else list(names)
+    if len(names) != len(arrays):
+        raise UsageError(f"{len(arrays)} masks and {len(names)} phrases: give a phrase for each mask, or none.")
     made = []
-    for number, (mask, name) in enumerate(zip(masks, names, strict=True)):
-        if np.shape(mask) != (photo.height_px, photo.width_px):
-            raise BadInputError(
-                f"Mask {number} has shape {np.shape(mask)}, the photo {(photo.height_px, photo.width_px)}."
-            )
-        inside = np.asarray(mask) > 0
+    for number, (array, name) in enumerate(zip(arrays, names, strict=True)):
+        mask = _at_photo_size(np.asarray(array) > 0, photo, number)
         made.append(
-            InstanceMask(object_id(number, name, 0), name, inside, 1.0, dropped=None if inside.any() else "empty mask")
+            InstanceMask(object_id(number, name, 0), name, mask, 1.0, dropped=None if mask.any() else "empty mask")
         )
     return made
 
 
+def _at_photo_size(mask: np.ndarray, photo: Photo, number: int) -> np.ndarray:
+    """A mask of the photo, or of the larger file that it was scaled down from. Raises BadInputError."""
+    if mask.shape == (photo.height_px, photo.width_px):
+        return mask
+    if photo.file_size is None or mask.shape != photo.file_size[::-1]:
+        raise BadInputError(f"Mask {number} has shape {mask.shape}, the photo {(photo.height_px, photo.width_px)}.")
+    from PIL import Image
+
+    grey = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
+    return np.asarray(grey.resize((photo.width_px, photo.height_px), Image.Resampling.BOX)) > 127
+
+
 @contextmanager
-def _engine(stage: str, engine: EngineArgument, profile: str, options: Mapping[str, Any]) -> Iterator[Any]:
-    """The engine while the block runs; one that was passed in as an object stays open."""
-    if not isinstance(engine, (str, EngineChoice)):
-        if options:
-            raise UsageError(f"{', '.join(options)} cannot be set on an engine that is built already. Leave it out.")
+def _opened(stage: str, engine: Any) -> Iterator[Any]:
+    """A choice as a built engine, closed when the block ends; an engine that is built already stays open."""
+    if not isinstance(engine, EngineChoice):
+        if isinstance(engine, type) or not hasattr(engine, stage):
+            raise UsageError(
+                f"{engine!r} is no engine of {stage}: it needs a method `{stage}` and must be an instance."
+            )
         yield engine
         return
-    choice = _choice(stage, engine, profile, options)
-    loaded = registry.load(choice)
-    try:
-        yield loaded
-    finally:
-        close = getattr(loaded, "close", None)
-        if close is not None:
-            close()
+    with tempfile.TemporaryDirectory(prefix="sam3d_gs-") as folder:
+        if isinstance(engine.options, VllmOptions):  # nothing is written below the current folder
+            log_file = Path(folder, "vllm.log")
+            engine = dataclasses.replace(engine, options=dataclasses.replace(engine.options, server_log=log_file))
+        loaded = registry.load(engine)
+        try:
+            yield loaded
+        finally:
+            close = getattr(loaded, "close", None)
+            if close is not None:
+                close()
 
 
-def _choice(stage: str, engine: str | EngineChoice, profile: str, options: Mapping[str, Any]) -> EngineChoice:
-    if isinstance(engine, EngineChoice):
-        registry.refuse_foreign(engine.spec, options)
-        made = dataclasses.replace(engine.options, **options)
-        made.check()
-        choice = EngineChoice(engine.spec, made)
-    else:
+def _resolved(
+    stage: str, engine: EngineArgument, profile: str, options: Mapping[str, Any], root: Path | None = None
+) -> Any:
+    """An engine's choice with these options, paths absolute (`root`: the workspace); a built engine as it is."""
+    if isinstance(engine, str):
         choice = registry.choose(stage, engine, profile, **options)
-    return dataclasses.replace(choice, options=choice.options.resolved(Path.cwd()))
+    elif isinstance(engine, EngineChoice):
+        if engine.spec.stage != stage:
+            raise UsageError(f"Engine {engine.name!r} is for {engine.spec.stage}, not for {stage}.")
+        given = {f.name: getattr(engine.options, f.name) for f in dataclasses.fields(engine.options)}
+        registry.refuse_foreign(engine.spec, options)
+        choice = registry.with_options(engine.spec, **{**given, **options})
+    else:
+        if options:
+            raise UsageError(f"{', '.join(options)} cannot be set on an engine that is built already. Leave it out.")
+        return engine
+    return dataclasses.replace(choice, options=choice.options.resolved(root or Path.cwd()))
 
 
 # ---- resumable, in a workspace -------------------------------------------------------------------------------------
@@ -206,7 +262,8 @@ class RunResult:
         """The scene in memory. Raises the error of the run when there is none."""
         if self.error is not None:
             raise self.error
-        assert self.workspace is not None, "a run without an error has a workspace"
+        if self.workspace is None:
+            raise BadInputError(f"Nothing was run on {self.photo}, so it has no scene. Check the stages.")
         return _read_scene(self.workspace)
 
 
@@ -251,17 +308,26 @@ def run_many(
 
     The other arguments are those of `reconstruct`. Raises UsageError for options that do not fit.
     """
+    if isinstance(photos, (str, PathLike)) or isinstance(stages, str):
+        raise UsageError("photos and stages are lists. For one photo there is `run`.")
     root = Path(workspace).absolute()
     paths = [Path(fspath(photo)).absolute() for photo in photos]
-    given: dict[str, dict[str, Any]] = {"phrases": {"phrases": tuple(phrases)} if phrases is not None else {}}
-    given["masks"] = {"masks_dir": Path(masks)} if masks is not None else {}
-    given["objects"] = {"seed": seed} if seed is not None else {}
+    given: dict[str, dict[str, Any]] = {
+        "phrases": {} if phrases is None else {"phrases": phrases},
+        "masks": {} if masks is None else {"masks_dir": Path(masks)},
+        "objects": {} if seed is None else {"seed": seed},
+    }
     engines = {"phrases": phrases_engine, "masks": masks_engine, "objects": objects_engine}
-    choices = {stage: _choice(stage, engines[stage], profile, given[stage]) for stage in engines}
-    chosen = [s for s in STAGES if s in stages and (s != "phrases" or choices["masks"].needs_phrases)]
-    unknown = [stage for stage in stages if stage not in STAGES]
-    if unknown:
-        raise UsageError(f"Unknown stage {unknown[0]!r}. Expected some of {', '.join(STAGES)}.")
+    choices: dict[str, EngineChoice] = {}
+    for stage, engine in engines.items():
+        if not isinstance(engine, (str, EngineChoice)):
+            raise UsageError(
+                f"{stage}_engine is a built engine, which `reconstruct` takes. Give a name or `engine(...)`."
+            )
+        choices[stage] = _resolved(stage, engine, profile, given[stage], root)
+        one_photo_only(choices[stage].options, paths)
+    if not choices["masks"].needs_phrases and (phrases is not None or phrases_engine):
+        raise UsageError("The masks, as they are set, need no phrases. Leave the phrases out.")
     settings = Settings(
         root,
         force,
@@ -271,23 +337,30 @@ def run_many(
         objects=choices["objects"],
         scene=SceneOptions(turntable, report),
     )
+    settings.photo.check()
+    settings.scene.check()
+    chosen = stages_to_run(stages, choices["phrases"], choices["masks"])
     results = {path: RunResult(path) for path in paths}
-    run_stages(paths, chosen, settings, _Collect(results))
+    run_stages(paths, chosen, settings, _Collect(root, results))
     return [results[path] for path in paths]
 
 
 class _Collect(Silent):
     """Keeps what happens, by photo."""
 
-    def __init__(self, results: dict[Path, RunResult]) -> None:
-        self._results = results
+    def __init__(self, root: Path, results: dict[Path, RunResult]) -> None:
+        self._root, self._results = root, results
 
     def stage(self, photo: Path, workspace: Workspace, result: StageResult) -> None:
         self._results[photo].workspace = workspace
         self._results[photo].stages[result.stage] = result
 
     def failed(self, photo: Path, stage: str, error: Sam3dGsError) -> None:
-        self._results[photo].error = error
+        result = self._results[photo]
+        result.error = error
+        if result.workspace is None:
+            with suppress(Sam3dGsError):  # there is none when the photo could not be read
+                result.workspace = find_workspace(self._root, photo)
 
 
 def load_scene(photo: PathArgument, workspace: PathArgument = ".") -> Scene:
@@ -306,7 +379,7 @@ def _read_scene(workspace: Workspace) -> Scene:
     record = manifest.stages.get("objects") if manifest else None
     if manifest is None or record is None or not record.items:
         raise BadInputError(f"No objects of {workspace.photo} in {workspace.root}. Run the objects stage first.")
-    photo = load_file(workspace.image_png)
+    photo = load_file(workspace.image_png, PhotoOptions(sys.maxsize))  # it has the size that masks and K refer to
     photo = dataclasses.replace(photo, name=workspace.photo, sha256=str(manifest.photo["sha256"]))
     placed = [read_pt(workspace.root / item.output) for item in record.items.values()]
     masks = read_masks(workspace, (photo.width_px, photo.height_px))
@@ -320,6 +393,8 @@ def _read_scene(workspace: Workspace) -> Scene:
 
 def list_engines(stage: str = "") -> list[EngineSpec]:
     """Every engine there is, those of installed plugins included; of one stage, if it is named."""
+    if stage not in ("", *STAGES_WITH_ENGINES):
+        raise UsageError(f"Stage {stage!r} has no engines. Expected {' or '.join(STAGES_WITH_ENGINES)}.")
     return [spec for spec in registry.all_specs().values() if stage in ("", spec.stage)]
 
 
@@ -329,4 +404,4 @@ def engine(stage: str, name: str = "", *, profile: str = "embedded", **options: 
 
     Raises UsageError for an unknown engine, and for an option that it does not take.
     """
-    return _choice(stage, name, profile, options)
+    return registry.choose(stage, name, profile, **options)

@@ -40,12 +40,12 @@ from sam3d_gs.commands.options import (
 )
 from sam3d_gs.commands.status import status
 from sam3d_gs.errors import EXIT_STOPPED, Sam3dGsError, UsageError
-from sam3d_gs.options import STAGES, TURNTABLES, PhotoOptions, SceneOptions
+from sam3d_gs.options import STAGES, PhotoOptions, SceneOptions
 
 if TYPE_CHECKING:
     from sam3d_gs.engines.registry import EngineChoice
     from sam3d_gs.fleet.stage_stream import StageStream
-    from sam3d_gs.pipeline import Settings
+    from sam3d_gs.pipeline import Settings, stages_to_run
 
 app = typer.Typer(
     name="sam3d-gs",
@@ -120,7 +120,7 @@ def run(
     # Check all options before any work, including those of stages that run in another environment.
     masks = masks_args.choose(masks_engine, profile, root, photos)
     phrases = _phrases_for(masks, phrases_args, phrases_engine, profile, root)
-    chosen, all_stages = (_stages_to_run(names, phrases, masks) for names in (stages, ",".join(STAGES)))
+    chosen, all_stages = (stages_to_run(_listed(names), phrases, masks) for names in (stages, ",".join(STAGES)))
     settings = Settings(
         root=root,
         force=force,
@@ -257,29 +257,14 @@ def _phrases_for(masks: EngineChoice, phrases_args: EngineArgs, engine: str, pro
     return phrases_args.choose(engine, profile, root)
 
 
-def _stages_to_run(names: str, phrases: EngineChoice, masks: EngineChoice) -> list[str]:
-    """The stages, in order, without the phrases stage if the masks engine needs no phrases.
-
-    The user's own phrases and masks are always read before a stage that needs them; that is instant if up to date.
-    """
-    requested = [name.strip() for name in names.split(",")]
-    for name in requested:
-        if name not in STAGES:
-            raise UsageError(f"Unknown stage {name!r} in --stages. Expected some of {','.join(STAGES)}.")
-    chosen = set(requested)
-    if not masks.needs_phrases:
-        chosen -= {"phrases"}
-    elif phrases.spec.chosen_by and "masks" in chosen:
-        chosen |= {"phrases"}
-    if masks.spec.chosen_by and "objects" in chosen:
-        chosen |= {"masks"}
-    return [stage for stage in STAGES if stage in chosen]
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",")]
 
 
 def _scene_options(turntable: str, report: bool) -> SceneOptions:
-    if turntable not in TURNTABLES:
-        raise UsageError(f"Unknown --turntable {turntable!r}. Expected {' or '.join(TURNTABLES)}.")
-    return SceneOptions(turntable, report)
+    options = SceneOptions(turntable, report)
+    options.check()
+    return options
 
 
 @app.command()

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from sam3d_gs.errors import UsageError
 
 STAGES = ("phrases", "masks", "objects", "scene")
+STAGES_WITH_ENGINES = STAGES[:-1]  # the scene stage is plain geometry
 PROFILES = ("embedded", "full")  # their engines are in engines/registry.py
 
 EXPORT_FORMATS = ("spz", "compressed.ply", "ply")
@@ -82,6 +83,12 @@ class EngineOptions:
         """Raises UsageError if a value is not one of its choices, or if options contradict each other."""
         for name, flag in flags_of(type(self)).items():
             value = getattr(self, name)
+            typed = flag_names(name, flag)[0]
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                too_small = flag.min is not None and value < flag.min
+                if too_small or (flag.max is not None and value > flag.max):
+                    limits = f"at least {flag.min:g}" if flag.max is None else f"{flag.min:g} to {flag.max:g}"
+                    raise UsageError(f"{typed} is {value:g}. Expected {limits}.")
             if flag.choices and value is not None and value not in flag.choices:
                 known = " or ".join(map(str, flag.choices))
                 raise UsageError(f"Unknown {flag_names(name, flag)[0]} {value!r}. Expected {known}.")
@@ -106,6 +113,11 @@ class PhotoOptions:
 
     max_side_px: int = 4096  # larger photos are scaled down to this longer side
 
+    def check(self) -> None:
+        """Raises UsageError for a size that nothing can be seen at."""
+        if self.max_side_px < 16:
+            raise UsageError(f"--max-side-px is {self.max_side_px}. Expected at least 16.")
+
 
 @dataclass(frozen=True)
 class SceneOptions:
@@ -113,6 +125,11 @@ class SceneOptions:
 
     turntable: str = "webp"  # one of TURNTABLES
     report: bool = True
+
+    def check(self) -> None:
+        """Raises UsageError for an unknown turntable."""
+        if self.turntable not in TURNTABLES:
+            raise UsageError(f"Unknown --turntable {self.turntable!r}. Expected {' or '.join(TURNTABLES)}.")
 
 
 # ---- phrases -------------------------------------------------------------------------------------------------------

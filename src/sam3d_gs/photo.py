@@ -44,7 +44,7 @@ def open_image(path: Path) -> Image.Image:
                         "million. Scale it down first."
                     )
                 image.load()
-                return _upright(image)
+                return upright(image)
     except UnidentifiedImageError as error:
         raise BadInputError(f"{path} is not an image this program can read.") from error
     except Image.DecompressionBombError as error:
@@ -55,7 +55,7 @@ def open_image(path: Path) -> Image.Image:
         raise BadInputError(f"{path} cannot be read: {error or type(error).__name__}.") from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # the image is usable even if its EXIF block is damaged

@@ -13,7 +13,7 @@ from sam3d_gs.engines import registry
 from sam3d_gs.engines.registry import EngineChoice
 from sam3d_gs.errors import EXIT_PARTIAL, BadInputError, Sam3dGsError, UsageError
 from sam3d_gs.files import sha256_of
-from sam3d_gs.options import PhotoOptions, SceneOptions
+from sam3d_gs.options import STAGES, PhotoOptions, SceneOptions
 from sam3d_gs.photo import load_photo
 from sam3d_gs.stages.bookkeeping import Context, Progress, StageResult
 from sam3d_gs.stages.claim import claimed
@@ -144,10 +144,11 @@ def run(
     more photos; `finished` is called with each photo as soon as it has passed all stages.
     """
     remaining: Iterable[Path] = _each_once(photos)
-    decoded = _DecodedPhotos(settings.photo)
+    groups = _passes(stages, settings)
+    decoded = _DecodedPhotos(settings.photo, keep=len(groups) > 1)
     partial = False
     first_error: Sam3dGsError | None = None
-    for group in _passes(stages, settings):
+    for group in groups:
         succeeded: list[Path] = []
         with ExitStack() as opened:
             runners = [opened.enter_context(StageRunner(stage, settings, show)) for stage in group]
@@ -191,19 +192,40 @@ def _passes(stages: Sequence[str], settings: Settings) -> list[list[str]]:
 
 
 class _DecodedPhotos:
-    """A cache of decoded photos, up to CACHED_PHOTO_BYTES."""
+    """Photos as they are needed. With `keep`, each is decoded once per call as long as CACHED_PHOTO_BYTES hold them."""
 
-    def __init__(self, options: PhotoOptions) -> None:
-        self._options = options
+    def __init__(self, options: PhotoOptions, keep: bool) -> None:
+        self._options, self._keep = options, keep
         self._photos: dict[Path, Photo] = {}
 
     def get(self, path: Path) -> Photo:
-        if path not in self._photos:
-            photo = load_photo(path, self._options)
-            while self._photos and sum(p.rgb.nbytes for p in self._photos.values()) > CACHED_PHOTO_BYTES:
-                del self._photos[next(iter(self._photos))]
+        if path in self._photos:
+            return self._photos[path]
+        photo = load_photo(path, self._options)
+        if not self._keep:  # the stages of one pass follow each other
+            self._photos.clear()
+        if sum(p.rgb.nbytes for p in self._photos.values()) < CACHED_PHOTO_BYTES:
             self._photos[path] = photo
-        return self._photos[path]
+        return photo
+
+
+def stages_to_run(names: Sequence[str], phrases: EngineChoice, masks: EngineChoice) -> list[str]:
+    """The stages to run, in order. Masks that need no phrases leave that stage out.
+
+    The user's own phrases and masks are read whenever a stage that needs them is asked for; that takes no time if they
+    are up to date. Raises UsageError for an unknown stage.
+    """
+    for name in names:
+        if name not in STAGES:
+            raise UsageError(f"Unknown stage {name!r}. Expected some of {','.join(STAGES)}.")
+    chosen = set(names)
+    if not masks.needs_phrases:
+        chosen -= {"phrases"}
+    elif phrases.spec.chosen_by and "masks" in chosen:
+        chosen |= {"phrases"}
+    if masks.spec.chosen_by and "objects" in chosen:
+        chosen |= {"masks"}
+    return [stage for stage in STAGES if stage in chosen]
 
 
 def _each_once(photos: Iterable[Path]) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sam3d_gs.engines.api import FailedObject
+from sam3d_gs.errors import UsageError
 from sam3d_gs.types import Gaussians, InstanceMask, Photo, Phrase, PlacedObject, Pose, SceneDescription
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 PICTURE_GAUSSIANS = 150_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SceneObject:
     """One object of a scene."""
 
@@ -67,7 +69,7 @@ class SceneObject:
         return in_camera_frame(self.placed)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """The objects of one photo. ``scene["00-red-cup-0"]`` or ``scene[0]`` is one; iterate for all.
 
@@ -89,12 +91,15 @@ class Scene:
 
     def __getitem__(self, key: str | int) -> SceneObject:
         """By object id or position. KeyError names the ids there are."""
-        if isinstance(key, int):
-            return self.objects[key]
+        if not isinstance(key, str):
+            return self.objects[operator.index(key)]
         for obj in self.objects:
             if obj.object_id == key:
                 return obj
         raise KeyError(f"{key!r}; this scene has {', '.join(self.object_ids)}")
+
+    def __contains__(self, object_id: object) -> bool:
+        return object_id in self.object_ids
 
     @property
     def object_ids(self) -> tuple[str, ...]:
@@ -143,9 +148,11 @@ class Scene:
         return replace(self, objects=objects)
 
     def without(self, *object_ids: str) -> Scene:
-        """A copy that leaves these objects out. Raises KeyError for an unknown one."""
+        """A copy that leaves these objects out. Raises KeyError for an unknown one, UsageError when none is left."""
         for object_id in object_ids:
             self[object_id]
+        if not set(self.object_ids) - set(object_ids):
+            raise UsageError("A scene needs at least one object.")
         return replace(self, objects=tuple(obj for obj in self if obj.object_id not in object_ids))
 
     def save(self, path: str | PathLike[str], frame: str = "opencv", scale: float = 1.0) -> list[Path]:
@@ -161,14 +168,17 @@ class Scene:
         """
         from sam3d_gs.assets.moved import moved_scene
         from sam3d_gs.assets.splat_files import write_scene_splats
+        from sam3d_gs.assets.splat_formats import SUFFIXES
         from sam3d_gs.gaussians.frames import AXES
         from sam3d_gs.gaussians.pose import pose_matrix
         from sam3d_gs.scene_files import write_moved_scene, write_scene
 
+        if not (np.isfinite(scale) and scale > 0):
+            raise UsageError(f"scale is {scale}. Expected a number above 0.")
         target = Path(path)
         moved = write_scene_splats(target, [obj.placed for obj in self.objects], frame, scale)
         described = target.with_name(f"{target.name}.json")
-        files = {"ply" if target.suffix == ".ply" else "compressed": target.name}
+        files = {"compressed" if target.name.endswith(SUFFIXES) else "ply": target.name}
         if moved is None:
             write_scene(described, self.description, files)
         else:
@@ -191,10 +201,10 @@ class Scene:
         return pictures.turntable(concatenated(parts), self.K, size, up=self.up, frames=frames)
 
     def picture(self, views: int = 4) -> Image.Image:
-        """The scene from `views` sides in one strip. Needs numba."""
+        """The scene from `views` sides, 1 or more, in one strip. Needs numba."""
         from PIL import Image
 
-        frames = self.turntable(views)
+        frames = self.turntable(max(1, views))
         strip = Image.new("RGB", (sum(frame.width for frame in frames), frames[0].height))
         for number, frame in enumerate(frames):
             strip.paste(frame, (number * frame.width, 0))
@@ -231,14 +241,14 @@ def make_scene(
     masks: Sequence[InstanceMask] = (),
     failures: Sequence[FailedObject] = (),
 ) -> Scene:
-    """The scene of these objects, in the order of the ids, each with its mask and how well it covers it."""
+    """The scene of these objects, in the order of their masks, each with its mask and how well it covers it."""
     from sam3d_gs.gaussians.reprojection import MaskFit
 
     kept = {mask.object_id: mask.mask for mask in masks if mask.dropped is None}
     fit = MaskFit(masks)
-    objects = tuple(
-        SceneObject(obj, kept.get(obj.object_id), fit.iou(obj)) for obj in sorted(placed, key=lambda o: o.object_id)
-    )
+    order = {object_id: number for number, object_id in enumerate(kept)}
+    in_order = sorted(placed, key=lambda obj: order.get(obj.object_id, len(order)))
+    objects = tuple(SceneObject(obj, kept.get(obj.object_id), fit.iou(obj)) for obj in in_order)
     return Scene(photo, objects, tuple(phrases), tuple(masks), tuple(failures))
 
 

@@ -90,6 +90,7 @@ def test_a_known_size_makes_it_metric(made: Workspace) -> None:
     assert np.exp(read_ply(ply).log_scales).mean() == pytest.approx(np.exp(merged().log_scales).mean() * 0.07 / longest)
 
 
+@pytest.mark.slow
 def test_compressed_formats_in_a_frame(made: Workspace) -> None:
     gsply = pytest.importorskip("gsply")
     plain = read_ply(export_scene(made, "ply", "y-up")[0])
@@ -99,6 +100,7 @@ def test_compressed_formats_in_a_frame(made: Workspace) -> None:
     assert export_scene(made, "spz") == [made.export("spz")], "as it was: no frame in the name, no description"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

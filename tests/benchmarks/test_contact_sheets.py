@@ -10,6 +10,7 @@ from contact_sheets import HEAD_PX, SIDE_PX, YAWS_DEG, cases, main
 from PIL import Image
 
 
+@pytest.mark.slow
 def test_a_row_for_every_object_and_a_column_for_every_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     y, x = np.mgrid[:90, :120]
     ball, box = np.hypot(x - 30, y - 60) < 20, (abs(x - 85) < 18) & (abs(y - 60) < 20)

@@ -31,6 +31,7 @@ def test_chamfer_is_zero_only_for_the_same_points() -> None:
     assert chamfer(points[:250], points) == pytest.approx(chamfer(points, points[:250]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.2, 1.0, 7.0])
 def test_distance_from_the_camera_does_not_count(scale: float) -> None:
     floor = chamfer_percent(sphere(2000, 1), sphere(2000, 0))

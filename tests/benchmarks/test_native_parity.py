@@ -83,6 +83,7 @@ def result(subject: Native, inputs: Inputs) -> SubjectResult:
     return subject.run(inputs)
 
 
+@pytest.mark.slow
 def test_equal_runtimes_give_equal_objects(checkpoint: Checkpoint, inputs: Inputs) -> None:
     text = compare(native(checkpoint), native(checkpoint), inputs, VIEWS, SIDE_PX)
     assert text.count("| native float32 |") == 3  # once in costs as the reference, then as the subject in both tables
@@ -96,6 +97,7 @@ def test_equal_runtimes_give_equal_objects(checkpoint: Checkpoint, inputs: Input
         assert pose == ["0.000"] * 3
 
 
+@pytest.mark.slow
 def test_another_dtype_is_near_and_another_noise_is_not(
     checkpoint: Checkpoint, inputs: Inputs, subject: Native, result: SubjectResult
 ) -> None:
@@ -117,6 +119,7 @@ def test_noise_of_stage_2_stays_with_its_voxel(inputs: Inputs, result: SubjectRe
     assert not torch.equal(inputs.noise.at(voxels[:1]), inputs.noise.at(voxels[1:2]))
 
 
+@pytest.mark.slow
 def test_noise_of_stage_2_matters(inputs: Inputs, subject: Native, result: SubjectResult) -> None:
     noise = replace(inputs.noise, field=inputs.noise.field.flip(0))
     found = difference(result, subject.run(replace(inputs, noise=noise)), VIEWS, SIDE_PX)
@@ -129,6 +132,7 @@ def test_an_object_that_cannot_be_made_says_why(subject: Native, inputs: Inputs)
         subject.run(replace(inputs, mask=np.zeros_like(inputs.mask)))
 
 
+@pytest.mark.slow
 def test_as_a_program(folder: Path, tmp_path: Path, inputs: Inputs, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(inputs.rgb).save(tmp_path / "photo.png")
     Image.fromarray(inputs.mask).save(tmp_path / "mask.png")

@@ -63,6 +63,7 @@ def inside(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return ((pixels >= 0) & (pixels < mask.shape)).all(1)
 
 
+@pytest.mark.slow
 def test_a_sphere_has_the_depth_of_the_closed_form() -> None:
     radius, centre, eye = 0.5, np.array([0.0, 0.0, 1.0]), np.array([0.3, -4.0, 1.6])
     world, place = world_of(one_primitive(ELLIPSOID, (0.7, 0.7, 0.7)), 2 * radius, tuple(centre))
@@ -95,6 +96,7 @@ def test_distance_to_a_sphere_is_exact_and_its_gradient_is_the_normal() -> None:
         np.testing.assert_allclose(gradient, point / np.linalg.norm(point), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_box_seen_from_above_covers_the_pixels_it_should() -> None:
     world, _ = world_of(one_primitive(BOX, (0.5, 0.25, 0.5, 0.0)), 1.0, (0.0, 0.0, 0.25))
     camera = look_at(np.array([0.0, -1e-6, 4.25]), np.zeros(3), 40.0, 100, 100)
@@ -131,6 +133,7 @@ def test_camera_frame_is_x_right_y_down_z_forward() -> None:
     np.testing.assert_allclose(camera.axes, [[1, 0, 0], [0, 0, -1], [0, 1, 0]], atol=1e-12)
 
 
+@pytest.mark.slow
 def test_ids_are_the_objects(scene: ProceduralScene) -> None:
     assert len(scene.objects) >= 3
     assert set(np.unique(scene.ids)) == set(range(len(scene.objects) + 1))
@@ -181,6 +184,7 @@ def test_objects_stand_upright_on_the_ground_or_on_each_other(scene: ProceduralS
     assert scene.pitch_deg == pytest.approx(np.degrees(np.arcsin(-scene.up_camera[2])), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_scene(scene: ProceduralScene) -> None:
     again = make_scene(SEED, SIZE_PX, samples_per_side=1)
     np.testing.assert_array_equal(again.rgb, scene.rgb)
@@ -188,11 +192,13 @@ def test_the_same_seed_gives_the_same_scene(scene: ProceduralScene) -> None:
     np.testing.assert_array_equal(again.objects[0].surface, scene.objects[0].surface)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_objects(scene: ProceduralScene) -> None:
     other = make_scene(SEED + 1, 48, samples_per_side=1)
     assert [thing.name for thing in other.objects] != [thing.name for thing in scene.objects]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_makes_solid_shapes(family: str) -> None:
     for seed in range(FIRST_SEED, FIRST_SEED + 5):

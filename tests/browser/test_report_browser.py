@@ -54,6 +54,7 @@ def looks_like(colour: np.ndarray, ball: Ball) -> bool:
     return bool(np.abs(colour / 255 - ball.rgb).max() < 0.12)
 
 
+@pytest.mark.slow
 def test_the_objects_are_seen_where_the_photo_has_them(open_tab: OpenTab, report: Path) -> None:
     tab = show(open_tab(), report)
     assert [ball.phrase for ball in BALLS if not looks_like(colour_at(tab, ball), ball)] == []
@@ -97,6 +98,7 @@ def test_a_splat_has_the_width_that_its_scale_says(open_tab: OpenTab, tmp_path: 
     assert sigma_px == pytest.approx(0.05 * 1.6 * zoom, rel=0.06)
 
 
+@pytest.mark.slow
 def test_the_page_draws_what_the_renderer_draws(open_tab: OpenTab, tmp_path: Path) -> None:
     """Stretched, turned, overlapping, see-through splats, against the renderer that makes the other pictures."""
     pytest.importorskip("numba", reason="needs numba")

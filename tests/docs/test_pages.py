@@ -12,8 +12,8 @@ import typer
 
 import sam3d_gs
 from sam3d_gs.cli import app
-from sam3d_gs.engines.registry import STAGES_WITH_ENGINES, default_of, specs_of
-from sam3d_gs.options import PROFILES
+from sam3d_gs.engines.registry import default_of, specs_of
+from sam3d_gs.options import PROFILES, STAGES_WITH_ENGINES
 from tests.docs.pages import PAGES, ROOT, blocks, code_spans, command_lines, links, text_of
 
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]

@@ -71,6 +71,7 @@ def test_described_objects_are_found_again(photo: Photo) -> None:
     assert [m.object_id[:3] for m in kept(found)] == [f"{p.number:02d}-" for p in phrases]
 
 
+@pytest.mark.slow
 def test_ids_are_unique_and_every_proposal_is_accounted_for(photo: Photo) -> None:
     for texts in ((), ("red",), ("red", "crimson", "large", "teapot"), ("red", "red")):
         found = masks(photo, *texts)
@@ -88,6 +89,7 @@ def test_kept_masks_share_no_pixel(photo: Photo) -> None:
     assert np.max(together) == 1
 
 
+@pytest.mark.slow
 def test_the_users_words_choose(photo: Photo) -> None:
     (red,) = kept(masks(photo, "crimson ball"))
     assert red.mask[RED_AT]
@@ -137,6 +139,7 @@ def test_reasons_name_the_other_object_by_its_id(photo: Photo, monkeypatch: pyte
     assert (found[3].dropped or "").startswith("background")
 
 
+@pytest.mark.slow
 def test_options_reach_the_selection(photo: Photo) -> None:
     texts = [p.text for p in EmbeddedPhrases(PhraseOptions()).phrases(photo)]
     assert len(kept(masks(photo, *texts, max_objects=1))) == 1

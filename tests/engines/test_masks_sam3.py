@@ -36,6 +36,7 @@ def rows(tmp_path: Path) -> list[dict[str, object]]:
     return json.loads((tmp_path / "outputs/master_with_vllm/masks/kitchen/masks.json").read_text())["masks"]
 
 
+@pytest.mark.slow
 def test_phrases_become_masks(cli: Cli, tiny: Path, picture: Path, tmp_path: Path) -> None:
     options = ["--sam3", tiny, "--device", "cpu", "--score-threshold", 0, "--no-border-filter"]
     code, err = cli(picture, "--engine", "sam3", "--phrases", "red cup", "--phrases", "spoon", *options)
@@ -47,6 +48,7 @@ def test_phrases_become_masks(cli: Cli, tiny: Path, picture: Path, tmp_path: Pat
     assert {row["phrase"] for row in found} == {"red cup", "spoon"}
 
 
+@pytest.mark.slow
 def test_a_threshold_that_leaves_nothing_names_the_best_score(cli: Cli, tiny: Path, picture: Path) -> None:
     code, err = cli(picture, "--engine", "sam3", "--phrases", "red cup", "--sam3", tiny, "--score-threshold", 1)
     assert code == EXIT_FAILED
@@ -54,6 +56,7 @@ def test_a_threshold_that_leaves_nothing_names_the_best_score(cli: Cli, tiny: Pa
     assert "below the threshold 1.00" in err
 
 
+@pytest.mark.slow
 def test_a_box_and_a_point_need_no_phrases(cli: Cli, tiny: Path, picture: Path, tmp_path: Path) -> None:
     code, err = cli(picture, "--engine", "sam3", "--sam3", tiny, "--box", "4,12,28,36", "--point", "48,24")
     assert code == 0, err
@@ -90,6 +93,7 @@ def test_options_of_sam3_are_refused_elsewhere(cli: Cli, picture: Path) -> None:
     assert "--point is for engine 'sam3' or 'sam3-official' of masks, not 'embedded'" in err
 
 
+@pytest.mark.slow
 def test_a_box_outside_the_photo(cli: Cli, tiny: Path, picture: Path) -> None:
     code, err = cli(picture, "--engine", "sam3", "--sam3", tiny, "--box", "4,12,65,36")
     assert code == EXIT_FAILED
@@ -107,6 +111,7 @@ def test_the_checkpoint_of_another_model_is_refused(cli: Cli, tiny: Path, pictur
     assert "holds a model of type 'clip_text_model', not SAM 3" in err
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_lacks_weights_is_refused(cli: Cli, tiny: Path, picture: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -64,6 +64,7 @@ def in_camera(item: PlacedObject) -> Gaussians:
     return transform(item.gaussians, item.pose)
 
 
+@pytest.mark.slow
 def test_every_object_reprojects_onto_its_mask(scene: list[PlacedObject]) -> None:
     masks = kitchen()[1]
     ball = masks[0].mask
@@ -101,6 +102,7 @@ def test_colours_come_from_the_photo(scene: list[PlacedObject]) -> None:
     np.testing.assert_allclose(inside, np.broadcast_to(np.array([200, 40, 30]) / 255, inside.shape), atol=0.08)
 
 
+@pytest.mark.slow
 def test_a_result_does_not_depend_on_what_else_is_wanted(engine: EmbeddedObjects, scene: list[PlacedObject]) -> None:
     photo, masks = kitchen()
     whole = scene[1]
@@ -111,6 +113,7 @@ def test_a_result_does_not_depend_on_what_else_is_wanted(engine: EmbeddedObjects
     assert list(engine.objects(photo, masks, [])) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pitch_deg", [-45.0, 0.0, 35.0, 85.0])
 def test_a_pitch_that_the_user_knows_is_taken(pitch_deg: float) -> None:
     photo, masks = kitchen()
@@ -123,6 +126,7 @@ def test_a_pitch_that_the_user_knows_is_taken(pitch_deg: float) -> None:
         assert 0.5 < item.pose.translation[2] < 20  # looking up, the ground says nothing, and nothing flies away
 
 
+@pytest.mark.slow
 def test_a_larger_photo_scales_K_and_leaves_the_scene(engine: EmbeddedObjects, monkeypatch: pytest.MonkeyPatch) -> None:
     # Discs of one colour have no up: what the network guesses may change with every pixel of their outline.
     monkeypatch.setattr("sam3d_gs.embedded.reconstruct.estimate_pitch", lambda *_: Pitch(25.0, 3.0))
@@ -132,11 +136,13 @@ def test_a_larger_photo_scales_K_and_leaves_the_scene(engine: EmbeddedObjects, m
         assert b.pose.scale == pytest.approx(a.pose.scale, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_mirrored_photo_gives_a_mirrored_scene(engine: EmbeddedObjects, scene: list[PlacedObject]) -> None:
     for a, b in zip(scene, placed(engine, *kitchen(mirrored=True)), strict=True):
         np.testing.assert_allclose(b.pose.translation * [-1, 1, 1], a.pose.translation, atol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["shipped", None])
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (40, 30)])
 def test_the_smallest_masks_give_a_sane_small_object(size: tuple[int, int], weights: str | None) -> None:
@@ -150,6 +156,7 @@ def test_the_smallest_masks_give_a_sane_small_object(size: tuple[int, int], weig
     assert np.isfinite(item.gaussians.log_scales).all() and np.isfinite(item.pose.translation).all()
 
 
+@pytest.mark.slow
 def test_an_empty_or_wrong_mask_fails_alone(engine: EmbeddedObjects) -> None:
     photo, masks = kitchen()
     empty = InstanceMask("03-ghost-0", "ghost", np.zeros((150, 200), bool), 0.5)
@@ -161,12 +168,14 @@ def test_an_empty_or_wrong_mask_fails_alone(engine: EmbeddedObjects) -> None:
     assert [r.object_id for r in results if isinstance(r, PlacedObject)] == [masks[0].object_id]
 
 
+@pytest.mark.slow
 def test_exif_focal_length_is_used(engine: EmbeddedObjects) -> None:
     photo, masks = kitchen()
     with_focal = photo_of(photo.rgb, focal_px=333.0)
     assert placed(engine, with_focal, masks[:1])[0].K[0, 0] == 333.0
 
 
+@pytest.mark.slow
 def test_without_weights_inflation_takes_over() -> None:
     engine = EmbeddedObjects(EmbeddedObjectOptions(), weights=None)
     photo, masks = kitchen()
@@ -174,6 +183,7 @@ def test_without_weights_inflation_takes_over() -> None:
     assert np.ptp(item.gaussians.means, axis=0) == pytest.approx([1, 1, 1], abs=0.25)  # a disc becomes a ball
 
 
+@pytest.mark.slow
 def test_a_saucer_goes_on_below_its_cup_and_stays_hidden(engine: EmbeddedObjects) -> None:
     y, x = np.mgrid[:240, :320] + 0.5
     cup = (np.abs(x - 160) < 30) & (np.abs(y - 110) < 35)
@@ -190,6 +200,7 @@ def test_a_saucer_goes_on_below_its_cup_and_stays_hidden(engine: EmbeddedObjects
     assert (below.depth[middle] > above.depth[middle]).all()
 
 
+@pytest.mark.slow
 def test_a_net_of_another_size_with_four_layers_works_too(tmp_path: Path) -> None:
     """Untrained, so only the plumbing is tested: crops of its size, air inside, pitch from its up vector."""
     torch.manual_seed(0)
@@ -225,6 +236,7 @@ def telling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> EmbeddedObjects:
     return EmbeddedObjects(EmbeddedObjectOptions(), tmp_path / "objects.safetensors")
 
 
+@pytest.mark.slow
 def test_what_the_network_expects_behind_another_object_is_there_and_hidden(telling: EmbeddedObjects) -> None:
     photo, masks = kitchen()
     ball, crate, _ = placed(telling, photo, masks)
@@ -238,12 +250,14 @@ def test_what_the_network_expects_behind_another_object_is_there_and_hidden(tell
     assert not (alone & ~binary_dilation(masks[0].mask)).any(), "the ball is in front: nothing hides more of it"
 
 
+@pytest.mark.slow
 def test_the_expected_error_is_the_object_s_score(telling: EmbeddedObjects) -> None:
     photo, masks = kitchen()
     yellow = placed(telling, photo, masks)[2]
     assert yellow.scores["shape"] == pytest.approx(1 - 0.2 * 1.08, abs=0.02)
 
 
+@pytest.mark.slow
 def test_the_focal_length_is_exifs_the_users_or_a_usual_one() -> None:
     """On a plain ground, where the object fills the picture, a longer one."""
     plain, masks = kitchen()

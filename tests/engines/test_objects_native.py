@@ -79,6 +79,7 @@ def objects_of(tmp_path: Path, name: str = "kitchen") -> dict[str, PlacedObject]
     return {path.stem: read_pt(path) for path in sorted(folder.glob("*.pt"))}
 
 
+@pytest.mark.slow
 def test_run_makes_objects_and_their_scene(
     cli: Run, picture: Path, masks: Path, checkpoints: Path, tmp_path: Path
 ) -> None:
@@ -103,6 +104,7 @@ def test_run_makes_objects_and_their_scene(
     assert scene["units"] == "arbitrary"
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_with_the_missing_objects(
     lift: Run, picture: Path, masks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +132,7 @@ def test_a_stopped_run_goes_on_with_the_missing_objects(
     assert "objects: up to date" in out
 
 
+@pytest.mark.slow
 def test_other_checkpoints_make_the_objects_again(
     lift: Run, picture: Path, masks: Path, checkpoints: Path, tmp_path: Path
 ) -> None:
@@ -150,6 +153,7 @@ def test_other_checkpoints_make_the_objects_again(
     assert "objects: 2 objects" in summary(moved)
 
 
+@pytest.mark.slow
 def test_the_object_stands_where_its_depth_is(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,6 +201,7 @@ def test_a_missing_package_names_what_brings_it(
     assert "'yaml', which is not installed in this environment. Run `pip install 'sam3d_gs[native]'`.\n" in err
 
 
+@pytest.mark.slow
 def test_a_bad_mask_fails_alone(lift: Run, picture: Path, masks: Path, tmp_path: Path) -> None:
     save_mask(masks / "line.png", slice(2, 3), slice(2, 40))
     code, out, err = lift(picture, masks)
@@ -207,6 +212,7 @@ def test_a_bad_mask_fails_alone(lift: Run, picture: Path, masks: Path, tmp_path:
     assert len(objects_of(tmp_path)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(200, 150), (3000, 1200)])
 def test_small_and_large_photos(lift: Run, tmp_path: Path, size: tuple[int, int]) -> None:
     width, height = size
@@ -222,6 +228,7 @@ def test_small_and_large_photos(lift: Run, tmp_path: Path, size: tuple[int, int]
     np.testing.assert_allclose(made.K[:2, 2], [width / 2, height / 2])
 
 
+@pytest.mark.slow
 def test_own_depth_makes_the_scene_metric(
     lift: Run, picture: Path, masks: Path, checkpoints: Path, tmp_path: Path
 ) -> None:
@@ -245,6 +252,7 @@ def test_own_depth_makes_the_scene_metric(
         assert made.pose.translation[2] > first[object_id].pose.translation[2]
 
 
+@pytest.mark.slow
 def test_intrinsics_speak_of_the_photos_file(checkpoints: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "depth.npy", np.ones((48, 64), np.float32))
     options = NativeOptions(
@@ -258,6 +266,7 @@ def test_intrinsics_speak_of_the_photos_file(checkpoints: Path, tmp_path: Path) 
         NativeObjects(options)._geometry(small)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "reason"),
     [
@@ -279,6 +288,7 @@ def test_unusable_depth_is_one_line(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_depth_missing_where_the_objects_are(lift: Run, picture: Path, masks: Path, tmp_path: Path) -> None:
     depth = np.full((48, 64), 2.0, np.float32)
     depth[:, 32:] = np.nan
@@ -306,6 +316,7 @@ def lose_decoder(folder: Path) -> None:
     (folder / "ss_decoder.ckpt").unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "named"),
     [(break_yaml, "pipeline.yaml"), (cut_off, "slat_generator"), (lose_moge, "--moge"), (lose_decoder, "ss_decoder")],
@@ -332,6 +343,7 @@ def test_a_damaged_checkpoint_is_one_line_before_any_work(
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_checkpoints_are_found_in_the_workspace(
     cli: Run, picture: Path, masks: Path, checkpoints: Path, tmp_path: Path
 ) -> None:
@@ -341,6 +353,7 @@ def test_checkpoints_are_found_in_the_workspace(
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_an_object_does_not_depend_on_what_else_is_wanted(checkpoints: Path) -> None:
     options = NativeOptions(checkpoints=checkpoints, preset="draft", steps=2, slat_steps=1)
     engine = NativeObjects(options)
@@ -361,6 +374,7 @@ def test_an_object_does_not_depend_on_what_else_is_wanted(checkpoints: Path) -> 
     assert not list(engine.objects(photo, found, []))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "reason"),
     [

@@ -279,6 +279,7 @@ def test_its_log_is_silenced(checkpoints: Path, monkeypatch: pytest.MonkeyPatch)
 # --- the command line
 
 
+@pytest.mark.slow
 def test_reconstruct_by_the_command_line(
     checkpoints: Path, photo: Photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

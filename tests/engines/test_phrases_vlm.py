@@ -78,6 +78,7 @@ def test_several_photos_one_start(cli: Run, picture: Path, tmp_path: Path) -> No
     assert str(log) in err
 
 
+@pytest.mark.slow
 def test_how_the_server_runs_does_not_make_it_work_again(cli: Run, picture: Path, tmp_path: Path) -> None:
     engine = _vllm(tmp_path)
     assert cli(picture, *engine)[0] == 0
@@ -101,6 +102,7 @@ def test_killed_while_answering(cli: Run, picture: Path, tmp_path: Path) -> None
     assert _json(_run_dir(tmp_path) / "answer.json")["attempts"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_answering(picture: Path, tmp_path: Path) -> None:
     engine = map(str, _vllm(tmp_path, sleeps_at=1, worker=True))
     command = [sys.executable, "-m", "sam3d_gs", "phrases", str(picture), "-w", str(tmp_path), *engine]
@@ -131,6 +133,7 @@ def test_kept_server_serves_the_openai_engine(cli: Run, picture: Path, tmp_path:
     os.waitpid(pid, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -170,6 +173,7 @@ def test_openai_with_a_key(cli: Run, picture: Path, tmp_path: Path, monkeypatch:
     assert dropped == [{"text": "red cups", "reason": "the same as 'red cup'"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("say", "words"),
     [

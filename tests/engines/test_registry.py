@@ -7,16 +7,17 @@ import importlib.metadata
 import importlib.util
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sam3d_gs.engines import registry
+from sam3d_gs.engines import plugins, registry
 from sam3d_gs.engines.registry import BUILT_IN, choose
 from sam3d_gs.engines.spec import EngineSpec
 from sam3d_gs.errors import MissingPackageError, UsageError
-from sam3d_gs.options import PROFILES, MaskOptions, flag_names, flags_of
+from sam3d_gs.options import PROFILES, STAGES_WITH_ENGINES, EngineOptions, MaskOptions, flag_names, flags_of, option
 from sam3d_gs.weights.repositories import REPOSITORIES
 
 ROOT = Path(__file__).parents[2]
@@ -46,7 +47,7 @@ def test_every_engine_is_where_its_entry_says(spec: EngineSpec) -> None:
 
 
 def test_every_profile_has_one_engine_per_stage() -> None:
-    for stage in registry.STAGES_WITH_ENGINES:
+    for stage in STAGES_WITH_ENGINES:
         for profile in PROFILES:
             assert len([spec for spec in BUILT_IN if (spec.stage, spec.profile) == (stage, profile)]) == 1
 
@@ -107,7 +108,7 @@ def test_a_user_input_chooses_its_engine() -> None:
 
 def test_same_spelling_means_same_option() -> None:
     """Engines of one stage that spell an option alike mean the same, so that one flag can serve them."""
-    for stage in registry.STAGES_WITH_ENGINES:
+    for stage in STAGES_WITH_ENGINES:
         spelled: dict[str, str] = {}
         for spec in registry.specs_of(stage):
             for name, flag in flags_of(spec.options).items():
@@ -136,7 +137,7 @@ class _Point:
 
 
 def _install(monkeypatch: pytest.MonkeyPatch, *values: Any) -> None:
-    monkeypatch.setattr(registry, "entry_points", lambda group: [_Point(value) for value in values])
+    monkeypatch.setattr(plugins, "plugin_entry_points", lambda: [_Point(value) for value in values])
 
 
 def test_plugins_join_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,5 +167,89 @@ def test_a_broken_plugin_is_skipped_with_a_warning(
     assert words in caplog.text and "is skipped" in caplog.text
 
 
+@dataclass(frozen=True)
+class TakesForce(EngineOptions):
+    force: bool = option(False, "Not ours to take.")
+
+
+@dataclass(frozen=True)
+class TakesSeed(EngineOptions):
+    seed: int = option(0, "Of another stage.")
+
+
+@dataclass(frozen=True)
+class OtherType(EngineOptions):
+    score_threshold: str = option("low", "low or high")
+
+
+@dataclass(frozen=True)
+class SameOption(EngineOptions):
+    score_threshold: float = option(0.2, "As for the others.")
+
+
+@dataclass(frozen=True)
+class Required(EngineOptions):
+    level: float
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (TakesForce, "--force is one of the program's own"),
+        (TakesSeed, "--seed means something else"),
+        (OtherType, "--score-threshold means something else"),
+        (Required, "missing 1 required positional argument"),
+        (dict, "not a subclass of EngineOptions"),
+        (SameOption, ""),
+    ],
+)
+def test_options_of_a_plugin_never_take_those_of_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, options: Any, words: str
+) -> None:
+    _install(monkeypatch, EngineSpec("masks", "mine", "x:X", options))
+    with caplog.at_level(logging.WARNING, "sam3d_gs"):
+        there = ("masks", "mine") in registry.all_specs()
+    assert words in caplog.text
+    assert there == (not words)
+
+
+def test_the_reserved_options_are_those_of_the_commands() -> None:
+    """Whatever `sam3d-gs run` and the stages take beside the options of engines."""
+    import typer
+
+    from sam3d_gs.cli import app
+
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    engines = {
+        spelling
+        for spec in BUILT_IN
+        for name, flag in flags_of(spec.options).items()
+        for spelling in flag_names(name, flag)
+    }
+    own: set[str] = {"--help", "-h"}
+    for command in ("run", "phrases", "masks", "objects", "reconstruct"):
+        for parameter in commands[command].params:
+            if parameter.param_type_name == "option":
+                own |= {*parameter.opts, *parameter.secondary_opts} - engines
+    assert {spelling for spelling in own if spelling not in ("--no-border-filter",)} == plugins.RESERVED_FLAGS
+
+
+@pytest.mark.parametrize("stage", ["mask", "scene"])
+def test_a_stage_without_engines(stage: str) -> None:
+    for ask in (lambda: choose(stage), lambda: choose(stage, "sam3")):
+        with pytest.raises(UsageError, match="has no engines. Expected phrases or masks or objects"):
+            ask()
+
+
+def test_values_given_in_python_are_checked_and_converted() -> None:
+    for options, words in (({"seed": -1}, "--seed is -1. Expected at least 0"), ({"pitch_deg": 500.0}, "-45 to 85")):
+        with pytest.raises(UsageError, match=words):
+            choose("objects", "embedded", **options)
+    assert choose("masks", masks_dir="some/folder").options.masks_dir == Path("some/folder")
+    assert choose("phrases", phrases=["cup"]).options.phrases == ("cup",)
+    with pytest.raises(UsageError, match="Expected a list"):
+        choose("phrases", phrases="red cup")
+
+
 def test_this_environment_has_no_plugins_that_tests_would_see() -> None:
-    assert not list(importlib.metadata.entry_points(group=registry.GROUP))
+    assert not list(importlib.metadata.entry_points(group=plugins.GROUP))

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from sam3d_gs.manifest import load
 from sam3d_gs.workspace import Workspace
 
@@ -27,6 +29,7 @@ def run(
     return subprocess.run(command, input=stdin, env=environ, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.slow
 def test_pass_on_writes_a_line_per_finished_photo_and_results_to_stderr(tmp_path: Path, picture: Path) -> None:
     names = [str(picture), str(tmp_path / "not there.png")]
     done = run(tmp_path, *names, "--stages", "phrases", "--phrases", "red cup", "--pass-on")
@@ -35,6 +38,7 @@ def test_pass_on_writes_a_line_per_finished_photo_and_results_to_stderr(tmp_path
     assert "kitchen: phrases: 1 phrases" in done.stderr
 
 
+@pytest.mark.slow
 def test_follow_processes_only_photos_that_are_passed_on(tmp_path: Path, picture: Path) -> None:
     follow = (str(picture), "--stages", "phrases", "--phrases", "red cup", "--follow")
     manifest = Workspace(tmp_path / "out", "kitchen").manifest
@@ -49,6 +53,7 @@ def test_follow_processes_only_photos_that_are_passed_on(tmp_path: Path, picture
     assert load(manifest) is not None
 
 
+@pytest.mark.slow
 def test_stages_that_do_not_fit_at_the_same_time_do_not_start(tmp_path: Path, picture: Path) -> None:
     small = "echo '0, Small, 580, 24564, 24100, GPU-a'"
     done = run(tmp_path, str(picture), "--stages", "phrases", "--profile", "full", "--pass-on", nvidia_smi=small)
@@ -58,6 +63,7 @@ def test_stages_that_do_not_fit_at_the_same_time_do_not_start(tmp_path: Path, pi
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_the_first_process_plans_the_gpus_of_all(tmp_path: Path, picture: Path) -> None:
     two = "echo '0, Large, 580, 143771, 143000, GPU-a'; echo '1, Large, 580, 143771, 143000, GPU-b'"
     own = ("--phrases", "red cup", "--profile", "full")

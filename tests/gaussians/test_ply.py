@@ -80,6 +80,7 @@ def test_bytes_of_the_inria_layout(tmp_path: Path) -> None:
     assert (tmp_path / "again.ply").read_bytes() == by_hand
 
 
+@pytest.mark.slow
 def test_a_file_by_gsply_reads_the_same(tmp_path: Path) -> None:
     """gsply leaves the normals out."""
     gsply = pytest.importorskip("gsply")

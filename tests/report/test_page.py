@@ -195,6 +195,7 @@ def test_an_object_without_splats_stays_in_the_list(data: ReportData) -> None:
     assert "00-red-ball-0" in page.text
 
 
+@pytest.mark.slow
 def test_the_page_stays_bounded(data: ReportData, tmp_path: Path) -> None:
     """Pictures are scaled down and animations that would cost too much become stills, whatever comes in."""
     noise = np.random.default_rng(0).integers(0, 255, (900, 1200, 3), dtype=np.uint8)

@@ -183,6 +183,7 @@ def test_dropped_masks_are_not_drawn() -> None:
     assert (np.asarray(picture) == 200).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "height"), [(1, 1), (7, 5), (400, 300), (9000, 40), (12, 3000), (2000, 3000), (4096, 4096)]
 )
@@ -192,6 +193,7 @@ def test_photos_of_any_size_give_pictures_of_a_readable_size(width: int, height:
     assert MIN_SIDE_PX <= max(picture.size) <= 1.6 * MAX_SIDE_PX
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "phrase",
     ["", "Übertopf", "红色杯子", "line\nbreak\tand\x00nul", "\ud800", "🪑 chair", "word " * 80, "كوب أحمر"],

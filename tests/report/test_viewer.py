@@ -94,6 +94,7 @@ def test_without_viser_the_cure_is_named(workspace: Workspace, monkeypatch: pyte
         pass
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_without_a_traceback(workspace: Workspace) -> None:
     code = (
         "from pathlib import Path; from sam3d_gs.report.viewer import serve; from sam3d_gs.workspace import Workspace\n"

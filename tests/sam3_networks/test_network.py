@@ -46,6 +46,7 @@ def answers(network: Any, rgb: np.ndarray, texts: list[str]) -> list[Any]:
     return [torch.cat(parts) for parts in zip(*pairs, strict=True)]
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_the_model_with_a_padded_box(
     network: Any, tiny_sam3: Path, rgb: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +78,7 @@ def test_answers_are_those_of_the_model_with_a_padded_box(
     assert min(plain) > 1e-3  # the token matters: without it the test would fail above
 
 
+@pytest.mark.slow
 def test_a_batch_is_its_phrases_one_by_one(network: Any, rgb: np.ndarray) -> None:
     texts = [f"thing {n}" for n in range(14)]  # more than are decoded at once
     together = answers(network, rgb, texts)
@@ -134,6 +136,7 @@ def test_bfloat16_stays_near(network: Any, rgb: np.ndarray) -> None:
     torch.testing.assert_close(scores, answers(network, rgb, PHRASES[:2])[0], atol=0.05, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_clicks_are_those_of_the_tracker(tiny_sam3: Path, rgb: np.ndarray) -> None:
     """When it gets the image as from Meta's code: with the "no memory" embedding added to the level that is read."""
     from sam3d_gs.masks.prompts import Prompt

@@ -25,6 +25,7 @@ GOLDEN = Path(__file__).parent / "golden"
 RELATIVE = {"metric": "relative L2 per output tensor, fp32", "value": 1e-5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", case_names(GOLDEN))
 def test_recorded_case(name: str) -> None:
     runners, broken = parity.load_runners()

@@ -60,6 +60,7 @@ def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return float((ours.cpu().float() - theirs).norm() / theirs.norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp16", "bf16"])
 def test_16_bits_on_the_cpu(reference: tuple[PhotoGeometry, Result], dtype: str) -> None:
     check(reference, TOLERANCE[dtype], device="cpu", dtype=dtype)

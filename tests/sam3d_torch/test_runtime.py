@@ -89,6 +89,7 @@ def test_geometry_speaks_of_this_photo(geometry: PhotoGeometry) -> None:
     assert geometry.pointmap[0, 0, 0] > geometry.pointmap[0, -1, 0]  # x left
 
 
+@pytest.mark.slow
 def test_a_result_does_not_depend_on_the_company(
     runtime: Sam3dRuntime, rgb: np.ndarray, geometry: PhotoGeometry, made: list[Result | Failure]
 ) -> None:
@@ -96,6 +97,7 @@ def test_a_result_does_not_depend_on_the_company(
     assert all(same(a, b) for a, b in zip(reversed(alone), made, strict=True))
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_object(runtime: Sam3dRuntime, rgb: np.ndarray, geometry: PhotoGeometry) -> None:
     first, second = runtime.reconstruct(rgb, geometry, [Request("a", disc(40), 1), Request("a", disc(40), 2)])
     assert isinstance(first, Result) and isinstance(second, Result)
@@ -104,6 +106,7 @@ def test_another_seed_is_another_object(runtime: Sam3dRuntime, rgb: np.ndarray, 
     assert object_seed(0, "a") == 2649998842  # a released seed never changes
 
 
+@pytest.mark.slow
 def test_a_small_budget_gives_the_same_objects_one_by_one(
     networks: RandomNetworks,
     rgb: np.ndarray,
@@ -131,6 +134,7 @@ def test_a_small_budget_gives_the_same_objects_one_by_one(
     assert "more than may be used" in caplog.text
 
 
+@pytest.mark.slow
 def test_dino_looks_once_at_the_photo_and_once_at_every_object(
     networks: RandomNetworks, rgb: np.ndarray, geometry: PhotoGeometry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +150,7 @@ def test_dino_looks_once_at_the_photo_and_once_at_every_object(
     assert pictures == [1, 3, 3]  # the full view; then image, mask and full-view mask, for both stages
 
 
+@pytest.mark.slow
 def test_a_batch_agrees_up_to_rounding(
     networks: RandomNetworks, rgb: np.ndarray, geometry: PhotoGeometry, made: list[Result | Failure]
 ) -> None:
@@ -157,6 +162,7 @@ def test_a_batch_agrees_up_to_rounding(
         torch.testing.assert_close(a.gaussians.means, b.gaussians.means, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_timings_only_when_asked(networks: RandomNetworks, rgb: np.ndarray, geometry: PhotoGeometry) -> None:
     (result,) = Sam3dRuntime(networks, replace(FAST, timed=True)).reconstruct(rgb, geometry, requests(1))
     assert isinstance(result, Result)
@@ -165,6 +171,7 @@ def test_timings_only_when_asked(networks: RandomNetworks, rgb: np.ndarray, geom
     assert all(seconds > 0 for seconds in result.seconds.values())
 
 
+@pytest.mark.slow
 def test_injected_noise_and_voxels_are_taken(
     runtime: Sam3dRuntime, rgb: np.ndarray, geometry: PhotoGeometry, made: list[Result | Failure]
 ) -> None:
@@ -206,6 +213,7 @@ def failing(times: int, when: Callable[[Any], bool], original: Callable[..., Any
     return work
 
 
+@pytest.mark.slow
 def test_out_of_memory_once_is_tried_again_with_less_on_the_device(
     networks: RandomNetworks,
     rgb: np.ndarray,
@@ -228,6 +236,7 @@ def test_out_of_memory_once_is_tried_again_with_less_on_the_device(
     assert there[1] == {"latent_flow", "gaussian_decoder"}
 
 
+@pytest.mark.slow
 def test_an_object_that_never_fits_fails_alone(
     networks: RandomNetworks,
     rgb: np.ndarray,
@@ -271,6 +280,7 @@ def reason_of(runtime: Sam3dRuntime, rgb: np.ndarray, geometry: PhotoGeometry, r
     return lost.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 @pytest.mark.parametrize(("function", "stage"), [("sample_structure", "first"), ("sample_latent_batch", "second")])
 def test_numbers_that_are_none_fail_their_object(
@@ -297,6 +307,7 @@ def test_numbers_that_are_none_fail_their_object(
     assert reason == f"The {stage} stage gave NaN or infinite values. Try another --seed."
 
 
+@pytest.mark.slow
 def test_logits_that_are_none_are_not_taken_for_emptiness(
     runtime: Sam3dRuntime, rgb: np.ndarray, geometry: PhotoGeometry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,6 +322,7 @@ def test_logits_that_are_none_are_not_taken_for_emptiness(
     assert "The first stage gave NaN" in reason_of(runtime, rgb, geometry, Request("bad", disc(50)))
 
 
+@pytest.mark.slow
 def test_no_voxel_fails_the_object(
     runtime: Sam3dRuntime, rgb: np.ndarray, geometry: PhotoGeometry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -344,6 +356,7 @@ def test_unusable_masks_say_why(
     assert reason_of(runtime, rgb, geometry, Request("bad", mask)).startswith(reason)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["whole photo", "every border", "two parts", "corner"])
 def test_odd_masks_give_objects(runtime: Sam3dRuntime, rgb: np.ndarray, geometry: PhotoGeometry, kind: str) -> None:
     mask = np.ones((HEIGHT, WIDTH), bool)
@@ -358,6 +371,7 @@ def test_odd_masks_give_objects(runtime: Sam3dRuntime, rgb: np.ndarray, geometry
     assert isinstance(result, Result)
 
 
+@pytest.mark.slow
 def test_depth_that_is_not_there(runtime: Sam3dRuntime, rgb: np.ndarray, geometry: PhotoGeometry) -> None:
     pointmap = geometry.pointmap.clone()
     pointmap[:, 40:] = torch.nan
@@ -368,6 +382,7 @@ def test_depth_that_is_not_there(runtime: Sam3dRuntime, rgb: np.ndarray, geometr
     assert all(isinstance(r, Failure) and "no valid depth" in r.reason for r in results)
 
 
+@pytest.mark.slow
 def test_sixteen_bits_give_about_the_same_object(
     networks: RandomNetworks, rgb: np.ndarray, geometry: PhotoGeometry, made: list[Result | Failure]
 ) -> None:

@@ -31,6 +31,7 @@ def compare(device, rtol):
     return calls
 
 
+@pytest.mark.slow
 def test_calls_are_the_flow_s():
     assert not compare("cpu", 0)._recorded
 

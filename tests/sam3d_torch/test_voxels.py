@@ -52,6 +52,7 @@ def test_prune_keeps_the_order_it_was_given():
     assert torch.equal(prune(shuffled, 5), shuffled[~inner])
 
 
+@pytest.mark.slow
 @given(grids(resolution=11), st.integers(0, 40))
 @settings(max_examples=60, deadline=None)
 def test_downsample_moves_every_voxel_towards_the_middle_of_the_box(grid, limit):

@@ -56,6 +56,7 @@ def test_equals_attention_with_a_dense_mask(scene):
     torch.testing.assert_close(ours, with_dense_mask(q, k, v, coords, window, shift))
 
 
+@pytest.mark.slow
 @given(scenes())
 @settings(max_examples=60, deadline=None)
 def test_buckets_mean_what_the_variable_length_kernel_means(scene):

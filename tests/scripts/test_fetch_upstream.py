@@ -76,6 +76,7 @@ def test_results_next_to_fetched_code_do_not_show_in_git(clone: Path) -> None:
     assert git(clone, "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_results", [True, False])
 def test_fetch_gets_the_pinned_commit_and_keeps_results(clone: Path, with_results: bool) -> None:
     result = add_result(clone) if with_results else None

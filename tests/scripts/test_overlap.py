@@ -128,6 +128,7 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_stages_overlap_and_ignore_results_of_earlier_runs(full: Place, photos: list[str]) -> None:
     full.give_order("phrases-b", "after scene a")  # times out if the stages run one after another
     done = run(full, *photos)
@@ -145,6 +146,7 @@ def test_stages_overlap_and_ignore_results_of_earlier_runs(full: Place, photos: 
     assert of("b", fresh) == ["phrases"]  # later stages do not use the earlier results of b
 
 
+@pytest.mark.slow
 def test_photos_passed_on_by_a_killed_stage_are_finished(full: Place, photos: list[str]) -> None:
     full.give_order("phrases-b", "die")
     assert run(full, *photos).returncode == 128 + signal.SIGKILL
@@ -152,6 +154,7 @@ def test_photos_passed_on_by_a_killed_stage_are_finished(full: Place, photos: li
     assert of("b", journal(full)) == ["phrases"]
 
 
+@pytest.mark.slow
 def test_a_stage_stops_if_the_next_one_is_killed(full: Place, photos: list[str]) -> None:
     full.give_order("masks-a", "die")
     full.give_order("phrases-b", "after the next stage ends")
@@ -162,6 +165,7 @@ def test_a_stage_stops_if_the_next_one_is_killed(full: Place, photos: list[str])
     assert "c.png" not in done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_all_processes_and_the_next_run_resumes(full: Place, photos: list[str]) -> None:
     full.give_order("phrases-b", "after something that never happens")
     command = [str(full.tools / "bash"), str(full.root / "run_pipeline.sh"), *photos, "--overlap"]
@@ -207,6 +211,7 @@ def test_overlap_is_an_option_only_before_two_dashes(full: Place) -> None:
     assert full.run("run_pipeline.sh", "--overlap", "--stages", "masks").returncode == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codes", "code"),
     [({"phrases": 3}, 3), ({"phrases": 1, "masks": 7}, 7), ({"masks": 7, "scene": 3}, 7), ({"phrases": 1}, 1)],

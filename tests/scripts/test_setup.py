@@ -33,6 +33,7 @@ def steps(place: Place) -> list[str]:
     return [call.replace(str(place.root), "ROOT").replace(quiet, "") for call in calls]
 
 
+@pytest.mark.slow
 def test_conda_creates_each_environment_from_its_file(conda: Place) -> None:
     done = conda.run(SETUP)
     assert done.returncode == 0, done.stderr
@@ -57,6 +58,7 @@ def test_conda_creates_each_environment_from_its_file(conda: Place) -> None:
     assert [call.stages for call in conda.calls()] == ["phrases", "masks", "objects,scene"]
 
 
+@pytest.mark.slow
 def test_a_changed_recipe_updates_only_its_environment(conda: Place) -> None:
     assert conda.run(SETUP, "--env", "vllm", "--env=native").returncode == 0
     steps(conda)
@@ -70,6 +72,7 @@ def test_a_changed_recipe_updates_only_its_environment(conda: Place) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_official_package_is_compiled_and_kept(conda: Place) -> None:
     assert conda.run(SETUP, "--env", "native").returncode == 0
     steps(conda)
@@ -114,6 +117,7 @@ def test_without_conda_a_venv_is_created(place: Place) -> None:
     assert steps(place)[0] == "venv -m venv ROOT/.venvs/sam3d-objects"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["mamba", "micromamba"])
 def test_mamba_and_micromamba_create_environments(place: Place, tool: str) -> None:
     program = place.tools / tool
@@ -148,6 +152,7 @@ def test_mamba_and_micromamba_create_environments(place: Place, tool: str) -> No
         (envs / "vllm" / ".sam3d_gs").unlink()
 
 
+@pytest.mark.slow
 def test_a_failed_set_up_is_repeated(conda: Place) -> None:
     assert conda.run(SETUP, "--env", "vllm").returncode == 0
     (conda.root / "pyproject.toml").write_text("[project]\nname = 'other'\n")

@@ -36,6 +36,7 @@ def test_uv_installs_torch_on_linux(embedded: Place) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("config", "platform"),
     [
@@ -84,6 +85,7 @@ def test_an_extra_is_installed_once_and_keeps_the_others(embedded: Place) -> Non
     assert not [call for call in embedded.calls(None) if call.program == "venv"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", ["", "global.find-links='/some/wheels'\n"], ids=["uv", "pip"])
 def test_torchvision_has_the_source_of_torch_and_is_only_for_sam3(place: Place, config: str) -> None:
     place.add_python("python3.12")
@@ -103,6 +105,7 @@ def test_a_changed_pyproject_installs_again_into_the_same_environment(embedded: 
     assert len(embedded.pip_calls()) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["new Python", "no Python", "moved"])
 def test_an_outdated_environment_is_created_again(embedded: Place, change: str) -> None:
     leftover = embedded.root / ".venv" / "leftover"

@@ -27,6 +27,7 @@ PINS = {
 }
 
 
+@pytest.mark.slow
 def test_shellcheck_is_clean() -> None:
     shellcheck = shutil.which("shellcheck", path=Path(sys.executable).parent) or shutil.which("shellcheck")
     if shellcheck is None:

@@ -105,6 +105,7 @@ def test_nothing_starts_if_the_check_fails(full: Place) -> None:
     assert full.run("run_pipeline.sh", "a.jpg", SAM3D_GS_CHECKED="1").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--stages", "--stages=masks"])
 def test_the_scripts_refuse_the_stages_option(full: Place, option: str) -> None:
     for script in SCRIPTS:
@@ -128,6 +129,7 @@ def test_the_default_photo_is_the_sample(full: Place) -> None:
     assert full.calls()[-1].environment["SAM3D_GS_PHOTO"] == "mine.png"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subcommand", ["run", "phrases", "masks", "objects", "scene", "reconstruct"])
 def test_the_real_program_reads_the_photo_from_the_same_variable(
     subcommand: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -138,6 +140,7 @@ def test_the_real_program_reads_the_photo_from_the_same_variable(
     assert "no such.jpg" in done.output + caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("failing", "reached"), [("phrases", 1), ("masks", 2), ("objects,scene", 3)])
 def test_a_failing_stage_ends_the_run_with_its_code(full: Place, failing: str, reached: int) -> None:
     full.give_order(f"exit-{failing}", "7")
@@ -145,6 +148,7 @@ def test_a_failing_stage_ends_the_run_with_its_code(full: Place, failing: str, r
     assert len(full.calls()) == reached
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("partial", ["phrases", "masks", "objects,scene"])
 def test_a_partial_failure_is_the_exit_code_after_all_stages(full: Place, partial: str) -> None:
     full.give_order(f"exit-{partial}", "3")
@@ -251,6 +255,7 @@ def test_the_stage_scripts_run_in_the_embedded_environment_too(embedded: Place) 
     assert {call.environment["VIRTUAL_ENV"] for call in embedded.calls()} == {str(embedded.root / ".venv")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [1, 2, 3])
 def test_embedded_returns_the_programs_exit_code(embedded: Place, code: int) -> None:
     embedded.give_order("exit-" + ALL, str(code))

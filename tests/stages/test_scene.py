@@ -107,6 +107,7 @@ def test_K_projects_every_object_onto_its_mask(made: Context) -> None:
         start += obj.gaussians
 
 
+@pytest.mark.slow
 def test_each_object_is_read_once_and_no_ply_is_read(made: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     opened: list[str] = []
@@ -207,6 +208,7 @@ def test_without_objects_the_error_names_the_command(context: Context) -> None:
         scene.run(context, QUICK)
 
 
+@pytest.mark.slow
 def test_pictures_and_report(made: Context) -> None:
     scene.run(made, SceneOptions())
     workspace = made.workspace

@@ -55,6 +55,7 @@ def test_yaml_has_the_official_structure() -> None:
             assert content.get(key) == official.get(key)
 
 
+@pytest.mark.slow
 def test_files_are_small_and_in_the_official_layout(tiny: Path) -> None:
     files = {str(path.relative_to(tiny)): path.stat().st_size for path in tiny.rglob("*") if path.is_file()}
     names = ("ss_generator", "slat_generator", "ss_decoder", "slat_decoder_gs", "slat_decoder_gs_4")
@@ -72,6 +73,7 @@ def test_files_are_small_and_in_the_official_layout(tiny: Path) -> None:
         assert file["out_layer.2.weight"].dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_folder_and_memory_hold_the_same_networks(tiny: Path) -> None:
     checkpoint, networks = Checkpoint(tiny), RandomNetworks(SIZES["tiny"]())
     assert checkpoint.config == networks.config == tiny_config()
@@ -81,6 +83,7 @@ def test_folder_and_memory_hold_the_same_networks(tiny: Path) -> None:
     assert checkpoint.weight_bytes(torch.float16, 32) == networks.weight_bytes(torch.float16, 32)
 
 
+@pytest.mark.slow
 def test_seeds_and_dino_copies(tiny: Path, tmp_path: Path) -> None:
     again = make_checkpoints(tmp_path / "again", safetensors=True)
     other = make_checkpoints(tmp_path / "other", seed=1, identical_dino=False)
@@ -94,6 +97,7 @@ def test_seeds_and_dino_copies(tiny: Path, tmp_path: Path) -> None:
     assert list(checkpoints[2].dino_groups().values()) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_no_parameter_is_zero_or_infinite() -> None:
     networks = RandomNetworks(SIZES["tiny"]())
     for name, part in networks.parts.items():
@@ -106,6 +110,7 @@ def test_no_parameter_is_zero_or_infinite() -> None:
                 assert value.any(), (name, key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_an_object_comes_out(seed: int) -> None:
     networks = RandomNetworks(SIZES["tiny"](), seed)
@@ -145,6 +150,7 @@ def test_depth_is_that_of_a_pinhole_camera() -> None:
     assert 0.8 < geometry.focal < 1.25
 
 
+@pytest.mark.slow
 def test_as_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["synthetic", str(tmp_path), "--size", "tiny", "--seed", "3", "--safetensors"])
     main()

@@ -292,6 +292,7 @@ def test_access_is_checked_only_online(full: Path, monkeypatch: pytest.MonkeyPat
     assert "access pending" in problem["what"]
 
 
+@pytest.mark.slow
 def test_the_embedded_profile_runs_here() -> None:
     pytest.importorskip("numba")
     assert _data("--profile", "embedded", code=0)["ready"]

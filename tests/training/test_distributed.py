@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +26,7 @@ def learn(folder: Path, *launcher: str) -> None:
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=120)
 
 
+@pytest.mark.slow
 def test_two_halves_of_a_batch_are_the_whole(tmp_path: Path) -> None:
     for name, launcher in (("pair", TORCHRUN), ("alone", ())):
         (tmp_path / name).mkdir()

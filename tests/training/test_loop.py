@@ -77,6 +77,7 @@ def test_memory_and_file_hold_the_same(tmp_path: Path) -> None:
     assert [folder.name for folder in sorted(tmp_path.glob("step-*"))] == ["step-00000006"]
 
 
+@pytest.mark.slow
 def test_learns(tmp_path: Path) -> None:
     train(
         make_net(),

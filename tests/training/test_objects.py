@@ -42,6 +42,7 @@ def batch() -> Batch:
     return make_batch(Draw(torch.Generator().manual_seed(3)), make_pool(PoolChoice(24), 1), SampleOptions(48))
 
 
+@pytest.mark.slow
 def test_layers_are_in_order_and_only_where_the_object_is(batch: Batch) -> None:
     inside = batch.amodal[:, 0] > 0
     for near, far in ((0, 1), (1, 2), (2, 3)):
@@ -80,6 +81,7 @@ def test_drawings_show_edges_on_paper_and_have_a_blank_back(monkeypatch: pytest.
     assert grey[:, rim].mean() < 0.75 * grey[:, ~rim].mean()
 
 
+@pytest.mark.slow
 def test_a_cast_object_has_one_plain_material_and_the_evaluation_set_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def made(share: float, plain: bool) -> Batch:
         monkeypatch.setattr(views, "CAST_SHARE", share)
@@ -94,6 +96,7 @@ def test_a_cast_object_has_one_plain_material_and_the_evaluation_set_none(monkey
     assert torch.equal(made(1.0, plain=True).image, made(0.0, plain=True).image)
 
 
+@pytest.mark.slow
 def test_plain_samples_fill_the_crop_with_the_given_margin() -> None:
     options = SampleOptions(64, plain=True)
     plain = make_batch(Draw(torch.Generator().manual_seed(1)), make_pool(PoolChoice(12), 1), options)
@@ -157,6 +160,7 @@ def test_fisher_is_a_density_on_the_sphere() -> None:
         assert float(density.mean()) == pytest.approx(1, rel=0.08)
 
 
+@pytest.mark.slow
 def test_trains_and_exports_what_the_package_loads(tmp_path: Path) -> None:
     pool = make_pool(PoolChoice(16), 1)
     task = ObjectsTask(pool, pool, SampleOptions(32), 8)

@@ -91,6 +91,7 @@ def test_a_cup_is_hollow_and_a_solid_is_not() -> None:
     np.testing.assert_allclose(layers[2][sure], -0.5, atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [3, 11, 29])
 def test_rays_end_on_the_surface_that_the_evaluation_set_has(seed: int) -> None:
     """Two programs, one in C++ and one in Numba, agree on where the surface of a shape is."""
@@ -124,6 +125,7 @@ def test_without_the_further_families_shapes_are_those_of_the_evaluation_set() -
     assert np.array_equal(made.primitives, make_shape(123).primitives)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FURTHER)
 def test_every_further_family_shows_something_and_stays_within_reach(family: str) -> None:
     grammar, _ = FURTHER[family]

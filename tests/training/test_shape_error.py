@@ -43,6 +43,7 @@ def test_two_planes_have_their_distance_as_error() -> None:
     assert f_score == 0
 
 
+@pytest.mark.slow
 def test_a_mesh_box_is_cast_and_rebuilt(box_file: Path) -> None:
     assert read_mesh(box_file).shape == (12, 3, 3)
     case = next(iter(mesh_cases([box_file], 320, 8000)))
@@ -56,6 +57,7 @@ def test_a_mesh_box_is_cast_and_rebuilt(box_file: Path) -> None:
     assert thickness_percent(case, crop, layers) < 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="the ray caster's CPU build needs g++")
 def test_true_layers_of_procedural_shapes_fit_their_surfaces() -> None:
     """Surface points by one program, depths by another: they only agree when both mean the same shape and frame."""
@@ -66,6 +68,7 @@ def test_true_layers_of_procedural_shapes_fit_their_surfaces() -> None:
         assert ((case.behind.sum(-1) > 0) == case.mask).mean() > 0.999  # the same outline from behind
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="the ray caster's CPU build needs g++")
 def test_in_perspective_they_fit_too() -> None:
     """Shells of the same depths built for parallel rays do not, so the camera of the case matters."""
@@ -81,6 +84,7 @@ def test_in_perspective_they_fit_too() -> None:
         assert wrong > right + 1
 
 
+@pytest.mark.slow
 def test_the_colours_behind_have_no_error_where_the_back_is_as_predicted() -> None:
     side = 320
     mask = np.zeros((side, side), bool)

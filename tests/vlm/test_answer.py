@@ -79,6 +79,7 @@ def test_no_list_is_no_phrase(content: str) -> None:
     assert read_answer(content) == []
 
 
+@pytest.mark.slow
 def test_absurd_answers_are_read_quickly_or_not_at_all() -> None:
     assert len(read_answer(json.dumps([f"thing {i}" for i in range(5000)]))) == MAX_NAMED
     for text in ("[" * 90_000, "{" * 90_000, '["a",' * 20_000, "'" * 90_000, "['" + "\\" * 90_000, "1. " * 30_000):
@@ -92,6 +93,7 @@ def test_any_text_gives_texts(content: str) -> None:
     assert all(isinstance(named.text, str) and named.text.strip() for named in read_answer(content))
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=6), st.data())
 def test_any_json_list_comes_back_also_when_cut(texts: list[str], data: st.DataObject) -> None:

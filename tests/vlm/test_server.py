@@ -174,6 +174,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_when_we_die_without_a_word_the_guard_ends_it(launch: LaunchFor, number: int) -> None:
     how = launch()

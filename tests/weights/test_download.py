@@ -107,6 +107,7 @@ def test_access_withdrawn_meanwhile(fake: FakeHub, tmp_path: Path) -> None:
         fetch(_store(fake, tmp_path), RemoteFile(NAME, len(DATA), None), COMMIT)
 
 
+@pytest.mark.slow
 def test_nobody_answers_any_more(fake: FakeHub, tmp_path: Path) -> None:
     store = Store(Repository("model", "a/model", "", folder=tmp_path), Hub("http://127.0.0.1:1", tmp_path))
     with pytest.raises(Sam3dGsError, match=r"weights/model.ckpt could not be downloaded from http://127.0.0.1:1 \("):

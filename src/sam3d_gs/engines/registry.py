@@ -14,14 +14,15 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from pathlib import Path, PurePath
 from typing import Any
 
+from sam3d_gs.engines.plugins import add_plugins
 from sam3d_gs.engines.spec import EngineSpec, GpuRequest
 from sam3d_gs.errors import MissingPackageError, UsageError
 from sam3d_gs.options import (
     PROFILES,
-    STAGES,
+    STAGES_WITH_ENGINES,
     EmbeddedObjectOptions,
     GivenMaskOptions,
     GivenPhraseOptions,
@@ -39,9 +40,6 @@ from sam3d_gs.vlm.model import needed_mib
 from sam3d_gs.weights.repositories import MESH_DECODER_FILES, SAM3_FILES, SAM3D_FILES
 
 log = logging.getLogger("sam3d_gs")
-
-GROUP = "sam3d_gs.engines"  # entry-point group for engines of other packages
-STAGES_WITH_ENGINES = STAGES[:-1]  # the scene stage has no engine
 
 
 @dataclass(frozen=True)
@@ -235,30 +233,8 @@ BUILT_IN = (
 
 @cache
 def all_specs() -> Mapping[tuple[str, str], EngineSpec]:
-    """(stage, name) -> engine: those of this package, then those of installed plugins.
-
-    A plugin that cannot be loaded, or whose engine's name is in use, is skipped with a warning.
-    """
-    found = {(spec.stage, spec.name): spec for spec in BUILT_IN}
-    for point in entry_points(group=GROUP):
-        try:
-            loaded = point.load()
-            specs = [loaded] if isinstance(loaded, EngineSpec) else list(loaded)
-            for spec in specs:
-                _check_plugin(spec, found)
-                found[spec.stage, spec.name] = spec
-        except Exception as error:  # a broken plugin must not stop the program
-            log.warning("Engine plugin %r (%s) is skipped: %s.", point.name, point.value, error)
-    return found
-
-
-def _check_plugin(spec: Any, found: Mapping[tuple[str, str], EngineSpec]) -> None:
-    if not isinstance(spec, EngineSpec):
-        raise TypeError(f"it is a {type(spec).__name__}, not an EngineSpec")
-    if spec.stage not in STAGES_WITH_ENGINES:
-        raise ValueError(f"its stage is {spec.stage!r}, expected {', '.join(STAGES_WITH_ENGINES)}")
-    if (spec.stage, spec.name) in found:
-        raise ValueError(f"an engine {spec.name!r} of {spec.stage} already exists")
+    """(stage, name) -> engine: those of this package, then those of installed plugins."""
+    return add_plugins({(spec.stage, spec.name): spec for spec in BUILT_IN})
 
 
 def specs_of(stage: str) -> list[EngineSpec]:
@@ -268,6 +244,7 @@ def specs_of(stage: str) -> list[EngineSpec]:
 
 def find(stage: str, name: str) -> EngineSpec:
     """The engine of this name. Raises UsageError, listing the valid names, if there is none."""
+    _check_stage(stage)
     spec = all_specs().get((stage, name))
     if spec is None:
         raise UsageError(f"Unknown engine {name!r} for {stage}. Expected {_names(specs_of(stage))}.")
@@ -278,7 +255,13 @@ def default_of(stage: str, profile: str) -> EngineSpec:
     """The engine that a profile uses. Raises UsageError for an unknown profile."""
     if profile not in PROFILES:
         raise UsageError(f"Unknown profile {profile!r}. Expected {' or '.join(PROFILES)}.")
+    _check_stage(stage)
     return next(spec for spec in specs_of(stage) if spec.profile == profile)
+
+
+def _check_stage(stage: str) -> None:
+    if stage not in STAGES_WITH_ENGINES:
+        raise UsageError(f"Stage {stage!r} has no engines. Expected {' or '.join(STAGES_WITH_ENGINES)}.")
 
 
 def choose(stage: str, name: str = "", profile: str = "embedded", **options: Any) -> EngineChoice:
@@ -304,9 +287,19 @@ def choose_spec(stage: str, name: str, profile: str, options: Collection[str]) -
 def with_options(spec: EngineSpec, **options: Any) -> EngineChoice:
     """The engine with these options. Raises UsageError for one that it does not take, or an invalid value."""
     refuse_foreign(spec, options)
-    made = spec.options(**options)
+    made = spec.options(**{name: _converted(spec, name, value) for name, value in options.items()})
     made.check()
     return EngineChoice(spec, made)
+
+
+def _converted(spec: EngineSpec, name: str, value: Any) -> Any:
+    """A value given in Python, as the option's type has it: paths may be text, tuples any sequence but text."""
+    hint = str(spec.options.__dataclass_fields__[name].type)
+    if hint.startswith("Path") and isinstance(value, str):
+        return Path(value)
+    if hint.startswith("tuple") and isinstance(value, (str, PurePath)):
+        raise UsageError(f"{name} of engine {spec.name!r} is {value!r}. Expected a list, such as [{value!r}].")
+    return tuple(value) if hint.startswith("tuple") else value
 
 
 def refuse_foreign(spec: EngineSpec, names: Iterable[str]) -> None:
@@ -342,4 +335,4 @@ def load(choice: EngineChoice) -> Any:
             f"Engine {spec.name!r} of {spec.stage} needs the package {error.name!r}, which is not installed in this "
             f"environment. Run `{spec.install_command}`{script}."
         ) from error
-    return engine(choice.options)
+    return engine(choice.options.resolved(Path.cwd()))

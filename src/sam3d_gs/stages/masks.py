@@ -51,7 +51,7 @@ def run(context: Context, choice: EngineChoice, engine: Callable[[], MaskEngine]
     context.progress(0, 1, "masks")
     loaded = engine()
     with recording(context, "masks", choice, inputs) as recorder:
-        found = _checked(loaded.masks(photo, phrases), (photo.height_px, photo.width_px))
+        found = checked_masks(loaded.masks(photo, phrases), (photo.height_px, photo.width_px))
         kept = [mask for mask in found if mask.dropped is None]
         if not kept:
             raise Sam3dGsError(_no_masks_message(found, phrases, photo.path, choice.name))
@@ -84,7 +84,7 @@ def _reuse_note(context: Context, former: StageRecord) -> str | None:
     return "edited by hand"
 
 
-def _checked(found: Sequence[InstanceMask], shape: tuple[int, int]) -> list[InstanceMask]:
+def checked_masks(found: Sequence[InstanceMask], shape: tuple[int, int]) -> list[InstanceMask]:
     """The engine's masks, with empty ones dropped. Raises ValueError for a wrong size or a repeated id."""
     ids = [mask.object_id for mask in found]
     if len(set(ids)) != len(ids):

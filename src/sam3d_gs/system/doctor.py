@@ -16,7 +16,6 @@ from pathlib import Path
 from sam3d_gs.engines.registry import EngineChoice
 from sam3d_gs.engines.spec import EngineSpec, GpuRequest
 from sam3d_gs.system.environments import (
-    EMBEDDED,
     STAGE_ENVIRONMENTS,
     Environment,
     environment_of,
@@ -131,7 +130,7 @@ def judge(facts: Facts) -> Diagnosis:
 def _verdict(facts: Facts, choice: EngineChoice) -> Verdict:
     spec = choice.spec
     environment = facts.environments[spec.stage]
-    problems, notes = _environment_problems(spec, environment), []
+    problems, notes = _environment_problems(spec, environment, facts.profile), []
     if spec.submodule and not facts.submodules.get(spec.submodule):
         problems.append(Problem(f"{spec.submodule}/ is empty", _script("fetch_upstream.sh", spec.submodule)))
     for name, needed in spec.weights.items():
@@ -153,8 +152,8 @@ def _verdict(facts: Facts, choice: EngineChoice) -> Verdict:
     return Verdict(spec.stage, spec.name, environment.name, (*problems, *gpu_problems), (*notes, *gpu_notes))
 
 
-def _environment_problems(spec: EngineSpec, environment: Environment) -> list[Problem]:
-    if spec.environment == "embedded" or (environment.name == EMBEDDED and not spec.install):
+def _environment_problems(spec: EngineSpec, environment: Environment, profile: str) -> list[Problem]:
+    if spec.environment == "embedded" or (profile == "embedded" and not spec.install):
         fix = _script("setup_embedded.sh")
     elif spec.install:
         fix = f"{spec.install} (in the environment {environment.name})"

@@ -25,6 +25,7 @@ from sam3d_gs.photo import intrinsics
 SMALL = MaskNetConfig(widths=(8, 16, 16, 48, 64), embedding=8, query_width=16, geometry=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(900, 1200), (40, 30), (2, 700), (1, 1)])
 def test_pictures_of_any_size_are_read(height: int, width: int) -> None:
     torch.manual_seed(1)

@@ -115,6 +115,7 @@ boxes = st.tuples(st.floats(2, 250), st.floats(2, 180), st.floats(8, 60), st.flo
 )
 
 
+@pytest.mark.slow
 @given(st.lists(boxes, min_size=1, max_size=5, unique=True), st.floats(2, 65))
 @settings(max_examples=12, deadline=None)
 def test_any_scene_is_finite_bounded_and_of_typical_depth(scene: list[Box], pitch_deg: float) -> None:

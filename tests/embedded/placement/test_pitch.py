@@ -74,6 +74,7 @@ def test_a_lid_alone_tells_the_pitch() -> None:
     assert estimate_pitch_deg([crop], [lid], [None], K) == pytest.approx(45, abs=2)
 
 
+@pytest.mark.slow
 def test_the_likelihood_is_a_density_over_what_is_seen() -> None:
     """Seen from anywhere it integrates to one over the picture of a ball, so no pitch is favoured beforehand."""
     x, y = np.meshgrid((np.arange(80) - 39.5) / 40, (np.arange(80) - 39.5) / 40)

@@ -62,6 +62,7 @@ def table() -> tuple[np.ndarray, list[np.ndarray], list[Proposal]]:
     return rgb, masks, propose(rgb)
 
 
+@pytest.mark.slow
 def test_every_shape_is_among_the_proposals(table: tuple[np.ndarray, list[np.ndarray], list[Proposal]]) -> None:
     _, masks, proposals = table
     for mask in masks:
@@ -82,6 +83,7 @@ def test_proposals_are_ordered_distinct_and_at_photo_size(
         assert all(iou(p.mask, other.mask) < 0.9 for other in proposals[:n])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_the_same_photo_gives_the_same_proposals() -> None:
     rgb, _ = shapes_on_a_table()
@@ -90,6 +92,7 @@ def test_the_same_photo_gives_the_same_proposals() -> None:
     assert all((a.mask == b.mask).all() and a.score == b.score for a, b in zip(again, proposals, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("shape", [(1, 1), (2, 2), (1, 300)])
 @pytest.mark.parametrize("kind", ["black", "white", "noise"])
@@ -103,12 +106,14 @@ def test_tiny_and_empty_photos_do_not_crash(shape: tuple[int, int], kind: str) -
         assert proposals == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_banner_of_noise_gives_a_sane_result() -> None:
     rgb = np.random.default_rng(1).integers(0, 256, (16, 4000, 3), dtype=np.uint8)
     assert all(p.mask.shape == (16, 4000) and p.mask.any() for p in propose(rgb))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_grey_photo_is_a_photo() -> None:
     rgb, masks = shapes_on_a_table()
@@ -117,6 +122,7 @@ def test_a_grey_photo_is_a_photo() -> None:
     assert max(iou(masks[0], p.mask) for p in found) > 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("gain", "offset"), [(1.8, 30), (0.12, 0)])
 def test_a_badly_exposed_photo_is_a_photo(gain: float, offset: float) -> None:
@@ -126,6 +132,7 @@ def test_a_badly_exposed_photo_is_a_photo(gain: float, offset: float) -> None:
         assert max(iou(mask, p.mask) for p in found) > 0.85
 
 
+@pytest.mark.slow
 def test_an_object_that_nearly_fills_the_photo_is_found() -> None:
     rgb, masks = shapes_on_a_table()
     near = np.s_[90:205, 35:125]
@@ -173,6 +180,7 @@ def brute_force_merges(affinity_sum: np.ndarray, area: np.ndarray, touching: np.
         groups[pair[1]] += groups.pop(pair[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_the_quick_merge_order_is_that_of_brute_force(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -267,6 +275,7 @@ def test_the_cell_affinity_is_the_quadratic_it_claims_to_be() -> None:
         assert float(got) == pytest.approx(float(logit.sigmoid()), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_what_lies_behind_joins_last_and_a_net_without_depth_says_nothing_of_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -284,6 +293,7 @@ def test_what_lies_behind_joins_last_and_a_net_without_depth_says_nothing_of_it(
     np.testing.assert_array_equal(said.log_depth, np.zeros(3))
 
 
+@pytest.mark.slow
 def test_the_tree_does_not_depend_on_the_threads_and_leaves_their_number_alone() -> None:
     rgb, _ = shapes_on_a_table()
     _, labels = superpixels(rgb)
@@ -314,6 +324,7 @@ def test_weights_that_do_not_fit_are_refused_with_the_file_named(tmp_path: Path)
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_cup_saucer_and_spoon_of_a_real_photo() -> None:
     data = pytest.importorskip("skimage.data")
     from sam3d_gs.embedded.proposals.selection import select

@@ -160,6 +160,7 @@ rectangles = st.tuples(st.integers(0, 150), st.integers(0, 110), st.integers(1, 
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(rectangles, max_size=9), st.integers(1, 6), st.integers(0, 2**32 - 1))
 def test_kept_masks_share_no_pixel_and_every_other_has_a_reason(masks: list[np.ndarray], most: int, seed: int) -> None:

@@ -45,6 +45,7 @@ def test_another_material_gets_none_of_it() -> None:
     assert abs(contrast(back_of(BROWN + STRIPES[..., None], blue), STRIPES, INNER)) < 0.02
 
 
+@pytest.mark.slow
 def test_a_print_does_not_come_back() -> None:
     """Lettering on one quarter of an object that is else plain, or has a fine texture."""
     lettering = 0.2 * np.sign(np.sin(X * 60) * np.sin(Y * 60)) * ((np.abs(X) < 0.4) & (np.abs(Y) < 0.4))
@@ -55,6 +56,7 @@ def test_a_print_does_not_come_back() -> None:
     assert contrast(back, fine) > 0.4
 
 
+@pytest.mark.slow
 def test_a_plain_front_gives_a_plain_back() -> None:
     assert back_of(BROWN + 0 * X[..., None])[INSIDE].std() < 1e-6
     edge = BROWN * np.where(X < 0, 0.4, 1.0)[..., None]

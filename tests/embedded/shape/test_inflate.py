@@ -36,6 +36,7 @@ def test_two_parts_do_not_feel_each_other() -> None:
     np.testing.assert_allclose(dome_height(left | right), dome_height(left) + dome_height(right), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (2, 2)])
 def test_tiny_masks_are_sane(shape: tuple[int, int]) -> None:
     mask = np.zeros((60, 60), bool)

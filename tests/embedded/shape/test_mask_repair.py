@@ -11,6 +11,7 @@ from sam3d_gs.embedded.placement.plates import find_plates
 from sam3d_gs.embedded.shape.mask_repair import INPAINT_SIDE_PX, complete_plate, remove_specks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zoom", [0.4, 4.0])  # of the size at which colours are invented
 def test_a_plate_goes_on_in_its_own_colours(zoom: float) -> None:
     """Its colour changes from left to right; the blue cup on it leaves no trace, nor does the green shadow beside."""

@@ -68,6 +68,7 @@ def test_crop_is_the_square_around_the_mask_without_background() -> None:
     np.testing.assert_allclose(crop.rgb[inside], np.broadcast_to([200, 80, 40], (inside.sum(), 3)) / 255, atol=0.01)
 
 
+@pytest.mark.slow
 def test_a_mirrored_photo_gives_mirrored_layers(net: ObjectNet) -> None:
     rgb, mask = ellipse_photo()
     crop, mirrored = crop_object(rgb, mask), crop_object(rgb[:, ::-1], mask[:, ::-1])
@@ -124,6 +125,7 @@ def test_loader_names_a_file_whose_configuration_makes_no_net(tmp_path: Path) ->
             load_object_net(path)
 
 
+@pytest.mark.slow
 def test_the_answer_does_not_depend_on_the_batch(net: ObjectNet) -> None:
     crops = [crop_object(*ellipse_photo((40.0 + 5 * i, 40.0))) for i in range(2)]
     together = predict(net, crops)

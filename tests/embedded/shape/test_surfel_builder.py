@@ -56,6 +56,7 @@ def gaussians_of(kind: str) -> tuple[Gaussians, np.ndarray, np.ndarray]:
     return to_gaussians(surfels, np.eye(3), np.zeros(3), 1.0), K, mask
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ball", "box", "ring"])
 def test_reprojects_onto_its_mask(kind: str) -> None:
     gaussians, K, mask = gaussians_of(kind)
@@ -102,6 +103,7 @@ def test_what_is_left_of_a_solid_is_what_its_neighbour_lacks() -> None:
         assert wrong.mean() < 0.005  # points on a boundary
 
 
+@pytest.mark.slow
 def test_air_inside_has_two_surfaces_and_walls() -> None:
     """A box of thickness 0.9 that is open at the top: air between 0.2 and 0.7 of the way, but for the lowest rows."""
     rgb, mask, crop, layers = scene("box")
@@ -155,6 +157,7 @@ def test_the_inside_has_the_colours_that_its_opening_shows() -> None:
     np.testing.assert_allclose(outer, np.array([210, 40, 30]) / 255, atol=0.1)
 
 
+@pytest.mark.slow
 def test_air_that_nobody_can_see_into_is_filled() -> None:
     """Closed all around it changes nothing; with one open side of four, on the outline, it stays."""
     rgb, mask, crop, layers = scene("box")
@@ -170,6 +173,7 @@ def test_air_that_nobody_can_see_into_is_filled() -> None:
     assert len(opened) > len(plain) + 4000
 
 
+@pytest.mark.slow
 def test_a_cavity_where_there_is_no_air_changes_nothing() -> None:
     rgb, mask, crop, layers = scene("ring")
     nothing = np.zeros(layers.front.shape, np.float32)
@@ -202,6 +206,7 @@ def test_discs_are_flat_and_face_outwards() -> None:
     assert np.median(np.abs((normals * radial).sum(axis=1))) > 0.9
 
 
+@pytest.mark.slow
 def test_size_is_bounded_for_a_large_object() -> None:
     rgb = np.full((900, 900, 3), 128, np.uint8)
     mask = np.ones((900, 900), bool)
@@ -239,6 +244,7 @@ def test_covariance_is_the_ellipse_of_the_steps(steps: list[float]) -> None:
     np.testing.assert_allclose(flat, 0.62**2 * (np.outer(a, a) + np.outer(b, b)), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_pole_is_round_and_a_board_is_not() -> None:
     """Both are said to be 0.5 thick: a pole 0.05 wide gets its own width, about the same middle; a board stays."""
     y, x = np.mgrid[:400, :400] / 200 - 1
@@ -257,6 +263,7 @@ def test_a_pole_is_round_and_a_board_is_not() -> None:
         assert z.min() + z.max() == pytest.approx(0, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_leg_seen_as_a_blade_becomes_a_leg() -> None:
     """Upright, 0.09 wide and seen as 0.6 thick with a front that falls by 0.4 across it: a straight post again."""
     y, x = np.mgrid[:400, :400] / 200 - 1
@@ -275,6 +282,7 @@ def test_a_leg_seen_as_a_blade_becomes_a_leg() -> None:
     assert abs(z.min() + z.max()) / 2 < 0.06  # the post's middle is known to half a pixel only, and the front is steep
 
 
+@pytest.mark.slow
 def test_doubtful_surfaces_are_a_little_transparent_and_without_holes() -> None:
     rgb, mask, crop, layers = scene("ball")
     K = intrinsics(*SIZE, None, 55.0)

@@ -58,6 +58,7 @@ def stored(path: Path) -> dict[str, Tensor]:
     return content.get("state_dict", content)
 
 
+@pytest.mark.slow
 def test_official_yaml_gives_the_official_tensors() -> None:
     config = read_config(HERE / "official_yaml")
     parts = network_parts(config, {name: Path(stem) for name, stem in file_stems(config).items()})
@@ -72,6 +73,7 @@ def test_official_yaml_gives_the_official_tensors() -> None:
         assert ours == theirs, name
 
 
+@pytest.mark.slow
 def test_every_network_holds_the_values_of_its_file(tiny: Path) -> None:
     checkpoint = Checkpoint(tiny)
     structure, latent = stored(tiny / "ss_generator.ckpt"), stored(tiny / "slat_generator.ckpt")
@@ -94,6 +96,7 @@ def test_every_network_holds_the_values_of_its_file(tiny: Path) -> None:
         assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_small_and_delicate_tensors_stay_float32(tiny: Path, dtype: torch.dtype) -> None:
     checkpoint = Checkpoint(tiny)
@@ -122,6 +125,7 @@ def test_small_and_delicate_tensors_stay_float32(tiny: Path, dtype: torch.dtype)
         assert state[name].dtype == torch.float32, name
 
 
+@pytest.mark.slow
 def test_equal_dino_copies_are_one(tiny: Path) -> None:
     checkpoint = Checkpoint(tiny)
     structure, latent = (
@@ -137,6 +141,7 @@ def test_equal_dino_copies_are_one(tiny: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_different_dino_copies_stay_apart(own: Path) -> None:
     path = own / "slat_generator.ckpt"
     tensors = stored(path)
@@ -156,6 +161,7 @@ def test_different_dino_copies_stay_apart(own: Path) -> None:
     assert not torch.equal(own_bias, latent.module_list[0].backbone.blocks[1].mlp.fc2.bias)
 
 
+@pytest.mark.slow
 def test_a_dropped_backbone_is_loaded_again(tiny: Path) -> None:
     checkpoint = Checkpoint(tiny)
     first = checkpoint.structure_condition(CPU, torch.float32).state_dict()
@@ -163,6 +169,7 @@ def test_a_dropped_backbone_is_loaded_again(tiny: Path) -> None:
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_weight_bytes_are_what_loading_takes(tiny: Path) -> None:
     checkpoint = Checkpoint(tiny)
     where = (CPU, torch.float16)
@@ -212,6 +219,7 @@ def test_one_tensor_at_a_time_is_in_memory_twice(tiny: Path) -> None:
     assert 1 <= checkpoint.most <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefixes", [True, False])
 def test_safetensors_mirror(tiny: Path, own: Path, prefixes: bool) -> None:
     for path in own.glob("*.ckpt"):
@@ -273,6 +281,7 @@ SPOILERS: dict[str, tuple[Callable[[Path], object], str]] = {
 BAD_DECODERS = [("ss_decoder.ckpt", spoiler) for spoiler in SPOILERS]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize(
     ("file", "spoiler"), [("ss_generator.ckpt", "cut"), ("slat_decoder_gs.ckpt", "missing"), *BAD_DECODERS]
@@ -305,6 +314,7 @@ def change(tensors: dict[str, Tensor], key: str, value: Tensor | None) -> None:
         tensors[key] = value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "key", "value", "message"),
     [
@@ -371,6 +381,7 @@ def test_moge_is_found_in_order(own: Path, tmp_path: Path, monkeypatch: pytest.M
     assert find_moge(own, "depth/mine.pt", None) == local
 
 
+@pytest.mark.slow
 def test_without_moge_everything_else_works(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(own))
     shutil.rmtree(own / "moge-vitl")
@@ -380,6 +391,7 @@ def test_without_moge_everything_else_works(own: Path, monkeypatch: pytest.Monke
         checkpoint.moge(CPU, torch.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -114,6 +114,7 @@ def test_legal_edits_are_honoured(edit: Edit) -> None:
     assert {embedder.input_px for embedder, _ in config.latent_condition.embedders} == {770}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "old", "new", "key"),
     [

@@ -67,6 +67,7 @@ def add_layer(rows: Rows, k: int, **values: float) -> None:
     rows.layers[0, k] = row(LAYER, **(plain | values))
 
 
+@pytest.mark.slow
 def test_the_empty_room_is_the_geometry_of_a_plane_and_a_wall(bank: Bank) -> None:
     scenes = compose(level_scene(), bank, SIDE)
     down = (np.arange(SIDE) + 0.5) / SIDE - 0.5  # focal 1: also the slope of the ray
@@ -247,6 +248,7 @@ def test_a_camera_exposes_for_what_it_sees(bank: Bank) -> None:
     assert 0.4 < share < 0.9
 
 
+@pytest.mark.slow
 def test_some_photos_are_taken_of_one_thing_that_fills_them(bank: Bank) -> None:
     scenes = make_scenes(torch.arange(120, dtype=torch.int32), bank, SIDE)
     objects = [torch.bincount(labels.flatten().long(), minlength=IGNORE + 1)[1:IGNORE] for labels in scenes.labels]

@@ -23,6 +23,7 @@ def one_box(half: tuple[float, float, float]) -> SetPool:
     return SetPool(shapes, torch.tensor([0]), torch.tensor([1]), torch.tensor([1]), top, zero, zero, zero, zero)
 
 
+@pytest.mark.slow
 def test_foot_height_and_top_of_a_box() -> None:
     half = (0.5, 0.3, 0.2)
     pictures = picture_sets(one_box(half), torch.tensor([0]), torch.Generator().manual_seed(1), 64)
@@ -57,6 +58,7 @@ def test_a_sprite_fills_its_window_and_its_depth_is_that_of_its_surface() -> Non
     assert np.percentile(off, 99) < 0.01
 
 
+@pytest.mark.slow
 def test_every_kind_is_made_and_members_of_a_set_share_their_frame() -> None:
     sets = [make_set(seed) for seed in range(160)]
     assert {s.kind for s in sets} == set(KINDS)

@@ -52,6 +52,7 @@ def discs(side: int = 64) -> Scenes:
     return Scenes(rgb, labels.to(torch.uint8), inverse, rise, (labels == 0).to(torch.uint8), torch.ones(2))
 
 
+@pytest.mark.slow
 def test_two_scenes_are_learned_by_heart() -> None:
     net, scenes = new_net(TINY_CONFIG), discs()
     optimizer = torch.optim.AdamW(net.parameters(), 4e-3)
@@ -124,6 +125,7 @@ def test_depth_is_compared_up_to_a_factor_and_only_where_there_is_a_ground() -> 
     assert all(float(value) == 0 for value in geometry_losses(bent, strewn).values())
 
 
+@pytest.mark.slow
 def test_a_leg_has_the_same_scenes_whatever_came_before(task: MaskTask) -> None:
     generator = torch.Generator().manual_seed(11)
     first = task.batch(generator)
@@ -133,6 +135,7 @@ def test_a_leg_has_the_same_scenes_whatever_came_before(task: MaskTask) -> None:
     assert not torch.equal(first.rgb, task.batch(generator).rgb)
 
 
+@pytest.mark.slow
 def test_a_run_in_two_pieces_is_the_same_run(tmp_path: Path, task: MaskTask) -> None:
     settings = Settings(total_steps=4, leg_steps=2, warmup_steps=2)
     train(new_net(TINY_CONFIG), task, settings, tmp_path / "whole", CPU)
