@@ -326,7 +326,7 @@ def test_engines_of_the_wrong_kind_are_refused(picture: Path, tmp_path: Path) ->
         reconstruct(picture, objects_engine=sg.engine("phrases", phrases=["cup"]))
     with pytest.raises(sg.UsageError, match="is no engine of objects"):
         reconstruct(picture, objects_engine=fakes.FakeObjects)
-    with pytest.raises(sg.UsageError, match="is built already"):
+    with pytest.raises(sg.UsageError, match="is a built engine"):
         sg.run_many([picture], tmp_path, objects_engine=fakes.FakeObjects())  # type: ignore[arg-type]
 
 

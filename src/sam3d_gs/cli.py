@@ -45,7 +45,7 @@ from sam3d_gs.options import STAGES, PhotoOptions, SceneOptions
 if TYPE_CHECKING:
     from sam3d_gs.engines.registry import EngineChoice
     from sam3d_gs.fleet.stage_stream import StageStream
-    from sam3d_gs.pipeline import Settings, stages_to_run
+    from sam3d_gs.pipeline import Settings
 
 app = typer.Typer(
     name="sam3d-gs",
@@ -114,7 +114,7 @@ def run(
     pass_on: PassOn = False,
 ) -> None:
     """Run all four stages: photo -> phrases -> masks -> objects -> scene and report."""
-    from sam3d_gs.pipeline import Settings
+    from sam3d_gs.pipeline import Settings, stages_to_run
 
     root = workspace.absolute()
     # Check all options before any work, including those of stages that run in another environment.

@@ -17,7 +17,16 @@ from sam3d_gs.engines import plugins, registry
 from sam3d_gs.engines.registry import BUILT_IN, choose
 from sam3d_gs.engines.spec import EngineSpec
 from sam3d_gs.errors import MissingPackageError, UsageError
-from sam3d_gs.options import PROFILES, STAGES_WITH_ENGINES, EngineOptions, MaskOptions, flag_names, flags_of, option
+from sam3d_gs.options import (
+    PROFILES,
+    STAGES_WITH_ENGINES,
+    EmbeddedObjectOptions,
+    EngineOptions,
+    MaskOptions,
+    flag_names,
+    flags_of,
+    option,
+)
 from sam3d_gs.weights.repositories import REPOSITORIES
 
 ROOT = Path(__file__).parents[2]
@@ -142,7 +151,7 @@ def _install(monkeypatch: pytest.MonkeyPatch, *values: Any) -> None:
 
 def test_plugins_join_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
     one = EngineSpec("masks", "one", "x:X", MaskOptions)
-    two = EngineSpec("objects", "two", "x:X", MaskOptions)
+    two = EngineSpec("objects", "two", "x:X", EmbeddedObjectOptions)
     _install(monkeypatch, one, [two])
     assert choose("masks", "one", max_objects=3).options.max_objects == 3
     assert registry.find("objects", "two") is two
@@ -237,7 +246,7 @@ def test_the_reserved_options_are_those_of_the_commands() -> None:
 @pytest.mark.parametrize("stage", ["mask", "scene"])
 def test_a_stage_without_engines(stage: str) -> None:
     for ask in (lambda: choose(stage), lambda: choose(stage, "sam3")):
-        with pytest.raises(UsageError, match="has no engines. Expected phrases or masks or objects"):
+        with pytest.raises(UsageError, match=r"has no engines\. Expected phrases or masks or objects"):
             ask()
 
 
