@@ -109,7 +109,7 @@ def _options_of(stage: str) -> dict[str, list[EngineSpec]]:
 
 
 def _annotation(stage: str, name: str, flag: Flag, takers: Sequence[EngineSpec], names: Sequence[str]) -> Any:
-    hint = get_type_hints(takers[0].options)[name]
+    hint = _type_hints(takers[0].options)[name]
     kind, listed = _plain_type(hint, flag)
     limits: dict[str, Any] = {"min": flag.min, "max": flag.max} if kind in (int, float) else {}
     if kind is Path:
@@ -126,6 +126,11 @@ def _annotation(stage: str, name: str, flag: Flag, takers: Sequence[EngineSpec],
         **limits,
     )
     return Annotated[(list[kind] if listed else kind) | None, info]  # type: ignore[valid-type]
+
+
+@functools.cache
+def _type_hints(options: type) -> dict[str, Any]:
+    return get_type_hints(options)
 
 
 def _plain_type(hint: Any, flag: Flag) -> tuple[Any, bool]:
