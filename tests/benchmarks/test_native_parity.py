@@ -113,6 +113,7 @@ def test_another_dtype_is_near_and_another_noise_is_not(
     assert 0 < near.rotation_deg < 3 < far.rotation_deg
 
 
+@pytest.mark.slow
 def test_noise_of_stage_2_stays_with_its_voxel(inputs: Inputs, result: SubjectResult) -> None:
     voxels = torch.from_numpy(result.voxels)
     assert torch.equal(inputs.noise.at(voxels.flip(0)), inputs.noise.at(voxels).flip(0))

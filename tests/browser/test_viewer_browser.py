@@ -59,6 +59,7 @@ def wait_for(tab: Tab, ball: Ball, there: bool) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_the_view_starts_at_the_photo_and_a_switch_works(tab: Tab, live: Viewer) -> None:
     red, _, blue = BALLS
     switch(tab, "Names").uncheck()  # a label may cover the spot that is looked at
