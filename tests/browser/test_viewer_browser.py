@@ -74,6 +74,7 @@ def test_the_view_starts_at_the_photo_and_a_switch_works(tab: Tab, live: Viewer)
     assert [url for url in tab.requests if not url.startswith(allowed)] == []
 
 
+@pytest.mark.slow
 def test_the_frustum_appears_when_the_view_leaves_it_and_the_button_goes_back(tab: Tab, live: Viewer) -> None:
     frustum = live.server.scene.get_handle_by_name("/photo")
     (client,) = live.server.get_clients().values()
