@@ -46,6 +46,7 @@ def test_every_public_name_is_there_and_documented() -> None:
         sg.no_such_name  # noqa: B018
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["path", "text", "array", "image", "photo"])
 def test_a_photo_in_any_form(picture: Path, form: str) -> None:
     rgb = np.asarray(Image.open(picture).convert("RGB"))
@@ -169,6 +170,7 @@ def test_poses_are_edited_in_a_copy(picture: Path) -> None:
         scene.without("nothing")
 
 
+@pytest.mark.slow
 def test_pictures_and_notebooks(picture: Path) -> None:
     scene = reconstruct(picture)
     strip = scene.picture(views=2)
@@ -214,6 +216,7 @@ def test_a_scene_that_was_saved_is_the_one_of_the_run(
     assert saved.read_bytes() == result.workspace.scene_ply.read_bytes()
 
 
+@pytest.mark.slow
 def test_many_photos_of_which_one_is_bad(picture: Path, tmp_path: Path, embedded_fakes: fakes.FakeObjects) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no photo")
@@ -230,6 +233,7 @@ def test_many_photos_of_which_one_is_bad(picture: Path, tmp_path: Path, embedded
         sg.load_scene("kitchen", tmp_path / "elsewhere")
 
 
+@pytest.mark.slow
 def test_each_photo_is_decoded_and_its_proposals_made_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -71,6 +71,7 @@ def test_run_makes_everything_and_says_where(cli: Run, picture: Path, tmp_path: 
     assert out.count("up to date") == 4
 
 
+@pytest.mark.slow
 def test_partial_and_failed_exit_codes(cli: Run, picture: Path) -> None:
     FAIL.append("01-spoon-0")
     code, out, err = cli("run", picture)
@@ -83,6 +84,7 @@ def test_partial_and_failed_exit_codes(cli: Run, picture: Path) -> None:
     assert "No object could be reconstructed" in err
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_that_work_is_kept(cli: Run, picture: Path) -> None:
     FAIL.append("stop")
     code, _, err = cli("run", picture)
@@ -111,6 +113,7 @@ def test_two_photos_of_one_name_never_mix(cli: Run, picture: Path, tmp_path: Pat
     assert other.exists()
 
 
+@pytest.mark.slow
 def test_one_bad_photo_of_two(cli: Run, picture: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no image")
@@ -149,6 +152,7 @@ def test_stages_one_by_one(cli: Run, picture: Path) -> None:
     assert "up to date" in cli("reconstruct", picture)[1]
 
 
+@pytest.mark.slow
 def test_run_takes_some_stages_with_the_options_of_all(cli: Run, picture: Path, tmp_path: Path) -> None:
     """As the scripts call it: one environment after the other, the same options each time."""
     options = ["--phrases", "red box", "--max-objects", "1", "--seed", "4", "--turntable", "none"]
@@ -175,6 +179,7 @@ def test_own_masks_are_read_before_the_objects(cli: Run, picture: Path, tmp_path
     assert cli("run", picture, "--stages", "phrases", "--masks", folder)[0] == 0  # nothing to look for
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -196,6 +201,7 @@ def test_usage_errors_exit_with_2(cli: Run, picture: Path, arguments: list[str])
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_status(cli: Run, picture: Path, tmp_path: Path) -> None:
     assert "No photo" in cli("status")[1]
     assert cli("status", picture)[0] == EXIT_FAILED

@@ -45,6 +45,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureF
     return run_file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "result"),
     [
@@ -60,6 +61,7 @@ def test_a_script(run: Callable[..., str], photo: Path, tmp_path: Path, script: 
     assert json.loads((tmp_path / f"{result}.json").read_text())["objects"]
 
 
+@pytest.mark.slow
 def test_a_folder_of_photos(run: Callable[..., str], photo: Path, tmp_path: Path) -> None:
     (photo.parent / "broken.jpg").write_bytes(b"no photo")
     text = run(EXAMPLES / "05_folder_of_photos.py", photo.parent, tmp_path / "out")
@@ -67,6 +69,7 @@ def test_a_folder_of_photos(run: Callable[..., str], photo: Path, tmp_path: Path
     assert "desk.png: <Scene of desk:" in text and "report.html" in text
 
 
+@pytest.mark.slow
 def test_the_notebook(run: Callable[..., str], photo: Path, tmp_path: Path) -> None:
     """Its cells as a script, and the picture that a notebook would show."""
     cells = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
@@ -92,6 +95,7 @@ def _run(*command: object, cwd: Path, paths: tuple[Path, ...] = ()) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_example_engine_works_once_it_is_installed(photo: Path, tmp_path: Path) -> None:
     site = tmp_path / "site"
     source = tmp_path / "example_engine"

@@ -93,6 +93,7 @@ def test_no_import_points_upward(module: str, path: Path) -> None:
             assert _layer(inner) <= _layer(module), f"{module} imports {inner}, which lies above it"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "path"), _modules())
 def test_heavy_packages_are_imported_late(module: str, path: Path) -> None:
     relative = path.relative_to(SOURCE).as_posix()
@@ -108,6 +109,7 @@ def _runs_at_import(node: ast.stmt) -> bool:
     return not guarded and not isinstance(node, (ast.FunctionDef, ast.ClassDef))
 
 
+@pytest.mark.slow
 def test_the_command_line_imports_nothing_heavy() -> None:
     code = (
         "import sys\n"

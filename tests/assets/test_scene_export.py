@@ -40,6 +40,7 @@ def merged() -> Gaussians:
     return Gaussians(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frame", ["opengl", "y-up", "z-up", "ros"])
 def test_description_and_splats_agree(made: Workspace, frame: str) -> None:
     ply, described = export_scene(made, "ply", frame)
@@ -137,6 +138,7 @@ def test_a_scene_that_is_missing_or_does_not_fit_its_description(made: Workspace
         export_scene(made, "ply", "z-up")
 
 
+@pytest.mark.slow
 def test_clean_knows_every_export(made: Workspace) -> None:
     paths = {path for form in EXPORT_FORMATS if form != "spz" for path in export_scene(made, form, "z-up")}
     assert paths <= set(made.exports())

@@ -113,6 +113,7 @@ def test_another_dtype_is_near_and_another_noise_is_not(
     assert 0 < near.rotation_deg < 3 < far.rotation_deg
 
 
+@pytest.mark.slow
 def test_noise_of_stage_2_stays_with_its_voxel(inputs: Inputs, result: SubjectResult) -> None:
     voxels = torch.from_numpy(result.voxels)
     assert torch.equal(inputs.noise.at(voxels.flip(0)), inputs.noise.at(voxels).flip(0))
@@ -127,6 +128,7 @@ def test_noise_of_stage_2_matters(inputs: Inputs, subject: Native, result: Subje
     assert max(found.psnr_db) < 60
 
 
+@pytest.mark.slow
 def test_an_object_that_cannot_be_made_says_why(subject: Native, inputs: Inputs) -> None:
     with pytest.raises(BadInputError, match=r"^native float32 made no object: .*mask"):
         subject.run(replace(inputs, mask=np.zeros_like(inputs.mask)))
@@ -156,6 +158,7 @@ def made(pose: Pose, sh0: float = 0.0) -> SubjectResult:
 HERE = Pose(np.array([1.0, 0, 0, 0]), np.array([0.0, 3, 4]), 2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("angle_deg", [0.0, 1e-4, 30.0, 179.0])
 def test_pose_differences(angle_deg: float) -> None:
     half = math.radians(angle_deg) / 2
@@ -166,12 +169,14 @@ def test_pose_differences(angle_deg: float) -> None:
     assert found.scale_percent == pytest.approx(5.0)
 
 
+@pytest.mark.slow
 def test_psnr_falls_with_the_difference_in_colour() -> None:
     first, second = (min(difference(made(HERE), made(HERE, sh0), VIEWS, SIDE_PX).psnr_db) for sh0 in (0.01, 0.1))
     assert math.inf > first > second
     assert first - second == pytest.approx(20, abs=0.1)  # ten times the difference
 
 
+@pytest.mark.slow
 def test_iou_counts_voxels() -> None:
     voxels = np.array([[0, 0, 0], [0, 0, 1], [5, 0, 1]])
     assert iou(voxels, voxels[::-1]) == 1
@@ -179,6 +184,7 @@ def test_iou_counts_voxels() -> None:
     assert iou(voxels, voxels + 1) == 0
 
 
+@pytest.mark.slow
 def test_memory_is_shown_where_it_is_counted() -> None:
     text = report(made(HERE), [("other", replace(made(HERE), peak_gib=1.5))], "first", VIEWS, SIDE_PX)
     assert "| first | 1 | 1 | 1.00 | - |" in text
@@ -227,6 +233,7 @@ class Inference:
 """
 
 
+@pytest.mark.slow
 def test_official_package_gets_our_noise(
     tmp_path: Path, checkpoint: Checkpoint, inputs: Inputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,6 +142,7 @@ def test_ids_are_the_objects(scene: ProceduralScene) -> None:
         assert not (thing.mask & ~thing.amodal_mask).any()
 
 
+@pytest.mark.slow
 def test_surfaces_project_into_their_masks(scene: ProceduralScene) -> None:
     for thing in scene.objects:
         pixels, depth = project(scene, thing.surface_camera)

@@ -71,6 +71,7 @@ def test_nothing_leaves_the_page_and_nothing_complains(open_tab: OpenTab, report
     assert tab.complaints == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", [(0.3, -0.2, 2.5), (-0.9, 0.4, 4.0)])
 def test_a_splat_lands_on_its_pixel(open_tab: OpenTab, tmp_path: Path, point: tuple[float, float, float]) -> None:
     """One Gaussian: its picture is centred where K projects its mean, and the page's own projection says the same."""
@@ -86,6 +87,7 @@ def test_a_splat_lands_on_its_pixel(open_tab: OpenTab, tmp_path: Path, point: tu
     np.testing.assert_allclose(seen, wanted, atol=0.3)
 
 
+@pytest.mark.slow
 def test_a_splat_has_the_width_that_its_scale_says(open_tab: OpenTab, tmp_path: Path) -> None:
     speck = Ball("speck", (0.0, 0.0, 0.0), (0.0, 0.0, 2.5), 0.8, gaussians=1)
     write_report(tmp_path / "report.html", report_data(tmp_path / "w", [speck]))
@@ -135,6 +137,7 @@ def test_the_page_draws_what_the_renderer_draws(open_tab: OpenTab, tmp_path: Pat
     assert np.quantile(off, 0.99) < 12
 
 
+@pytest.mark.slow
 def test_a_switch_takes_its_object_out_of_the_picture(open_tab: OpenTab, report: Path) -> None:
     tab = show(open_tab(), report)
     red, green, blue = BALLS
@@ -163,6 +166,7 @@ def test_a_switch_takes_its_object_out_of_the_picture(open_tab: OpenTab, report:
     assert tab.page.evaluate("splatViewer.drawn") == 0
 
 
+@pytest.mark.slow
 def test_pointing_at_a_name_dims_the_others(open_tab: OpenTab, report: Path) -> None:
     tab = show(open_tab(), report)
     tab.page.hover('label:has(input[data-object="1"])')
@@ -171,6 +175,7 @@ def test_pointing_at_a_name_dims_the_others(open_tab: OpenTab, report: Path) -> 
     assert not looks_like(colour_at(tab, BALLS[0]), BALLS[0])
 
 
+@pytest.mark.slow
 def test_dragging_turns_and_the_button_goes_back(open_tab: OpenTab, report: Path) -> None:
     tab = show(open_tab(reduced_motion="reduce"), report)
     before = tab.picture("canvas")
@@ -190,6 +195,7 @@ def test_dragging_turns_and_the_button_goes_back(open_tab: OpenTab, report: Path
     assert np.abs(tab.picture("canvas")[50:-50, 50:-50] - before[50:-50, 50:-50]).mean() < 0.5
 
 
+@pytest.mark.slow
 def test_turning_keeps_the_pivot_in_place_and_the_horizon_level(open_tab: OpenTab, report: Path) -> None:
     tab = show(open_tab(), report)
     tab.page.focus("canvas")
@@ -202,6 +208,7 @@ def test_turning_keeps_the_pivot_in_place_and_the_horizon_level(open_tab: OpenTa
     assert abs(right[1]) < 1e-9  # the picture's x axis stays at right angles to up
 
 
+@pytest.mark.slow
 def test_the_wheel_zooms_only_after_a_click(open_tab: OpenTab, report: Path) -> None:
     tab = show(open_tab(), report)
     box = tab.page.locator("canvas").bounding_box()
@@ -218,6 +225,7 @@ def test_the_wheel_zooms_only_after_a_click(open_tab: OpenTab, report: Path) -> 
     assert tab.page.evaluate("splatViewer.camera.eye[2]") > 0.1
 
 
+@pytest.mark.slow
 def test_the_photo_fades_in_over_its_own_view(open_tab: OpenTab, report: Path) -> None:
     tab = show(open_tab(), report)
     tab.page.focus("canvas")
@@ -230,6 +238,7 @@ def test_the_photo_fades_in_over_its_own_view(open_tab: OpenTab, report: Path) -
     assert np.abs(photo[20, photo.shape[1] // 2] - 225).max() < 12  # the photo's background, not the backdrop
 
 
+@pytest.mark.slow
 def test_without_webgl_there_is_a_message_and_a_picture(open_tab: OpenTab, report: Path) -> None:
     tab = open_tab()
     tab.page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null")
@@ -240,6 +249,7 @@ def test_without_webgl_there_is_a_message_and_a_picture(open_tab: OpenTab, repor
     assert tab.complaints == []
 
 
+@pytest.mark.slow
 def test_without_javascript_all_but_the_3d_view_is_there(open_tab: OpenTab, report: Path) -> None:
     tab = open_tab(java_script_enabled=False)
     tab.page.goto(report.as_uri())
@@ -249,6 +259,7 @@ def test_without_javascript_all_but_the_3d_view_is_there(open_tab: OpenTab, repo
     assert not tab.page.locator(".controls").is_visible()
 
 
+@pytest.mark.slow
 def test_a_hostile_phrase_stays_text(open_tab: OpenTab, tmp_path: Path) -> None:
     hostile = "</script><script>hacked = 1; alert(1)</script><img src=https://evil.example/x onerror='hacked = 1'>"
     data = report_data(tmp_path / "w", [replace(BALLS[0], phrase=hostile)])
@@ -260,6 +271,7 @@ def test_a_hostile_phrase_stays_text(open_tab: OpenTab, tmp_path: Path) -> None:
     assert tab.complaints == []
 
 
+@pytest.mark.slow
 def test_the_policy_stops_what_would_get_through(open_tab: OpenTab, report: Path, tmp_path: Path) -> None:
     """As if escaping had failed: foreign script and pictures in the page are not run and not asked for."""
     broken = tmp_path / "report.html"
@@ -271,6 +283,7 @@ def test_the_policy_stops_what_would_get_through(open_tab: OpenTab, report: Path
     assert all("Content Security Policy" in text for text in tab.complaints)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (768, "dark"), (1400, "dark")])
 def test_no_width_needs_sideways_scrolling(open_tab: OpenTab, report: Path, width: int, scheme: str) -> None:
     tab = show(open_tab(width, 800, color_scheme=scheme), report)
@@ -280,6 +293,7 @@ def test_no_width_needs_sideways_scrolling(open_tab: OpenTab, report: Path, widt
     assert looks_like(colour_at(tab, BALLS[0]), BALLS[0])
 
 
+@pytest.mark.slow
 def test_two_fingers_zoom_and_one_turns(open_tab: OpenTab, report: Path) -> None:
     tab = show(open_tab(400, 800, has_touch=True), report)
     tab.page.evaluate(
@@ -307,6 +321,7 @@ def until(tab: Tab, condition: str) -> None:
     raise AssertionError(f"never true: {condition}")
 
 
+@pytest.mark.slow
 def test_a_slow_machine_draws_fewer_splats_while_the_camera_moves(open_tab: OpenTab, report: Path) -> None:
     tab = open_tab()
     slow = """(() => {  // every look at the clock finds it a second later

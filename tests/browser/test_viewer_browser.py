@@ -59,6 +59,7 @@ def wait_for(tab: Tab, ball: Ball, there: bool) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_the_view_starts_at_the_photo_and_a_switch_works(tab: Tab, live: Viewer) -> None:
     red, _, blue = BALLS
     switch(tab, "Names").uncheck()  # a label may cover the spot that is looked at
@@ -73,6 +74,7 @@ def test_the_view_starts_at_the_photo_and_a_switch_works(tab: Tab, live: Viewer)
     assert [url for url in tab.requests if not url.startswith(allowed)] == []
 
 
+@pytest.mark.slow
 def test_the_frustum_appears_when_the_view_leaves_it_and_the_button_goes_back(tab: Tab, live: Viewer) -> None:
     frustum = live.server.scene.get_handle_by_name("/photo")
     (client,) = live.server.get_clients().values()

@@ -44,6 +44,7 @@ def test_the_crate_is_completed_behind_the_ball_in_its_own_colour(street_objects
     assert (rgb[:, 0] > 3 * rgb[:, 1]).mean() < 0.01
 
 
+@pytest.mark.slow
 def test_the_plate_is_completed_under_the_cup_and_stays_below_it(table_objects: Objects) -> None:
     picture = table()
     plate, cup = depth_map(table_objects["plate"]), depth_map(table_objects["cup"])
@@ -61,6 +62,7 @@ def test_the_plate_lies_flat(table_objects: Objects) -> None:
     assert height < 0.27 * depth
 
 
+@pytest.mark.slow
 def test_an_inflated_plate_is_flat() -> None:
     """Without a network, a plate would be a balloon as thick as wide."""
     plate = lift(EmbeddedObjects(EmbeddedObjectOptions(), weights=None), table(), ["plate"])["plate"]
@@ -74,6 +76,7 @@ def test_depths_follow_the_ground(street_objects: Objects) -> None:
     assert depth["crate"] < 0.8 * depth["box"]
 
 
+@pytest.mark.slow
 def test_the_scene_networks_depths_and_horizon_count(
     engine: EmbeddedObjects, street_with_specks: Picture, street_objects: Objects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +96,7 @@ def test_the_scene_networks_depths_and_horizon_count(
     assert far_over_near(made) < 0.7 * far_over_near(street_objects)
 
 
+@pytest.mark.slow
 def test_options_reach_the_objects(engine: EmbeddedObjects) -> None:
     picture = street()
     ball = Picture(picture.photo, {"ball": picture.masks["ball"]})

@@ -65,6 +65,7 @@ def test_a_box_and_a_point_need_no_phrases(cli: Cli, tiny: Path, picture: Path, 
     assert not (tmp_path / "outputs/master_with_vllm/kitchen/phrases.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "says"),
     [
@@ -100,6 +101,7 @@ def test_a_box_outside_the_photo(cli: Cli, tiny: Path, picture: Path) -> None:
     assert "--box 4,12,65,36 lies outside kitchen.png, 64 x 48 px" in err
 
 
+@pytest.mark.slow
 def test_the_checkpoint_of_another_model_is_refused(cli: Cli, tiny: Path, picture: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()

@@ -276,6 +276,7 @@ def test_the_focal_length_is_exifs_the_users_or_a_usual_one() -> None:
     assert fov_deg(photo_of(plain.rgb, 100.0)) == pytest.approx(90)
 
 
+@pytest.mark.slow
 def test_a_field_of_view_that_exif_overrides_is_said(engine: EmbeddedObjects, caplog: pytest.LogCaptureFixture) -> None:
     photo, masks = kitchen()
     wide = EmbeddedObjects(EmbeddedObjectOptions(fov_deg=90.0), weights=None)

@@ -188,6 +188,7 @@ def test_the_object_stands_where_its_depth_is(
     assert fy * y / z + cy == pytest.approx(v_px[mask].mean(), abs=0.5)
 
 
+@pytest.mark.slow
 def test_a_missing_package_names_what_brings_it(
     cli: Run, picture: Path, masks: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def test_gaussians_project_onto_their_masks(checkpoints: Path, photo: Photo) -> 
         assert made.scores == {"mask": 0.8}
 
 
+@pytest.mark.slow
 def test_depth_is_computed_once_and_only_gaussians_are_decoded(checkpoints: Path, photo: Photo) -> None:
     loaded = engine(checkpoints)
     placed(loaded.objects(photo, [CUP, BOWL], ["00-cup-0", "01-bowl-0"]))

@@ -52,6 +52,7 @@ def test_inverse_undoes(one: Pose) -> None:
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(poses(), poses())
 def test_composition_is_the_matrix_product(outer: Pose, inner: Pose) -> None:

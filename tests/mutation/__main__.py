@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +68,7 @@ class Trials:
     def __init__(self, sources: dict[str, str], notebook: Notebook) -> None:
         self._sources, self._notebook = sources, notebook
         self._tests = {module: relevant_tests(ROOT, module) for module in sources}
-        self._tests_hash = {module: folder_hash(ROOT, tests) for module, tests in self._tests.items()}
+        self._tests_hash = {module: folder_hash(ROOT, [*chain(*steps)]) for module, steps in self._tests.items()}
         self._seconds: dict[tuple[str, ...], float] = {}  # how long the tests take without a mutant
         self._lock = threading.Lock()
 
@@ -121,10 +121,13 @@ class Trials:
         from tests.mutation.mutants import diff
 
         module, source = mutant.module, self._sources[mutant.module]
-        tests = self._tests[module]
-        timeout_s = max(LEAST_TIMEOUT_S, TIMES_AS_LONG * self._without_mutant_s(copy, tests))
-        with copy.changed(str(PACKAGE / module), changed):
-            outcome = copy.run(tests, timeout_s)
+        outcome = "passed"
+        for tests in self._tests[module]:
+            timeout_s = max(LEAST_TIMEOUT_S, TIMES_AS_LONG * self._without_mutant_s(copy, tests))
+            with copy.changed(str(PACKAGE / module), changed):
+                outcome = copy.run(tests, timeout_s)
+            if outcome != "passed":
+                break
         change = diff(source, changed)
         return Result(module, mutant.line, change, outcome, text_hash(changed), self._tests_hash[module])
 

@@ -53,7 +53,7 @@ KNOWN = (
         "embedded/placement/object_depths.py",
         "for k in _with_supported(front, supported):",
         "for k in {front}:",
-        ("tests/embedded/placement/test_object_depths.py", *_RECONSTRUCT),
+        ("tests/embedded/placement/test_supported_objects.py",),
     ),
     Known(
         "an object in front counts against the IoU of the one behind",
@@ -74,7 +74,7 @@ KNOWN = (
         "stages/objects.py",
         "                m.object_id,\n                m.phrase,\n",
         "                m.object_id,\n",
-        ("tests/stages/test_objects.py",),
+        ("tests/stages/test_objects.py", "tests/stages/test_object_reuse.py"),
     ),
     Known(
         "proposals that are unfit by themselves are compared all the same",

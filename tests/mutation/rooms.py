@@ -7,15 +7,15 @@ from pathlib import Path
 
 PACKAGE = Path("src/sam3d_gs")
 
-# Pattern of modules -> the tests that run against a mutant, besides the module's own test file, which goes first. Those
-# of the room itself come before those of the assembly, since a mutant's first failing test ends its trial.
+# Pattern of modules -> the tests that run against a mutant which the module's own test file has not noticed. Those of
+# the room itself come before those of the assembly, since the first failing test ends a trial.
 ROOMS = {
     "stages/*.py": ["tests/stages", "tests/test_cli.py", "tests/test_manifest.py", "tests/engines/test_given.py"],
     "gaussians/*.py": ["tests/gaussians", "tests/stages/test_scene.py", "tests/report/test_pictures.py"],
     "masks/*.py": ["tests/masks", "tests/stages/test_masks.py", "tests/engines/test_given.py"],
     "embedded/reconstruct.py": ["tests/embedded/test_reconstruct.py", "tests/engines/test_objects_embedded.py"],
 }
-# Tests of a single module that lie elsewhere.
+# Tests of a single module that lie elsewhere; they run with its own test file.
 ALSO = {
     "stages/claim.py": ["tests/test_kill.py"],
     "gaussians/frames.py": ["tests/assets"],
@@ -43,10 +43,11 @@ def modules(root: Path, chosen: list[str]) -> list[str]:
     )
 
 
-def relevant_tests(root: Path, module: str) -> list[str]:
-    """The tests for a module, most likely to notice first; those that are not there are left out."""
+def relevant_tests(root: Path, module: str) -> list[list[str]]:
+    """The tests for a module, in two steps: those of the module itself, which mostly notice, then those of its room."""
     path = Path(module)
-    own = Path("tests") / path.parent / f"test_{path.stem}.py"
+    own = [(Path("tests") / path.parent / f"test_{path.stem}.py").as_posix(), *ALSO.get(module, [])]
     of_room = next(tests for room, tests in ROOMS.items() if fnmatch(module, room))
-    wanted = [own.as_posix(), *ALSO.get(module, []), *of_room]
-    return [test for test in dict.fromkeys(wanted) if (root / test).exists()]
+    steps = [own, [test for test in of_room if test not in own]]
+    there = [[test for test in step if (root / test).exists()] for step in steps]
+    return [step for step in there if step]

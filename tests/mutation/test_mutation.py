@@ -21,7 +21,7 @@ def test_every_module_has_tests() -> None:
     found = modules(ROOT, [])
     assert {"stages/scene.py", "gaussians/pose.py", "masks/rules.py", "embedded/reconstruct.py"} <= set(found)
     assert all(relevant_tests(ROOT, module) for module in found)
-    assert relevant_tests(ROOT, "gaussians/pose.py")[0] == "tests/gaussians/test_pose.py"
+    assert relevant_tests(ROOT, "gaussians/pose.py")[0] == ["tests/gaussians/test_pose.py"]
 
 
 SOURCE = """

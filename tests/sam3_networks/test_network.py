@@ -87,6 +87,7 @@ def test_a_batch_is_its_phrases_one_by_one(network: Any, rgb: np.ndarray) -> Non
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_several_photos_at_once_are_the_same_as_one_by_one(network: Any, rgb: np.ndarray) -> None:
     from sam3d_gs.sam3_networks.prediction import network_pixels
 

@@ -134,6 +134,7 @@ def engine(tmp_path: Path, **options: Any) -> Any:
     return choose("masks", "sam3-official", **given).load()
 
 
+@pytest.mark.slow
 def test_phrases_in_one_batch_on_one_encoding(built: list[dict[str, Any]], photo: Photo, tmp_path: Path) -> None:
     made = engine(tmp_path)
     phrases = [Phrase(0, "cup"), Phrase(1, "wooden chair of oak")]

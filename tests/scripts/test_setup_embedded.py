@@ -75,6 +75,7 @@ def test_the_second_call_does_nothing(embedded: Place) -> None:
     assert embedded.calls(None) == []
 
 
+@pytest.mark.slow
 def test_an_extra_is_installed_once_and_keeps_the_others(embedded: Place) -> None:
     assert embedded.run(SETUP, "dev").returncode == 0
     assert embedded.pip_calls()[-1].endswith("[embedded,dev]")

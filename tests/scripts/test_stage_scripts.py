@@ -228,6 +228,7 @@ def test_without_stage_environments_the_embedded_profile_runs_with_a_note(embedd
     assert '"vllm"' in line
 
 
+@pytest.mark.slow
 def test_full_needs_all_environments_of_the_script(embedded: Place) -> None:
     embedded.add_conda("vllm", "sam3")
     done = embedded.run("run_pipeline.sh", CONDA_SH=str(embedded.conda_sh))
@@ -237,6 +238,7 @@ def test_full_needs_all_environments_of_the_script(embedded: Place) -> None:
     assert embedded.calls()[-1].environment["CONDA_DEFAULT_ENV"] == "sam3"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["option", "variable"])
 def test_an_explicit_embedded_profile_runs_without_a_note(embedded: Place, how: str) -> None:
     embedded.add_conda(*STAGE_ENVIRONMENTS)
@@ -321,6 +323,7 @@ def test_help_prints_the_comment_at_the_top(place: Place, script: str) -> None:
     assert not (place.root / ".venv").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "profile"),
     [("run_pipeline.sh", "full"), ("run_agent_with_vllm.sh", "full"), ("run_pipeline.sh", "embedded")],

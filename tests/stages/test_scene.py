@@ -181,6 +181,7 @@ def test_an_object_away_from_its_mask_is_a_warning(made: Context) -> None:
     assert "covers its mask poorly" in result.warnings[0]
 
 
+@pytest.mark.slow
 def test_up_to_date_until_an_object_changes(made: Context) -> None:
     assert scene.run(made, QUICK).status == "done"
     assert scene.run(made, QUICK).status == "up to date"

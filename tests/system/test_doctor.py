@@ -146,6 +146,7 @@ def test_quiet_prints_one_line_per_problem_and_nothing_else() -> None:
     assert lines and all(". Next: " in line for line in lines)
 
 
+@pytest.mark.slow
 def test_the_full_set_up_is_ready(full: Path) -> None:
     data = _data(code=0)
     assert data["ready"] and [s["ready"] for s in data["stages"]] == [True] * 3
@@ -156,6 +157,7 @@ def test_the_full_set_up_is_ready(full: Path) -> None:
     assert _doctor("--quiet", code=0) == ""
 
 
+@pytest.mark.slow
 def test_a_missing_package_stops_its_stage_only(full: Path) -> None:
     shutil.rmtree(full / "stubs" / "sam3" / "transformers")
     data = _data(code=1)
@@ -164,6 +166,7 @@ def test_a_missing_package_stops_its_stage_only(full: Path) -> None:
     assert _data("--stages", "phrases,objects", code=0)["ready"]
 
 
+@pytest.mark.slow
 def test_damaged_and_missing_weights_have_different_fixes(full: Path) -> None:
     (full / "sam-3d-objects/checkpoints/hf/ss_decoder.ckpt").write_bytes(b"abcd")
     assert _fixes(_data(code=1), "objects") == ["sam3d-gs checkpoints verify --repair sam-3d-objects"]
@@ -171,6 +174,7 @@ def test_damaged_and_missing_weights_have_different_fixes(full: Path) -> None:
     assert "sam3d-gs checkpoints download --all sam3" in fixes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "ready", "words"),
     [
@@ -186,6 +190,7 @@ def test_gpu_memory_is_compared_with_what_the_model_needs(full: Path, rows: list
     assert words in text
 
 
+@pytest.mark.slow
 def test_a_smaller_model_needs_a_smaller_gpu(full: Path) -> None:
     _gpus(full, "0, Small, 580, 12288, 12000")
     output = _check(full)
@@ -199,6 +204,7 @@ def test_a_smaller_model_needs_a_smaller_gpu(full: Path) -> None:
     assert "no NVIDIA GPU" in _check(full, "--model", str(full / "mine"))
 
 
+@pytest.mark.slow
 def test_deep_finds_damaged_weights_of_the_right_size(full: Path) -> None:
     assert _data("--deep", code=0)["ready"]
     (full / "sam-3d-objects/checkpoints/hf/slat_generator.ckpt").write_bytes(b"abd")
@@ -209,6 +215,7 @@ def test_deep_finds_damaged_weights_of_the_right_size(full: Path) -> None:
     assert bad == [("checkpoints/slat_generator.ckpt", "wrong digest")]
 
 
+@pytest.mark.slow
 def test_deep_hashes_the_users_own_folder(full: Path) -> None:
     own = full / "my weights"
     shutil.move(full / "sam-3d-objects/checkpoints/hf", own)
@@ -221,6 +228,7 @@ def test_deep_hashes_the_users_own_folder(full: Path) -> None:
     assert "1 wrong digest" in _data(*objects, *folder, code=1)["stages"][0]["problems"][0]["what"]
 
 
+@pytest.mark.slow
 def test_deep_checks_that_each_torch_can_use_the_gpu(full: Path) -> None:
     assert _data("--deep", code=0)["environments"]["masks"]["cuda"] == "CUDA 13.0, usable"
     _torch(full / "stubs" / "sam3", usable=False)
@@ -230,6 +238,7 @@ def test_deep_checks_that_each_torch_can_use_the_gpu(full: Path) -> None:
     assert data["stages"][1]["problems"][0]["what"] == "torch cannot use the GPU (CUDA 13.0, not usable here)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
@@ -261,6 +270,7 @@ def test_fixes_work_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.
     assert command[:1] + command[2:] == ["bash", "--env", "sam3"] and Path(command[1]).is_file()
 
 
+@pytest.mark.slow
 def test_an_engine_without_packages_runs_in_any_environment(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.rmtree(full / "venvs" / "vllm")
     served = ("--phrases-engine", "openai")
@@ -275,6 +285,7 @@ def test_a_hanging_environment_times_out(full: Path, monkeypatch: pytest.MonkeyP
     assert "no answer within" in _data("--stages", "masks", code=1)["stages"][0]["problems"][0]["what"]
 
 
+@pytest.mark.slow
 def test_access_is_checked_only_online(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("huggingface_hub")
     fake = FakeHub(
@@ -327,12 +338,14 @@ def test_check_is_silent_if_the_run_can_start(full: Path) -> None:
     assert _check(full) == ""
 
 
+@pytest.mark.slow
 def test_check_names_the_weights_that_are_missing(full: Path) -> None:
     (full / "sam-3d-objects/checkpoints/hf/slat_generator.ckpt").unlink()
     assert "objects (native): weights facebook/sam-3d-objects" in _check(full)
     assert _check(full, "--stages", "phrases,masks") == ""
 
 
+@pytest.mark.slow
 def test_check_takes_the_options_into_account(full: Path) -> None:
     shutil.rmtree(full / "hf")  # leaves only the weights of SAM 3D Objects
     assert "facebook/sam3" in _check(full) and "Ruicheng" in _check(full)

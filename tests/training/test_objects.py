@@ -51,6 +51,7 @@ def test_layers_are_in_order_and_only_where_the_object_is(batch: Batch) -> None:
     assert (batch.layers.abs().amax(1)[~inside] == 0).all()
 
 
+@pytest.mark.slow
 def test_occluders_cut_the_mask_and_not_the_shape(batch: Batch) -> None:
     assert (batch.visible <= batch.amodal).all()
     cut = (batch.visible.mean((1, 2, 3)) < 0.9 * batch.amodal.mean((1, 2, 3))).float().mean()

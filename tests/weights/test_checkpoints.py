@@ -77,6 +77,7 @@ def _error(*arguments: str) -> str:
     return str(result.exception)
 
 
+@pytest.mark.slow
 def test_everything_lands_where_engines_look(hub: FakeHub, tmp_path: Path) -> None:
     _call("download")
     folder = tmp_path / "sam-3d-objects" / "checkpoints" / "hf"

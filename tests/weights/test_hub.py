@@ -109,6 +109,7 @@ def test_a_gated_repository_behind_http_says_why_no_token_was_sent(
     assert not any(r.authorization for r in fake.requests)
 
 
+@pytest.mark.slow
 def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)

@@ -115,6 +115,7 @@ def test_descriptions_of_one_photo_are_all_different(found: list[tuple[tuple[int
     assert all(known_words(text) for text in texts)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(boxes)
 def test_a_mirrored_picture_swaps_left_and_right_and_nothing_else(box: tuple[tuple[int, int, int, int], str]) -> None:

@@ -45,6 +45,7 @@ def test_a_net_without_the_head_says_nothing() -> None:
     assert predict_geometry(old, np.zeros((64, 64, 3), np.uint8)) is None
 
 
+@pytest.mark.slow
 @given(pitch_deg=st.floats(-30, 80), fov_deg=st.floats(20, 100), noise=st.floats(0, 0.05))
 def test_the_horizon_gives_the_pitch(pitch_deg: float, fov_deg: float, noise: float) -> None:
     width, height = 640, 480

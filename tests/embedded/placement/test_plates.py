@@ -37,6 +37,7 @@ def agrees(plate: Plate | None, half_width: float, half_height: float, tolerance
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.floats(140, 180), st.floats(100, 140), st.floats(60, 120), st.floats(0.3, 0.8), st.floats(-0.4, 0.4))
 def test_a_plate_with_a_cup(u: float, v: float, half_width: float, aspect: float, aside: float) -> None:

@@ -69,6 +69,7 @@ def test_every_shape_is_among_the_proposals(table: tuple[np.ndarray, list[np.nda
         assert max(iou(mask, p.mask) for p in proposals[:10]) > 0.85
 
 
+@pytest.mark.slow
 def test_proposals_are_ordered_distinct_and_at_photo_size(
     table: tuple[np.ndarray, list[np.ndarray], list[Proposal]],
 ) -> None:
@@ -139,6 +140,7 @@ def test_an_object_that_nearly_fills_the_photo_is_found() -> None:
     assert max(iou(masks[0][near], p.mask) for p in propose(rgb[near])) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_an_object_that_is_all_of_the_photo_is_not_proposed() -> None:
     rgb, masks = shapes_on_a_table()

@@ -36,10 +36,12 @@ def contrast(plane: np.ndarray, pattern: np.ndarray, where: np.ndarray = INSIDE)
     return float((plane * pattern)[where].sum() / np.square(pattern)[where].sum())
 
 
+@pytest.mark.slow
 def test_a_texture_goes_on() -> None:
     assert contrast(back_of(BROWN + STRIPES[..., None]), STRIPES) > 0.7
 
 
+@pytest.mark.slow
 def test_another_material_gets_none_of_it() -> None:
     blue = np.array([0.1, 0.2, 0.8])
     assert abs(contrast(back_of(BROWN + STRIPES[..., None], blue), STRIPES, INNER)) < 0.02

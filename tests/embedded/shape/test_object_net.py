@@ -36,6 +36,7 @@ def ellipse_photo(center: tuple[float, float] = (50.0, 40.0)) -> tuple[np.ndarra
     return rgb, mask
 
 
+@pytest.mark.slow
 def test_the_shipped_file_answers_as_when_it_was_made(net: ObjectNet) -> None:
     """Numbers noted then; another file or another forward pass gives others, float32 on other processors does not."""
     x, y = np.meshgrid(np.arange(CROP_PX, dtype=np.float64), np.arange(CROP_PX, dtype=np.float64))

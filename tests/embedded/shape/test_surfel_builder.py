@@ -64,6 +64,7 @@ def test_reprojects_onto_its_mask(kind: str) -> None:
     assert (alpha & mask).sum() / (alpha | mask).sum() > 0.92
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ball", "box", "ring"])
 @pytest.mark.parametrize("yaw_deg", [35, 90, 140, 180, 270])
 def test_is_closed_from_every_side(kind: str, yaw_deg: float) -> None:
@@ -135,6 +136,7 @@ def test_air_inside_has_two_surfaces_and_walls() -> None:
     assert floor(cup) > 300
 
 
+@pytest.mark.slow
 def test_the_inside_has_the_colours_that_its_opening_shows() -> None:
     """A red box; over the rim of its near wall its green inside is seen. The near wall's far side is green as well."""
     rgb, mask, crop, layers = scene("box")
@@ -183,6 +185,7 @@ def test_a_cavity_where_there_is_no_air_changes_nothing() -> None:
     np.testing.assert_array_equal(plain.points, same.points)
 
 
+@pytest.mark.slow
 def test_no_background_bleeds_in() -> None:
     rgb, mask, crop, layers = scene("ball")
     surfels = build_surfels(rgb, mask, crop, layers, intrinsics(*SIZE, None, 55.0), 3.0, seed=0)

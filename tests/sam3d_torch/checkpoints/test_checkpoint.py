@@ -187,6 +187,7 @@ def test_weight_bytes_are_what_loading_takes(tiny: Path) -> None:
         assert told[name] == sum(new.values()), name
 
 
+@pytest.mark.slow
 def test_building_reads_no_values(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: WeightFile, key: str) -> Tensor:
         raise AssertionError(f"{key} was read")
