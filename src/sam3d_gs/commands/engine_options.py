@@ -129,7 +129,7 @@ def _annotation(stage: str, name: str, flag: Flag, takers: Sequence[EngineSpec],
 
 
 @functools.cache
-def _type_hints(options: type) -> dict[str, Any]:
+def _type_hints(options: Any) -> dict[str, Any]:  # a class; mypy takes dataclasses for unhashable
     return get_type_hints(options)
 
 
