@@ -42,8 +42,8 @@ def pitch_of(engine: EmbeddedObjects, path: Path) -> float | None:
     return None
 
 
-def line(name: str, said: np.ndarray, labels: np.ndarray) -> str:
-    error = said - np.maximum(labels, PITCH_RANGE_DEG[0])
+def line(name: str, estimates: np.ndarray, labels: np.ndarray) -> str:
+    error = estimates - np.maximum(labels, PITCH_RANGE_DEG[0])
     figures = np.abs(error).mean(), np.median(np.abs(error)), np.percentile(np.abs(error), 90), error.mean()
     return f"| {name} | " + " | ".join(f"{figure:.1f}" for figure in figures) + " |"
 
@@ -64,10 +64,10 @@ def main() -> None:
                 found.setdefault(row["set"], []).append((pitch, float(row["pitch_deg"])))
     print(machine_line())
     for name, pairs in found.items():
-        said, labels = np.array(pairs).T
+        estimates, labels = np.array(pairs).T
         print(f"\n{len(pairs)} photos of {name}\n\n| pitch | mean error, degrees | median | 90 % | signed |")
         print("|---" * 5 + "|")
-        print(line("found", said, labels))
+        print(line("found", estimates, labels))
         for constant in CONSTANTS_DEG:
             print(line(f"always {constant:g}", np.full_like(labels, constant), labels))
 

@@ -201,7 +201,7 @@ def main() -> None:
             given.repeats,
             PHOTOS,
         ).row
-        print(f"| the same, {PHOTOS} photos at once | {row} |")
+        print(f"| the same, {PHOTOS} photos in one batch | {row} |")
 
     answers = shapes(288, device)
     quick = made.get("graph", plain)

@@ -188,7 +188,7 @@ class _Learner:
         if not math.isfinite(means["total"]):
             raise Sam3dGsError(
                 f"The loss became NaN or infinite before step {end}. The last checkpoint is kept; "
-                "go on from it with a lower learning rate in a new run."
+                "start a new run from it with a lower learning rate."
             )
         self._round()
         return {"rate": learning_rate(end - 1, self.settings), **means}

@@ -19,8 +19,8 @@ from sam3d_gs.embedded.proposals.mask_net import (
 from training.masks.rows import IGNORE
 from training.masks.scenes import Scenes
 
-FEWEST_CELLS = 4  # objects that cover fewer are neither asked for nor counted as background
-_RARITY = 0.7  # a cell of an object of n cells is asked with weight n^-0.7: small objects more often than by area
+FEWEST_CELLS = 4  # objects that cover fewer are neither sampled for nor counted as background
+_RARITY = 0.7  # a cell of an object of n cells is sampled with weight n^-0.7: small objects more often than by area
 _WEIGHTS = {
     "dice": 1.0,
     "edge": 2.0,
@@ -34,17 +34,17 @@ _WEIGHTS = {
 
 
 @dataclass(frozen=True)
-class Questions:
+class CellSample:
     """K queried cells of each picture's g x g cells, and their targets."""
 
     cell: Tensor  # (B, K) int64, flat index
     object: Tensor  # (B, K) int64, the object under it
-    counts: Tensor  # (B, K) float32, 1 where the question is a fair one
-    on_object: Tensor  # (B, g*g) float32, 1 where a cell's middle lies on an object
-    matters: Tensor  # (B, g*g) float32, 0 where that is not to be learned
+    counts: Tensor  # (B, K) float32, 1 where the loss counts: a cell of a large enough object
+    on_object: Tensor  # (B, g*g) float32, 1 where a cell's centre is on an object
+    matters: Tensor  # (B, g*g) float32, 0 where `on_object` is ignored
 
 
-def ask(labels: Tensor, count: int) -> Questions:
+def sample_cells(labels: Tensor, count: int) -> CellSample:
     """`count` random cells for each picture of `labels` (B, S, S) uint8, with similar odds for objects of all sizes."""
     cell = labels[:, CELL_PX // 2 :: CELL_PX, CELL_PX // 2 :: CELL_PX].long().flatten(1)
     sizes = torch.zeros(len(cell), IGNORE + 1, device=cell.device)
@@ -57,7 +57,8 @@ def ask(labels: Tensor, count: int) -> Questions:
     chosen = torch.searchsorted(upto, torch.rand(len(cell), count, device=cell.device) * upto[:, -1:])
     chosen = chosen.clamp(max=cell.shape[1] - 1)
     matters = ~((on_object & ~fair) | (cell == IGNORE))
-    return Questions(chosen, cell.gather(1, chosen), fair.gather(1, chosen).float(), on_object.float(), matters.float())
+    counts = fair.gather(1, chosen).float()
+    return CellSample(chosen, cell.gather(1, chosen), counts, on_object.float(), matters.float())
 
 
 def mask_logits(embedding: Tensor, queries: Tensor, cell: Tensor) -> Tensor:
@@ -81,33 +82,33 @@ def mask_logits(embedding: Tensor, queries: Tensor, cell: Tensor) -> Tensor:
     return product + (a * dx + c * dx * dx + f) + (b * dy + d * dy * dy) + e * dx * dy
 
 
-def mask_losses(maps: Maps, labels: Tensor, questions: int) -> dict[str, Tensor]:
+def mask_losses(maps: Maps, labels: Tensor, count: int) -> dict[str, Tensor]:
     """Name -> scalar: losses of the masks ("dice", "edge") and of the two logits per cell, and two figures to log."""
-    asked = ask(labels, questions)
+    sampled = sample_cells(labels, count)
     cells = maps.queries.flatten(2).transpose(1, 2)
-    queries = cells.gather(1, asked.cell[..., None].expand(-1, -1, cells.shape[-1]))
-    logits = mask_logits(maps.embedding, queries, asked.cell)
-    wanted = F.avg_pool2d((labels[:, None] == asked.object[..., None, None]).to(logits.dtype), 2)
-    counted = asked.counts.sum() + 1
+    queries = cells.gather(1, sampled.cell[..., None].expand(-1, -1, cells.shape[-1]))
+    logits = mask_logits(maps.embedding, queries, sampled.cell)
+    target = F.avg_pool2d((labels[:, None] == sampled.object[..., None, None]).to(logits.dtype), 2)
+    counted = sampled.counts.sum() + 1
 
     def mean(values: Tensor) -> Tensor:
-        return (values * asked.counts).sum() / counted
+        return (values * sampled.counts).sum() / counted
 
-    said = logits.sigmoid()
-    area = wanted.sum((2, 3))
-    wrong = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none") * (
-        (said - wanted).detach().abs() + 0.1
+    predicted = logits.sigmoid()
+    area = target.sum((2, 3))
+    wrong = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * (
+        (predicted - target).detach().abs() + 0.1
     )
-    overlap = (2 * (said * wanted).sum((2, 3)) + 10) / ((said**2).sum((2, 3)) + (wanted**2).sum((2, 3)) + 10)
+    overlap = (2 * (predicted * target).sum((2, 3)) + 10) / ((predicted**2).sum((2, 3)) + (target**2).sum((2, 3)) + 10)
     with torch.no_grad():
-        inside, truth = logits > 0, wanted > 0.5
+        inside, truth = logits > 0, target > 0.5
         iou = (inside & truth).sum((2, 3)).float() / (inside | truth).sum((2, 3)).clamp(min=1)
-    on_object = F.binary_cross_entropy_with_logits(cells[..., -2].float(), asked.on_object, reduction="none")
+    on_object = F.binary_cross_entropy_with_logits(cells[..., -2].float(), sampled.on_object, reduction="none")
     quality = F.binary_cross_entropy_with_logits(queries[..., -1].float(), iou, reduction="none")
     return {
         "dice": mean(1 - overlap),
         "edge": mean(wrong.sum((2, 3)) / (4 * area + 400)),  # as if each object were alone in a picture of its size
-        "objectness": (on_object * asked.matters).mean(),
+        "objectness": (on_object * sampled.matters).mean(),
         "quality": mean(quality),
         "iou": mean(iou),
         "iou_75": mean((iou > 0.75).float()),
@@ -121,31 +122,32 @@ def at_geometry_stride(values: Tensor) -> Tensor:
     ].float()
 
 
-def geometry_losses(said: Geometry, scenes: Scenes) -> dict[str, Tensor]:
+def geometry_losses(predicted: Geometry, scenes: Scenes) -> dict[str, Tensor]:
     """Name -> scalar, over scenes with objects on the ground. Depth is compared up to one factor per scene."""
     share = scenes.placed / scenes.placed.sum().clamp(min=1)
 
     def mean(values: Tensor) -> Tensor:  # (B, h, w)
         return (values.mean((1, 2)) * share).sum()
 
-    error = said.log_inverse_depth.float() - at_geometry_stride(scenes.inverse_depth).log()
+    error = predicted.log_inverse_depth.float() - at_geometry_stride(scenes.inverse_depth).log()
     offset = error.detach().flatten(1).median(1).values
     relief = error.new_zeros(())
-    for step in (1, 2, 4):  # differences of the error to neighbours: edges and slopes, whatever the level
+    for step in (1, 2, 4):  # differences of the error between neighbours: edges and slopes, independent of the offset
         relief = relief + mean((error[:, step:, :-step] - error[:, :-step, :-step]).abs())
         relief = relief + mean((error[:, :-step, step:] - error[:, :-step, :-step]).abs())
-    floor = F.binary_cross_entropy_with_logits(said.floor.float(), at_geometry_stride(scenes.ground), reduction="none")
+    ground = at_geometry_stride(scenes.ground)
+    floor = F.binary_cross_entropy_with_logits(predicted.floor.float(), ground, reduction="none")
     return {
         "depth": mean((error - offset[:, None, None]).abs()),
         "relief": relief / 3,
-        "rise": mean((said.sin_elevation.float() - at_geometry_stride(scenes.rise)).abs()),
+        "rise": mean((predicted.sin_elevation.float() - at_geometry_stride(scenes.rise)).abs()),
         "floor": mean(floor),
     }
 
 
-def losses(maps: Maps, scenes: Scenes, questions: int) -> dict[str, Tensor]:
+def losses(maps: Maps, scenes: Scenes, count: int) -> dict[str, Tensor]:
     """Name -> scalar, for all losses; "total" is minimised."""
-    found = mask_losses(maps, scenes.labels, questions)
+    found = mask_losses(maps, scenes.labels, count)
     if maps.geometry is not None:
         found |= geometry_losses(maps.geometry, scenes)
     total = torch.stack([_WEIGHTS[name] * value for name, value in found.items() if name in _WEIGHTS]).sum()

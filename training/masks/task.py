@@ -16,7 +16,7 @@ from training.masks.losses import losses
 from training.masks.scenes import Scenes, make_scenes
 from training.masks.sprites import SetPool, make_pool, picture_sets
 
-_CHUNK = 256  # sets rendered at once
+_CHUNK = 256  # sets rendered together
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Plan:
 
     batch_size: int = 64
     side_px: int = 320
-    questions: int = 24  # cells asked per picture
+    questions: int = 24  # cells sampled per picture
     shape_sets: int = 60_000  # sets of shapes
-    lasting: int = 12_000  # of them, seen from one side each, stay in the bank for the whole run
-    passing: int = 2_000  # are drawn anew for every leg
+    lasting: int = 12_000  # sprites that stay in the bank for the whole run
+    passing: int = 2_000  # redrawn for every leg
     sprite_px: int = 256
     check_scenes: int = 96
 

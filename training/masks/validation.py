@@ -30,9 +30,9 @@ def figures(net: MaskNet, scenes: Scenes) -> dict[str, list[float]]:
             continue
         cell = torch.tensor([[c for _, c in middles]], device=labels.device)
         logits = mask_logits(maps.embedding[i : i + 1], cells[i][cell], cell)[0]
-        said = logits > 0
+        predicted = logits > 0
         truth = torch.stack([labels[::2, ::2] == n for n, _ in middles])
-        iou = (said & truth).sum((1, 2)) / (said | truth).sum((1, 2)).clamp(min=1)
+        iou = (predicted & truth).sum((1, 2)) / (predicted | truth).sum((1, 2)).clamp(min=1)
         found["iou"] += iou.tolist()
         found["iou_75"] += (iou > 0.75).float().tolist()
     if maps.geometry is not None:
@@ -40,12 +40,12 @@ def figures(net: MaskNet, scenes: Scenes) -> dict[str, list[float]]:
         for i in torch.nonzero(scenes.placed)[:, 0].tolist():
             labels = scenes.labels[i]
             depth = _object_depths(at_geometry_stride(scenes.inverse_depth[i : i + 1])[0].log(), labels)
-            said_depth = _object_depths(maps.geometry.log_inverse_depth[i].float(), labels)
+            predicted_depth = _object_depths(maps.geometry.log_inverse_depth[i].float(), labels)
             for a, b in itertools.combinations(depth, 2):
                 if abs(depth[a] - depth[b]) > _APART:
-                    found["order"].append(float((depth[a] > depth[b]) == (said_depth[a] > said_depth[b])))
-            said_rise = maps.geometry.sin_elevation[i].float().clamp(-1, 1)
-            error = said_rise.asin() - at_geometry_stride(scenes.rise[i : i + 1])[0].asin()
+                    found["order"].append(float((depth[a] > depth[b]) == (predicted_depth[a] > predicted_depth[b])))
+            predicted_rise = maps.geometry.sin_elevation[i].float().clamp(-1, 1)
+            error = predicted_rise.asin() - at_geometry_stride(scenes.rise[i : i + 1])[0].asin()
             found["rise_deg"].append(float(error.abs().median().rad2deg()))
     return found
 

@@ -5,6 +5,8 @@ Shape frame as in `procedural.shape`: y up, the animal looks along z.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from procedural.parts import chance
 from procedural.shape import CONE, ELLIPSOID, SMOOTH_UNION, SUPERQUADRIC, Shape, turn_x, turn_y, turn_z
@@ -15,10 +17,23 @@ Rng = np.random.Generator
 COAT, PATCH, MANE, HORN = range(4)  # materials: most of it; legs, belly or face; mane and tail; hooves, nose, beak
 
 
+@dataclass(frozen=True)
+class Torso:
+    """A mammal's torso: half its length, height and width, and its directions."""
+
+    length: float
+    deep: float
+    wide: float
+    ahead: np.ndarray  # (3,) unit vector
+    above: np.ndarray  # (3,) unit vector
+    blend: float  # radius of smooth joints
+    ground: float  # height of the ground
+
+
 def mammal(rng: Rng) -> Shape:
-    """From cat to giraffe: a long trunk and four legs in independent poses."""
+    """From cat to giraffe: a long torso and four legs in independent poses."""
     builder = Builder()
-    length = rng.uniform(0.3, 0.5)  # half of the trunk's
+    length = rng.uniform(0.3, 0.5)  # half of the torso's
     deep = length * rng.uniform(0.28, 0.6)
     wide, blend = deep * rng.uniform(0.6, 0.95), rng.uniform(0.02, 0.08)
     posture = ("stands", "grazes", "lies", "sits")[rng.choice(4, p=(0.5, 0.15, 0.2, 0.15))]
@@ -39,29 +54,55 @@ def mammal(rng: Rng) -> Shape:
     if chance(rng, 0.3):
         builder.add(ELLIPSOID, (0.8 * wide, 0.7 * deep, 0.7 * length), -0.35 * deep * above, turn, material=PATCH)
 
-    thick = deep * rng.uniform(0.16, 0.4)
     ground = -(deep + leg) if posture != "sits" else -0.65 * length * np.sin(rise) - deep
+    torso = Torso(length, deep, wide, ahead, above, blend, ground)
+    _legs(rng, builder, torso, posture, legs)
+    start, skull, muzzle, head = _head(rng, builder, torso, posture == "grazes", 0.8 * (leg + deep), face)
+    rump = -1.0 * length * ahead + 0.4 * deep * above
+    tip = rump + by(rng.normal() * 0.1, rng.uniform(-1.5, 0.8) * deep, -rng.uniform(0.1, 1) * deep)
+    builder.limb(rump, tip, 0.14 * deep, 0.1 * deep, SMOOTH_UNION, 0.02, 0, MANE)
+    if chance(rng, 0.25):
+        builder.limb(start + 0.5 * deep * above, skull, 0.15 * deep, 0.3 * head, material=MANE)
+    if chance(rng, 0.06):  # an elephant's trunk
+        end = muzzle + by(0, -rng.uniform(0.6, 1.0) * (muzzle[1] - ground), 0.3 * head)
+        builder.limb(muzzle, end, 0.4 * head, 0.2 * head, SMOOTH_UNION, 0.03, 0, face)
+    return builder.shape("animal", **_rough(rng))
+
+
+def _legs(rng: Rng, builder: Builder, torso: Torso, posture: str, material: int) -> None:
+    thick = torso.deep * rng.uniform(0.16, 0.4)
     for end in (1, -1):
         for side in (1, -1):
-            top = end * 0.7 * length * ahead - 0.3 * deep * above + by(side * 0.6 * wide, 0, 0)
+            top = (
+                end * 0.7 * torso.length * torso.ahead
+                - 0.3 * torso.deep * torso.above
+                + by(side * 0.6 * torso.wide, 0, 0)
+            )
             if posture == "lies" or (posture == "sits" and end < 0):  # folded
-                knee = top + np.array((side * 0.4 * wide, -0.1 * deep, end * rng.uniform(0.3, 0.8) * deep))
-                foot = np.array((knee[0], ground + thick, knee[2] + rng.uniform(0.2, 1.2) * deep))
+                knee = top + np.array(
+                    (side * 0.4 * torso.wide, -0.1 * torso.deep, end * rng.uniform(0.3, 0.8) * torso.deep)
+                )
+                foot = np.array((knee[0], torso.ground + thick, knee[2] + rng.uniform(0.2, 1.2) * torso.deep))
             else:
-                step = rng.normal() * 0.16 * (top[1] - ground)
-                foot = np.array((top[0] + 0.03 * rng.normal(), ground, top[2] + step))
+                step = rng.normal() * 0.16 * (top[1] - torso.ground)
+                foot = np.array((top[0] + 0.03 * rng.normal(), torso.ground, top[2] + step))
                 knee = (top + foot) / 2 + by(0, 0, end * rng.uniform(-0.02, 0.08))
-            builder.limb(top, knee, 1.7 * thick, 1.1 * thick, SMOOTH_UNION, blend, 0, COAT)
-            builder.limb(knee, foot, 1.1 * thick, 0.75 * thick, SMOOTH_UNION, 0.02, 0, legs)
+            builder.limb(top, knee, 1.7 * thick, 1.1 * thick, SMOOTH_UNION, torso.blend, 0, COAT)
+            builder.limb(knee, foot, 1.1 * thick, 0.75 * thick, SMOOTH_UNION, 0.02, 0, material)
 
-    head = deep * rng.uniform(0.4, 0.75)
-    neck = deep * (rng.uniform(3, 5) if chance(rng, 0.1) else rng.uniform(0.4, 2.0))
+
+def _head(
+    rng: Rng, builder: Builder, torso: Torso, grazes: bool, grazing_neck: float, face: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Add neck and head; returns the start of the neck, skull, muzzle, each (3,), and the head's size."""
+    head = torso.deep * rng.uniform(0.4, 0.75)
+    neck = torso.deep * (rng.uniform(3, 5) if chance(rng, 0.1) else rng.uniform(0.4, 2.0))
     lift = rng.uniform(0.2, 1.3)
-    if posture == "grazes":
-        lift, neck = -rng.uniform(0.5, 1.2), 0.8 * (leg + deep)
-    start = 0.85 * length * ahead + 0.35 * deep * above
+    if grazes:
+        lift, neck = -rng.uniform(0.5, 1.2), grazing_neck
+    start = 0.85 * torso.length * torso.ahead + 0.35 * torso.deep * torso.above
     skull = start + neck * np.array((rng.normal() * 0.15, np.sin(lift), np.cos(lift)))
-    builder.limb(start, skull, 0.6 * deep, max(0.7 * head, 0.25 * deep), SMOOTH_UNION, blend)
+    builder.limb(start, skull, 0.6 * torso.deep, max(0.7 * head, 0.25 * torso.deep), SMOOTH_UNION, torso.blend)
     gaze = turn_y(rng.normal() * 0.5) @ turn_x(rng.uniform(0.0, 0.9))
     forward = gaze @ (0, 0, 1)
     builder.add(ELLIPSOID, (0.75 * head, 0.85 * head, head), skull, gaze, SMOOTH_UNION, 0.02, 0, face)
@@ -77,15 +118,7 @@ def mammal(rng: Rng) -> Shape:
         if horned:
             tip = root + gaze @ (side * rng.uniform(0.1, 1.5) * head, rng.uniform(0.5, 1.6) * head, 0)
             builder.limb(root, tip, 0.15 * head, 0.06 * head, material=HORN)
-    rump = -1.0 * length * ahead + 0.4 * deep * above
-    tip = rump + by(rng.normal() * 0.1, rng.uniform(-1.5, 0.8) * deep, -rng.uniform(0.1, 1) * deep)
-    builder.limb(rump, tip, 0.14 * deep, 0.1 * deep, SMOOTH_UNION, 0.02, 0, MANE)
-    if chance(rng, 0.25):
-        builder.limb(start + 0.5 * deep * above, skull, 0.15 * deep, 0.3 * head, material=MANE)
-    if chance(rng, 0.06):  # a trunk
-        end = muzzle + by(0, -rng.uniform(0.6, 1.0) * (muzzle[1] - ground), 0.3 * head)
-        builder.limb(muzzle, end, 0.4 * head, 0.2 * head, SMOOTH_UNION, 0.03, 0, face)
-    return builder.shape("animal", **_rough(rng))
+    return start, skull, muzzle, head
 
 
 def bird(rng: Rng) -> Shape:

@@ -20,7 +20,7 @@ from sam3d_gs.errors import BadInputError
 from training import checkpoint
 from training.loop import Settings, train
 from training.masks.export import export
-from training.masks.losses import ask, geometry_losses, losses, mask_logits
+from training.masks.losses import geometry_losses, losses, mask_logits, sample_cells
 from training.masks.rows import IGNORE
 from training.masks.scenes import Scenes
 from training.masks.task import MaskTask
@@ -69,23 +69,23 @@ def test_two_scenes_are_learned_by_heart() -> None:
     assert after["order"] == [1.0, 1.0]
 
 
-def test_questions_are_fair_and_reach_small_objects() -> None:
+def test_cells_of_small_objects_are_sampled() -> None:
     labels = torch.zeros(1, 64, 64, dtype=torch.uint8)
     labels[:, :, 32:] = 1  # 32 cells
     labels[:, :16, :16] = 2  # 4 cells
     labels[:, 40:48, :8] = 3  # 1 cell: too few
     labels[:, 56:, :16] = IGNORE
     torch.manual_seed(0)
-    asked = ask(labels, 200)
-    objects, counts = torch.unique(asked.object, return_counts=True)
+    sampled = sample_cells(labels, 200)
+    objects, counts = torch.unique(sampled.object, return_counts=True)
     assert objects.tolist() == [1, 2]
     assert counts[1] > 20  # by area it would be 22, of which rarity makes more
-    assert asked.counts.all()
-    assert asked.on_object.sum() == 32 + 4 + 1
-    assert (asked.matters == 0).sum() == 1 + 2
+    assert sampled.counts.all()
+    assert sampled.on_object.sum() == 32 + 4 + 1
+    assert (sampled.matters == 0).sum() == 1 + 2
 
 
-def test_a_scene_without_objects_asks_nothing_and_gives_finite_losses() -> None:
+def test_losses_are_finite_without_objects() -> None:
     scenes = discs()._replace(labels=torch.zeros(2, 64, 64, dtype=torch.uint8))
     found = losses(new_net(TINY_CONFIG)(scenes.rgb), scenes, 4)
     assert all(value.isfinite() for value in found.values())
