@@ -109,7 +109,8 @@ def _options_of(stage: str) -> dict[str, list[EngineSpec]]:
 
 
 def _annotation(stage: str, name: str, flag: Flag, takers: Sequence[EngineSpec], names: Sequence[str]) -> Any:
-    hint = _type_hints(takers[0].options)[name]
+    options: Any = takers[0].options  # mypy takes dataclasses for unhashable
+    hint = _type_hints(options)[name]
     kind, listed = _plain_type(hint, flag)
     limits: dict[str, Any] = {"min": flag.min, "max": flag.max} if kind in (int, float) else {}
     if kind is Path:
@@ -129,7 +130,7 @@ def _annotation(stage: str, name: str, flag: Flag, takers: Sequence[EngineSpec],
 
 
 @functools.cache
-def _type_hints(options: Any) -> dict[str, Any]:  # a class; mypy takes dataclasses for unhashable
+def _type_hints(options: type) -> dict[str, Any]:
     return get_type_hints(options)
 
 
