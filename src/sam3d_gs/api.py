@@ -381,7 +381,7 @@ def _read_scene(workspace: Workspace) -> Scene:
         raise BadInputError(f"No objects of {workspace.photo} in {workspace.root}. Run the objects stage first.")
     photo = load_file(workspace.image_png, PhotoOptions(sys.maxsize))  # it has the size that masks and K refer to
     photo = dataclasses.replace(photo, name=workspace.photo, sha256=str(manifest.photo["sha256"]))
-    placed = [read_pt(workspace.root / item.output) for item in record.items.values()]
+    placed = [read_pt(workspace.own_file(item.output, workspace.manifest)) for item in record.items.values()]
     masks = read_masks(workspace, (photo.width_px, photo.height_px))
     phrases = read_phrases(workspace.phrases_json) if workspace.phrases_json.exists() else []
     failures = [FailedObject(key, reason) for key, reason in record.errors.items()]

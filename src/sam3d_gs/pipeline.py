@@ -18,7 +18,7 @@ from sam3d_gs.photo import load_photo
 from sam3d_gs.stages.bookkeeping import Context, Progress, StageResult
 from sam3d_gs.stages.claim import claimed
 from sam3d_gs.types import Photo
-from sam3d_gs.workspace import Workspace, folder_name
+from sam3d_gs.workspace import Workspace, folder_name, is_reserved
 
 CACHED_PHOTO_BYTES = 1 << 30  # decoded photos kept for later stages
 
@@ -243,7 +243,7 @@ def find_workspace(root: Path, argument: Path) -> Workspace:
     """
     if argument.is_file():
         workspace = Workspace(root, folder_name(root, argument.stem, sha256_of(argument)))
-    elif argument.name in ("", ".", "..") or len(argument.parts) != 1:
+    elif argument.name in ("", ".", "..") or len(argument.parts) != 1 or is_reserved(argument.name):
         raise BadInputError(f"No such photo: {argument}.")
     else:
         workspace = Workspace(root, argument.name)
@@ -257,4 +257,5 @@ def all_workspaces(root: Path) -> Iterator[Workspace]:
     """The workspaces of all photos that have been processed, sorted by name."""
     runs = Workspace(root, "x").run_dir.parent
     for manifest in sorted(runs.glob("*/manifest.json")):
-        yield Workspace(root, manifest.parent.name)
+        if not is_reserved(manifest.parent.name):
+            yield Workspace(root, manifest.parent.name)

@@ -7,12 +7,15 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from sam3d_gs.errors import BadInputError
 from sam3d_gs.manifest import photo_hash
 from sam3d_gs.options import EXPORT_FORMATS, EXPORT_FRAMES, RUNS_DIR
 
 SLUG_MAX = 40
 _SAM3D = Path("sam-3d-objects")
 _RESERVED = {"masks", "logs"}  # folders in RUNS_DIR that are not a photo's, so no photo may have these names
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f/\\:*?\"<>|]")  # in a file name, on any system
+_OBJECT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class Workspace:
     @property
     def masks_json(self) -> Path:
         return self.masks_dir / "masks.json"
+
+    @property
+    def dropped_masks_dir(self) -> Path:
+        return self.masks_dir / "dropped"
 
     def mask_png(self, object_id: str) -> Path:
         return self.masks_dir / f"{object_id}.png"
@@ -114,9 +121,28 @@ class Workspace:
         """Every path the photo may have in `multi_dir`, which all photos share."""
         return [self.scene_ply, self.scene_json, self.turntable("webp"), self.turntable("gif"), *self.exports()]
 
+    def folders(self) -> list[Path]:
+        """Every folder that is the photo's alone. The run folder is last: its manifest says whose the others are."""
+        return [self.dropped_masks_dir, self.masks_dir, self.objects_dir, self.single_dir, self.run_dir]
+
     def relative(self, path: Path) -> str:
         """`path` relative to the root, with forward slashes, as in the manifest and the scene JSON."""
         return path.relative_to(self.root).as_posix()
+
+    def own_file(self, relative: str, source: Path) -> Path:
+        """The file that `source`, a JSON file of the workspace, names by its path relative to the root.
+
+        Such a file may come from anywhere, so the path must be one of this photo's: raises BadInputError, naming
+        `source`, for any other.
+        """
+        path = self.root / relative
+        in_a_folder = path.parent in self.folders() and not _UNSAFE.search(path.name)
+        if in_a_folder or path in self.in_multi_dir():
+            return path
+        raise BadInputError(
+            f"{source} names {relative!r:.100}, which is not a file of {self.photo!r}. Nothing was read or removed. "
+            "Delete it to start over."
+        )
 
 
 def folder_name(root: Path, stem: str, sha256: str) -> str:
@@ -125,15 +151,19 @@ def folder_name(root: Path, stem: str, sha256: str) -> str:
     A name belongs to the first photo that used it, as recorded in the manifest in its folder.
     """
     stem = stem.encode("utf-8", "replace").decode()  # file names may contain bytes that are not valid UTF-8
-    clean = re.sub(r"[\x00-\x1f\x7f/\\:*?\"<>|]", "_", unicodedata.normalize("NFC", stem)).strip(". ")
+    clean = _UNSAFE.sub("_", unicodedata.normalize("NFC", stem)).strip(". ")
     clean = _shorten(clean.lstrip("-")) or "photo"  # a leading dash would look like an option
-    ends = tuple(f".{part}" for part in ("compressed", *EXPORT_FRAMES))  # <photo>.compressed.ply is an export
-    reserved = clean.casefold() in _RESERVED or clean.casefold().endswith(ends)
     names = [f"{clean}-{sha256[:length]}" for length in (8, 16, 64)]
-    for name in names if reserved else [clean, *names]:
+    for name in names if is_reserved(clean) else [clean, *names]:
         if photo_hash(Workspace(root, name).manifest) in (None, sha256):
             return name
     return names[-1]
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a folder of this name in RUNS_DIR cannot be a photo's: its files would be those of others."""
+    ends = tuple(f".{part}" for part in ("compressed", *EXPORT_FRAMES))  # <photo>.compressed.ply is an export
+    return name.casefold() in _RESERVED or name.casefold().endswith(ends)
 
 
 def _shorten(name: str, limit_bytes: int = 180) -> str:
@@ -153,3 +183,8 @@ def slug(phrase: str) -> str:
 def object_id(phrase_number: int, phrase: str, instance: int) -> str:
     """`<phrase number>-<slug>-<instance>`, e.g. 00-wooden-chair-0."""
     return f"{phrase_number:02d}-{slug(phrase)}-{instance}"
+
+
+def is_object_id(text: str) -> bool:
+    """Whether `text`, from a file, is safe as the name of an object's files."""
+    return bool(_OBJECT_ID.fullmatch(text))

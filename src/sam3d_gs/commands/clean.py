@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,9 +36,8 @@ def remove(workspace: Workspace, dry_run: bool = False) -> list[Path]:
     """
     from sam3d_gs.stages.claim import locked
 
-    # The run folder goes last: its manifest tells which photo the other folders belong to.
-    folders = [workspace.masks_dir, workspace.objects_dir, workspace.single_dir, workspace.run_dir]
-    doomed = [path for path in [*workspace.in_multi_dir(), *folders] if path.exists() or path.is_symlink()]
+    folders = [folder for folder in workspace.folders() if folder != workspace.dropped_masks_dir]  # in masks_dir
+    doomed = [path for path in [*workspace.in_multi_dir(), *folders] if os.path.lexists(path)]
     if not dry_run:
         with locked(workspace):
             for path in doomed:

@@ -55,7 +55,7 @@ def mask_path(workspace: Workspace, mask: InstanceMask) -> Path:
     """Where the PNG of a mask is: dropped masks have a folder of their own."""
     if mask.dropped is None:
         return workspace.mask_png(mask.object_id)
-    return workspace.masks_dir / "dropped" / f"{mask.object_id}.png"
+    return workspace.dropped_masks_dir / f"{mask.object_id}.png"
 
 
 def read_masks(workspace: Workspace, size: tuple[int, int]) -> list[InstanceMask]:

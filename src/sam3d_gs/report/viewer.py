@@ -118,7 +118,7 @@ def _gaussians(workspace: Workspace, scene: SceneDescription) -> list[Gaussians]
     for obj, budget in zip(scene.objects, budgets, strict=True):
         if "ply" not in obj.files:
             raise BadInputError(f"{workspace.scene_json} names no .ply of {obj.object_id}. Run the scene stage again.")
-        gaussians = thin(read_ply(workspace.root / obj.files["ply"]), budget)
+        gaussians = thin(read_ply(workspace.own_file(obj.files["ply"], workspace.scene_json)), budget)
         placed.append(transform(gaussians, pose_from_matrix(obj.T_camera_object)))
     return placed
 

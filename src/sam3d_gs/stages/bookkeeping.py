@@ -55,9 +55,25 @@ class StageResult:
 
 
 def recorded(workspace: Workspace, stage: str) -> StageRecord | None:
-    """The manifest's record of a stage; None if it has never run."""
+    """The manifest's record of a stage; None if it has never run.
+
+    Raises BadInputError if it names a file that is not the photo's.
+    """
     manifest = manifests.load(workspace.manifest)
-    return manifest.stages.get(stage) if manifest else None
+    record = manifest.stages.get(stage) if manifest else None
+    for path in _files(record) if record else ():
+        recorded_path(workspace, path)
+    return record
+
+
+def recorded_path(workspace: Workspace, relative: str) -> Path:
+    """A file that the manifest names. Raises BadInputError if it is not the photo's."""
+    return workspace.own_file(relative, workspace.manifest)
+
+
+def _files(record: StageRecord) -> dict[str, int]:
+    """Path relative to the workspace root -> bytes, of everything the stage made."""
+    return {**record.outputs, **{item.output: item.size for item in record.items.values()}}
 
 
 def finished(workspace: Workspace, stage: str, photo_argument: Path) -> StageRecord:
@@ -72,13 +88,12 @@ def finished(workspace: Workspace, stage: str, photo_argument: Path) -> StageRec
 
 def intact(workspace: Workspace, record: StageRecord) -> bool:
     """Whether every output in the record exists and has the recorded size."""
-    files = {**record.outputs, **{item.output: item.size for item in record.items.values()}}
-    return all(_size(workspace.root / path) == size for path, size in files.items())
+    return all(_size(recorded_path(workspace, path)) == size for path, size in _files(record).items())
 
 
 def item_intact(workspace: Workspace, item: Item) -> bool:
     """Whether the item's file exists and has the recorded size."""
-    return _size(workspace.root / item.output) == item.size
+    return _size(recorded_path(workspace, item.output)) == item.size
 
 
 def _size(path: Path) -> int:
@@ -165,9 +180,8 @@ def recording(
 
 
 def _remove_stale(workspace: Workspace, former: StageRecord, current: StageRecord) -> None:
-    keep = {*current.outputs, *(item.output for item in current.items.values())}
-    for path in {*former.outputs, *(item.output for item in former.items.values())} - keep:
-        (workspace.root / path).unlink(missing_ok=True)
+    for path in _files(former).keys() - _files(current).keys():
+        recorded_path(workspace, path).unlink(missing_ok=True)
 
 
 def peak_memory_mb() -> float:

@@ -30,6 +30,7 @@ from sam3d_gs.stages.bookkeeping import (
     item_intact,
     plain_options,
     recorded,
+    recorded_path,
     recording,
 )
 from sam3d_gs.types import Gaussians, ObjectDescription, PlacedObject, SceneDescription
@@ -54,7 +55,7 @@ def run(context: Context, options: SceneOptions) -> StageResult:
     if not context.force and former is not None and same and intact(workspace, former):
         return StageResult("scene", "up to date", f"{len(items)} objects")
     with recording(context, "scene", options, inputs) as recorder:
-        described = _make(context, recorder, options, [workspace.root / item.output for item in items.values()])
+        described = _make(context, recorder, options, [_path(workspace, item) for item in items.values()])
     return StageResult("scene", "done", _summary(described), recorder.record.seconds, tuple(_warnings(described)))
 
 
@@ -63,15 +64,19 @@ def _usable(workspace: Workspace, objects: StageRecord) -> dict[str, Item]:
     for object_id, item in objects.items.items():
         if not item_intact(workspace, item):
             raise BadInputError(
-                f"{workspace.root / item.output} of {object_id} was changed or lost since it was made. "
+                f"{_path(workspace, item)} of {object_id} was changed or lost since it was made. "
                 "Run the objects stage again."
             )
     return dict(sorted(objects.items.items()))
 
 
+def _path(workspace: Workspace, item: Item) -> Path:
+    return recorded_path(workspace, item.output)
+
+
 def _content_hash(workspace: Workspace, item: Item) -> str:
     """By time and size: reading the bytes of large scenes would cost more than merging them."""
-    return fingerprint([item.input, item.size, (workspace.root / item.output).stat().st_mtime_ns])
+    return fingerprint([item.input, item.size, _path(workspace, item).stat().st_mtime_ns])
 
 
 def _make(
