@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sam3d_gs.errors import Sam3dGsError
+from sam3d_gs import manifest as manifests
+from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.files import atomic_path
+from sam3d_gs.manifest import Manifest
 from sam3d_gs.stages.claim import claimed, clear_leftovers, locked
 from sam3d_gs.types import Photo
 from sam3d_gs.workspace import Workspace
@@ -91,6 +93,14 @@ def test_a_photo_whose_short_hash_is_taken_gets_a_longer_one(tmp_path: Path) -> 
         third_photo = dataclasses.replace(two, sha256="0" * 60 + "2222")
         with claimed(tmp_path, third_photo) as third:
             assert len({first.photo, second.photo, third.photo}) == 3
+
+
+def test_names_that_are_all_taken_are_an_error_and_no_endless_search(tmp_path: Path) -> None:
+    wanted = photo("s", 1)
+    for name in ("s", *(f"s-{wanted.sha256[:length]}" for length in (8, 16, 64))):
+        manifests.save(Workspace(tmp_path, name).manifest, Manifest(photo={"name": name, "sha256": "planted"}))
+    with pytest.raises(BadInputError, match="another photo"), claimed(tmp_path, wanted):
+        pass
 
 
 def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path) -> None:

@@ -56,7 +56,12 @@ def _assigned(root: Path, photo: Photo) -> Workspace:
     with _lock(Workspace(root, "x").run_dir.parent / ".lock", waits=True):
         workspace = Workspace(root, folder_name(root, photo.name, photo.sha256))
         _refuse_links(workspace.folders())
-        if manifests.load(workspace.manifest) is None:
+        manifest = manifests.load(workspace.manifest)
+        if manifest is not None and manifest.photo["sha256"] != photo.sha256:
+            raise BadInputError(
+                f"{workspace.manifest} is of another photo, and so are all manifests of this name. Delete it."
+            )
+        if manifest is None:
             manifests.save(
                 workspace.manifest,
                 Manifest(
@@ -163,7 +168,13 @@ def _open_locked(path: Path, waits: bool) -> int:
 def _flock(handle: int, path: Path, waits: bool) -> None:
     """Lock an open file. Raises BlockingIOError if another process holds it."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if not waits or error.errno not in _TAKEN:
+                raise
+            log.info("Waiting for another sam3d-gs, which holds %s.", path)
+            fcntl.flock(handle, fcntl.LOCK_EX)
     except OSError as error:
         if error.errno in _TAKEN:
             raise BlockingIOError(error.errno, error.strerror) from error
