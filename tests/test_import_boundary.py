@@ -31,6 +31,7 @@ LAYERS = [
     ("types", "options", "errors"),
     (
         "files",
+        "json_values",
         "manifest",
         "workspace",
         "photo",

@@ -23,10 +23,11 @@ RECORD = StageRecord(
 
 def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
-    manifests.save(path, Manifest({"sha256": "abc"}, {"objects": RECORD}))
+    photo = {"name": "a", "sha256": "abc", "file": "a.png", "width_px": 6, "height_px": 4}
+    manifests.save(path, Manifest(photo, {"objects": RECORD}))
     loaded = manifests.load(path)
     assert loaded is not None
-    assert loaded.photo == {"sha256": "abc"}
+    assert loaded.photo == photo
     again = loaded.stages["objects"]
     assert again.items == RECORD.items
     assert again.errors == RECORD.errors

@@ -39,7 +39,8 @@ from sam3d_gs.commands.options import (
     Turntable,
 )
 from sam3d_gs.commands.status import status
-from sam3d_gs.errors import EXIT_STOPPED, Sam3dGsError, UsageError
+from sam3d_gs.commands.terminal import StderrHandler, open_streams, say, tell
+from sam3d_gs.errors import EXIT_FAILED, EXIT_STOPPED, BadInputError, UnexpectedError, UsageError, as_one_line
 from sam3d_gs.options import STAGES, PhotoOptions, SceneOptions
 
 if TYPE_CHECKING:
@@ -62,13 +63,6 @@ app.command()(clean)
 app.add_typer(checkpoints_app, name="checkpoints", help="Download and verify the weights of the full profile.")
 
 
-class _StderrHandler(logging.Handler):
-    """Plain lines on the current sys.stderr, which the progress bar replaces while it is shown."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(record.getMessage(), file=sys.stderr)
-
-
 def _print_version(requested: bool) -> None:
     if requested:
         print(f"sam3d-gs {__version__}")
@@ -85,7 +79,7 @@ def _global(
 ) -> None:
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     logger = logging.getLogger("sam3d_gs")
-    logger.handlers[:] = [_StderrHandler()]
+    logger.handlers[:] = [StderrHandler()]
     logger.propagate = False
     logger.setLevel(level)
     if quiet:
@@ -308,7 +302,7 @@ def export(
 
     found = find_workspace(workspace.absolute(), photo)
     for path in export_scene(found, form, frame, read_known_size(known_size) if known_size else None):
-        print(path)
+        say(path)
 
 
 def _run(
@@ -331,19 +325,40 @@ def _run(
                 code = pipeline.run(stream.photos(photos), stages, settings, console, stream.pass_on)
         except KeyboardInterrupt:
             if stream is None or stream.is_first:  # print it once for all processes
-                print("Stopped. Finished work is kept; run the same command again to resume.", file=sys.stderr)
+                tell("Stopped. Finished work is kept; run the same command again to resume.")
             code = EXIT_STOPPED
     if code:
         raise typer.Exit(code)
 
 
 def main() -> None:
-    """Entry point: a Sam3dGsError becomes one line and its exit code; other exceptions keep their traceback."""
+    """Entry point: an error becomes one line and its exit code; an unexpected one has its traceback with -v."""
+    open_streams()
     try:
         app()
-    except Sam3dGsError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output has ended, e.g. `| head`
-        sys.stdout = None  # flush nothing at exit
-        sys.exit(1)
+        _leave(EXIT_FAILED)
+    except Exception as error:
+        if isinstance(error, FileNotFoundError) and not _in_a_folder():
+            error = BadInputError("The current folder was removed. Change to another one and try again.")
+        failure = as_one_line(error)
+        if isinstance(failure, UnexpectedError):
+            logging.getLogger("sam3d_gs").debug("", exc_info=error)
+        tell(f"Error: {failure}")
+        _leave(failure.exit_code)
+
+
+def _in_a_folder() -> bool:
+    try:
+        return bool(os.getcwd())
+    except OSError:
+        return False
+
+
+def _leave(code: int) -> None:
+    """Exit. What stdout did not take must not be tried again at the end, which would print a second error."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(code)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 EXIT_FAILED = 1  # a stage has no result, or an input is unusable
 EXIT_USAGE = 2  # wrong command line; the same code as Click's
 EXIT_PARTIAL = 3  # some objects or photos failed, others succeeded
@@ -30,3 +32,30 @@ class MissingPackageError(Sam3dGsError):
 
 class ObjectError(Sam3dGsError):
     """One object could not be reconstructed; the stage records the reason and continues with the others."""
+
+
+def command(*words: object) -> str:
+    """A command to show to the user, `sam3d-gs ...`: quoted, since names may hold anything that a shell would run."""
+    return f"`sam3d-gs {shlex.join(map(str, words))}`"
+
+
+class UnexpectedError(Sam3dGsError):
+    """Any other exception, as one line. Its cause has the traceback."""
+
+
+def as_one_line(error: Exception) -> Sam3dGsError:
+    """The error itself if the user can fix it; else what happened, and how to see more, as an UnexpectedError."""
+    if isinstance(error, Sam3dGsError):
+        return error
+    if isinstance(error, OSError) and error.strerror:
+        places = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        made = UnexpectedError(f"{places + ': ' if places else ''}{error.strerror}.")
+    elif isinstance(error, MemoryError):
+        made = UnexpectedError("Out of memory. Use a smaller photo (--max-side-px) or fewer objects.")
+    else:
+        what = f"{type(error).__name__}: {error}".strip(": ")
+        made = UnexpectedError(
+            f"Unexpected {what}. This is a bug: `sam3d-gs -v` and the same command shows where; please report it."
+        )
+    made.__cause__ = error
+    return made

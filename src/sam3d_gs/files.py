@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import math
 import os
+import stat
 import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -50,9 +53,10 @@ def _umask() -> int:
 
 def cannot_write(path: Path, error: OSError) -> Sam3dGsError:
     """The error to raise when `path` cannot be written or removed."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    advice = "Free some space or choose" if full else "Choose"
     return Sam3dGsError(
-        f"Cannot write {path}: {error.strerror or error}. Free some space or choose another --workspace; "
-        "finished work is kept."
+        f"Cannot write {path}: {error.strerror or error}. {advice} another --workspace; finished work is kept."
     )
 
 
@@ -62,21 +66,55 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode("utf-8"))
+    write_bytes(path, text.encode("utf-8", "replace"))  # file names may hold bytes that are not UTF-8
 
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, what: str) -> Any:
-    """The parsed JSON file. Raises BadInputError, naming the file and `what` it should be, if that fails."""
+def exists(path: Path) -> bool:
+    """Whether there is something at `path`, whose name may be too long. Raises BadInputError if it may not be seen."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return path.exists()
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return False
+        raise BadInputError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The parsed JSON file; all its numbers are finite.
+
+    Raises BadInputError, naming the file and `what` it should be, if that fails.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block
+            raise ValueError("it is no file")
+        text = path.read_text(encoding="utf-8-sig")
+        return json.loads(text, parse_constant=_no_number, parse_float=_float, parse_int=_int)
     except FileNotFoundError as error:
         raise BadInputError(f"No {what} at {path}.") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (ValueError, RecursionError) as error:
         raise BadInputError(f"{path} is not a readable {what}: {error}. Fix or delete it and try again.") from error
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number in JSON")
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text:.40} is too large")
+    return number
+
+
+def _int(text: str) -> int:
+    _float(text)  # int has no limit, and what it holds must fit into a float
+    return int(text)
 
 
 def sha256_of(path: Path) -> str:

@@ -13,11 +13,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from sam3d_gs import __version__
 from sam3d_gs.errors import BadInputError
-from sam3d_gs.files import read_json, write_json
+from sam3d_gs.files import exists, read_json, write_json
+from sam3d_gs.json_values import Fields
+from sam3d_gs.options import STAGES
 
 SCHEMA = 1
 Status = Literal["running", "done", "partial", "failed"]
@@ -68,24 +70,22 @@ class Manifest:
 
 def load(path: Path) -> Manifest | None:
     """The manifest at `path`; None if there is none. Raises BadInputError if it is damaged or has another schema."""
-    if not path.exists():
+    if not exists(path):
         return None
-    data = read_json(path, "manifest")
     try:
-        if data["schema"] != SCHEMA:
+        data = Fields(read_json(path, "manifest"))
+        if (schema := data.value.get("schema")) != SCHEMA:
             raise BadInputError(
-                f"{path} has schema {data['schema']}, this version reads {SCHEMA}. "
-                "Use the version that wrote it, or start over with `sam3d-gs clean`."
+                f"{path} has schema {schema!r:.40}, this version reads {SCHEMA}. "
+                "Use the version that wrote it, or delete it to start over."
             )
-        stages = {name: _record(value) for name, value in data["stages"].items()}
-        photo = dict(data["photo"])
-        if not isinstance(photo["sha256"], str):
-            raise TypeError("photo.sha256 is not a string")
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BadInputError(
-            f"{path} is not a manifest of this program ({error!r}). Delete it to start over."
-        ) from error
-    return Manifest(photo=photo, stages=stages)
+        photo, stages = data.fields("photo"), data.fields("stages")
+        read = {name: _record(stages.fields(name)) for name in stages.value if name in STAGES}
+        known = {"name": photo.text("name", ""), "sha256": photo.text("sha256"), "file": photo.text("file", "")}
+        sizes = {name: photo.whole(name, 0) for name in ("width_px", "height_px")}
+    except ValueError as error:
+        raise BadInputError(f"{path} is not a manifest of this program: {error}. Delete it to start over.") from error
+    return Manifest(photo={**known, **sizes}, stages=read)
 
 
 def save(path: Path, manifest: Manifest) -> None:
@@ -107,10 +107,29 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(json.dumps(plain(value), sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _record(value: Mapping[str, Any]) -> StageRecord:
-    known = {f.name for f in dataclasses.fields(StageRecord)}
-    items = {key: Item(**item) for key, item in value.get("items", {}).items()}
-    return StageRecord(**{**{k: v for k, v in value.items() if k in known}, "items": items})
+def _record(row: Fields) -> StageRecord:
+    """Raises ValueError."""
+    status = row.text("status")
+    if status not in get_args(Status):
+        raise ValueError(f"status is {status!r:.40}, expected {', '.join(get_args(Status))}")
+    items = row.fields("items", Fields({}))
+    return StageRecord(
+        status=cast(Status, status),
+        engine=row.text("engine"),
+        options=row.fields("options", Fields({})).value,
+        inputs=row.each_text("inputs"),
+        outputs=row.each_whole("outputs"),
+        items={object_id: _item(items.fields(object_id)) for object_id in items.value},
+        errors=row.each_text("errors"),
+        licences=row.each_text("licences"),
+        seconds=row.number("seconds", 0.0),
+        peak_memory_mb=row.number("peak_memory_mb", 0.0),
+        tool_version=row.text("tool_version", ""),
+    )
+
+
+def _item(row: Fields) -> Item:
+    return Item(row.text("input"), row.text("output"), row.whole("size"), row.number("seconds", 0.0))
 
 
 def plain(value: Any) -> Any:

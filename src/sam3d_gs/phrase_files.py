@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ def write_phrases(path: Path, phrases: Sequence[Phrase], photo: str, engine: str
 def read_phrases(path: Path) -> list[Phrase]:
     """The phrases in a JSON file: an object with "phrases", or just the list; of strings or of rows.
 
-    Phrases are numbered by position, so that users can insert and delete lines. Duplicates are skipped, and invalid
-    scores, boxes and counts are ignored. Raises BadInputError.
+    Phrases are numbered by position, so that users can insert and delete lines. Duplicates, and scores, boxes and
+    counts that make no sense, are left out with a warning. Raises BadInputError.
     """
     data = read_json(path, "phrases file")
     rows = data.get("phrases") if isinstance(data, dict) else data
@@ -48,8 +49,11 @@ def read_phrases(path: Path) -> list[Phrase]:
             log.warning('%s: "%s" is listed twice and counts once.', path, text)
             continue
         values = row if isinstance(row, dict) else {}
-        score, box = _score(values.get("score")), _box(values.get("box_xyxy"))
-        phrases.append(Phrase(len(phrases), text, score, box, _count(values.get("count"))))
+        read = {name: parse(values.get(name)) for name, parse in _VALUES.items()}
+        for name, value in read.items():
+            if value is None and values.get(name) is not None:
+                log.warning('%s: %s %r of "%s" is not used.', path, name, values[name], text)
+        phrases.append(Phrase(len(phrases), text, **read))
     if not phrases:
         raise BadInputError(f"{path} has no phrases. Add one, or delete the file and run the phrases stage again.")
     return phrases
@@ -58,6 +62,8 @@ def read_phrases(path: Path) -> list[Phrase]:
 def _clean(text: Any, path: Path, position: int) -> str:
     if not isinstance(text, str) or not text.strip():
         raise BadInputError(f"{path}: phrase {position} is not a string with text: {text!r:.60}.")
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in text if not c.isspace()):
+        raise BadInputError(f"{path}: phrase {position} has control characters: {text!r:.60}.")
     clean = " ".join(text.split())
     if len(clean) > MAX_TEXT:
         raise BadInputError(f"{path}: phrase {position} has {len(clean)} characters, more than {MAX_TEXT}.")
@@ -65,18 +71,26 @@ def _clean(text: Any, path: Path, position: int) -> str:
 
 
 def _score(value: Any) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and 0 <= value <= 1 else None
+    return float(value) if _is_number(value) and 0 <= value <= 1 else None
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 1 else None
+    return value if type(value) is int and value >= 1 else None
 
 
 def _box(value: Any) -> tuple[float, float, float, float] | None:
-    if isinstance(value, list) and len(value) == 4 and all(isinstance(v, (int, float)) for v in value):
+    """x0, y0, x1, y1 with the second corner right of and below the first."""
+    if isinstance(value, list) and len(value) == 4 and all(map(_is_number, value)):
         x0, y0, x1, y1 = (float(v) for v in value)
-        return x0, y0, x1, y1
+        return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None
     return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+_VALUES: dict[str, Callable[[Any], Any]] = {"score": _score, "box_xyxy": _box, "count": _count}
 
 
 def phrases_from_file(path: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -11,14 +12,16 @@ from typing import Any, Protocol
 
 from sam3d_gs.engines import registry
 from sam3d_gs.engines.registry import EngineChoice
-from sam3d_gs.errors import EXIT_PARTIAL, BadInputError, Sam3dGsError, UsageError
-from sam3d_gs.files import sha256_of
+from sam3d_gs.errors import EXIT_PARTIAL, BadInputError, Sam3dGsError, UsageError, as_one_line
+from sam3d_gs.files import exists, sha256_of
 from sam3d_gs.options import STAGES, PhotoOptions, SceneOptions
 from sam3d_gs.photo import load_photo
 from sam3d_gs.stages.bookkeeping import Context, Progress, StageResult
 from sam3d_gs.stages.claim import claimed
 from sam3d_gs.types import Photo
 from sam3d_gs.workspace import Workspace, folder_name, is_reserved
+
+log = logging.getLogger("sam3d_gs")
 
 CACHED_PHOTO_BYTES = 1 << 30  # decoded photos kept for later stages
 
@@ -127,7 +130,10 @@ class StageRunner:
         engine, self._engine = self._engine, None
         close = getattr(engine, "close", None)
         if close is not None:
-            close()
+            try:
+                close()
+            except Exception as error:  # the results are there
+                log.warning("The engine of the %s stage did not close: %s", self.stage, as_one_line(error))
 
 
 def run(
@@ -139,9 +145,9 @@ def run(
 ) -> int:
     """Run `stages` on every photo and return the exit code.
 
-    A photo that fails is reported and skipped in later stages. The code is 0 if all succeed, 3 if some objects or
-    photos fail, and that of the first error (usually 1) if all photos fail. `photos` may be a generator that waits for
-    more photos; `finished` is called with each photo as soon as it has passed all stages.
+    A photo that fails, for whatever reason, is reported and skipped in later stages. The code is 0 if all succeed, 3 if
+    some objects or photos fail, and that of the first error (usually 1) if all photos fail. `photos` may be a generator
+    that waits for more photos; `finished` is called with each photo as soon as it has passed all stages.
     """
     remaining: Iterable[Path] = _each_once(photos)
     groups = _passes(stages, settings)
@@ -158,9 +164,10 @@ def run(
                         workspace, result = runner.run(decoded.get(path))
                     except UsageError:
                         raise
-                    except Sam3dGsError as error:
-                        first_error = first_error or error
-                        show.failed(path, runner.stage, error)
+                    except Exception as error:  # whatever it is, it is this photo's: the others go on
+                        failure = as_one_line(error)
+                        first_error = first_error or failure
+                        show.failed(path, runner.stage, failure)
                         break
                     partial = partial or result.status == "partial"
                     show.stage(path, workspace, result)
@@ -241,13 +248,13 @@ def find_workspace(root: Path, argument: Path) -> Workspace:
 
     Raises BadInputError if there is none.
     """
-    if argument.is_file():
+    if exists(argument) and argument.is_file():
         workspace = Workspace(root, folder_name(root, argument.stem, sha256_of(argument)))
     elif argument.name in ("", ".", "..") or len(argument.parts) != 1 or is_reserved(argument.name):
         raise BadInputError(f"No such photo: {argument}.")
     else:
         workspace = Workspace(root, argument.name)
-    if not workspace.manifest.exists():
+    if not exists(workspace.manifest):
         known = ", ".join(sorted(w.photo for w in all_workspaces(root))) or "none"
         raise BadInputError(f"{argument} has not been processed in {root}. Photos there: {known}.")
     return workspace

@@ -10,6 +10,7 @@ import numpy as np
 from sam3d_gs import __version__
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.files import read_json, write_json
+from sam3d_gs.json_values import Fields
 from sam3d_gs.types import ObjectDescription, SceneDescription
 
 SCHEMA = 1
@@ -53,22 +54,22 @@ def _head(scene: SceneDescription, frame: str, files: dict[str, str]) -> dict[st
 
 def read_scene(path: Path) -> SceneDescription:
     """The scene of a JSON written by `write_scene`. Raises BadInputError naming the file."""
-    data = read_json(path, "scene file")
     try:
-        if data["schema"] != SCHEMA:
-            raise BadInputError(f"{path} has schema {data['schema']}, this version reads {SCHEMA}.")
-        width, height = data["image_size"]
+        data = Fields(read_json(path, "scene file"))
+        if (schema := data.value.get("schema")) != SCHEMA:
+            raise BadInputError(f"{path} has schema {schema!r:.40}, this version reads {SCHEMA}.")
+        width, height = data.array("image_size", (2,))
         return SceneDescription(
-            photo=str(data["photo"]),
-            K=_array(data["K"], (3, 3)),
+            photo=data.text("photo"),
+            K=data.array("K", (3, 3)),
             image_size=(int(width), int(height)),
-            scale_source=str(data["scale_source"]),
-            up=_array(data["up"], (3,)),
-            objects=tuple(_read_object(row) for row in data["objects"]),
+            scale_source=data.text("scale_source"),
+            up=data.array("up", (3,)),
+            objects=tuple(_read_object(row) for row in data.rows("objects", "object")),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise BadInputError(
-            f"{path} is not a scene file of this program ({error!r}). Run the scene stage again."
+            f"{path} is not a scene file of this program: {error}. Run the scene stage again with --force."
         ) from error
 
 
@@ -86,27 +87,20 @@ def _object(obj: ObjectDescription) -> dict[str, Any]:
     }
 
 
-def _read_object(row: dict[str, Any]) -> ObjectDescription:
-    iou = row["reprojection_iou"]
+def _read_object(row: Fields) -> ObjectDescription:
+    """Raises ValueError."""
     return ObjectDescription(
-        object_id=str(row["object_id"]),
-        phrase=str(row["phrase"]),
-        scores={str(name): float(score) for name, score in row["scores"].items()},
-        T_camera_object=_array(row["T_camera_object"], (4, 4)),
-        aabb=_array(row["aabb"], (2, 3)),
-        obb=_array(row["obb"], (8, 3)),
-        gaussians=int(row["gaussians"]),
-        files={str(kind): str(file) for kind, file in row["files"].items()},
-        reprojection_iou=None if iou is None else float(iou),
+        object_id=row.text("object_id"),
+        phrase=row.text("phrase"),
+        scores=row.each_number("scores"),
+        T_camera_object=row.array("T_camera_object", (4, 4)),
+        aabb=row.array("aabb", (2, 3)),
+        obb=row.array("obb", (8, 3)),
+        gaussians=row.whole("gaussians"),
+        files=row.each_text("files"),
+        reprojection_iou=row.number("reprojection_iou", None),
     )
 
 
 def _plain(array: np.ndarray) -> Any:
     return np.asarray(array, dtype=np.float64).tolist()
-
-
-def _array(value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.asarray(value, dtype=np.float64)
-    if array.shape != shape or not np.isfinite(array).all():
-        raise ValueError(f"expected {shape} finite numbers, found {array.shape}")
-    return array

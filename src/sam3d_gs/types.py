@@ -71,6 +71,7 @@ class InstanceMask:
     score: float  # 0..1
     aliases: tuple[str, ...] = ()  # other phrases for the same object
     dropped: str | None = None
+    file: str = ""  # its PNG below the folder of the masks, if it was read from there
 
     def __post_init__(self) -> None:
         _check(self.mask, (None, None), "InstanceMask.mask")

@@ -38,7 +38,9 @@ def export_scene(
     """
     _check(form, frame, known_size)
     if not workspace.scene_ply.exists():
-        raise Sam3dGsError(f"No scene of {workspace.photo} at {workspace.scene_ply}. Make it with `sam3d-gs scene`.")
+        raise Sam3dGsError(
+            f"No scene of {workspace.photo} at {workspace.scene_ply}. Make it with `sam3d-gs scene PHOTO`."
+        )
     stays = frame == "opencv" and known_size is None
     target = workspace.export(form, "" if stays else frame)
     gaussians = read_ply(workspace.scene_ply)

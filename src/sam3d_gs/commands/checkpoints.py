@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sam3d_gs.commands.terminal import say, say_json, tell
 from sam3d_gs.errors import EXIT_FAILED, EXIT_STOPPED, UsageError
 from sam3d_gs.weights.repositories import REPOSITORIES, Repository, find_repository
 
@@ -134,7 +133,7 @@ def _print(found: list[Checkpoints], as_json: bool = False) -> None:
     from sam3d_gs.commands.status import aligned
 
     if as_json:
-        print(json.dumps([as_data(state) for state in found], indent=2, ensure_ascii=False))
+        say_json([as_data(state) for state in found])
         return
     rows = [["checkpoints", "repository", "size", "access", "state", "compared with", "folder"]]
     for state in found:
@@ -142,13 +141,13 @@ def _print(found: list[Checkpoints], as_json: bool = False) -> None:
         size = f"{repository.gib:.1f} GiB" if repository.gib else "-"
         gate = "on request" if repository.gated else "free"
         rows.append([repository.name, repository.id, size, gate, state.summary, state.compared_with, str(state.where)])
-    print("\n".join(aligned(rows)))
+    say("\n".join(aligned(rows)))
     for state in found:
         for file in state.bad if state.summary != "not here" else ():
-            print(f"  {file.state}: {file.path}")
+            say(f"  {file.state}: {file.path}")
     if not all(state.complete for state in found):
         names = " ".join(state.repository.name for state in found if not state.complete)
-        print(f"Download what is missing: sam3d-gs checkpoints download {names}")
+        say(f"Download what is missing: sam3d-gs checkpoints download {names}")
 
 
 def as_data(state: Checkpoints) -> dict[str, Any]:
@@ -185,7 +184,7 @@ def _transfers() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("Stopped. Finished files are kept; run the same command again to resume.", file=sys.stderr)
+        tell("Stopped. Finished files are kept; run the same command again to resume.")
         raise typer.Exit(EXIT_STOPPED) from None
     finally:
         hub.logging.set_verbosity(verbosity)

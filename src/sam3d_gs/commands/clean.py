@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sam3d_gs.commands.options import Root
+from sam3d_gs.commands.terminal import say
 
 if TYPE_CHECKING:
     from sam3d_gs.workspace import Workspace
@@ -25,7 +26,7 @@ def clean(
 
     for found in [find_workspace(workspace.absolute(), path) for path in photos]:
         for path in remove(found, dry_run):
-            print(path)
+            say(path)
 
 
 def remove(workspace: Workspace, dry_run: bool = False) -> list[Path]:

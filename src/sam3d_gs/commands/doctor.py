@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sam3d_gs.commands.checkpoints import Folders, Root, as_data, placed, stores
+from sam3d_gs.commands.terminal import printable, say, say_json, tell
 from sam3d_gs.errors import EXIT_FAILED, Sam3dGsError, UsageError
 from sam3d_gs.options import STAGES, Sam3dOptions
 from sam3d_gs.weights.repositories import REPOSITORIES, find_repository
@@ -47,7 +47,7 @@ def doctor(
     places = dict(zip((r.name for r in REPOSITORIES), stores(None, folder, workspace), strict=True))
     diagnosis = judge(examine(profile, engines, places, workspace, online, deep))
     if as_json:
-        print(json.dumps(_data(diagnosis), indent=2, ensure_ascii=False))
+        say_json(_data(diagnosis))
     elif quiet:
         _print_problems(diagnosis)
     else:
@@ -99,7 +99,7 @@ def _stores_of(settings: Settings) -> dict[str, Store]:
 def _print_problems(diagnosis: Diagnosis) -> None:
     for verdict in diagnosis.verdicts:
         for problem in verdict.problems:
-            print(f"{verdict.stage} ({verdict.engine}): {problem.what}. Next: {problem.fix}", file=sys.stderr)
+            tell(f"{verdict.stage} ({verdict.engine}): {problem.what}. Next: {problem.fix}")
 
 
 def _engines(profile: str, stages: str, own: dict[str, str]) -> dict[str, EngineChoice]:
@@ -217,11 +217,11 @@ def _table(rows: list[tuple[str, str]]) -> None:
         width = max(len(name) for name, _ in rows)
         for name, text in rows:
             for number, line in enumerate(text.splitlines()):
-                print(f"{'' if number else name:<{width}}  {line}")
+                say(f"{'' if number else name:<{width}}  {line}")
         return
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in rows:
-        table.add_row(Text(name, style="bold"), Text(text))
+        table.add_row(Text(name, style="bold"), Text(printable(text)))
     Console(highlight=False).print(table)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sam3d_gs.commands.options import Root
-from sam3d_gs.errors import BadInputError
+from sam3d_gs.commands.terminal import say, say_json
+from sam3d_gs.errors import EXIT_FAILED, EXIT_PARTIAL, BadInputError
 from sam3d_gs.options import STAGES
 
 if TYPE_CHECKING:
@@ -25,30 +25,40 @@ def status(
     workspace: Root = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the state of the stages and objects of each photo."""
+    """Show the state of the stages and objects of each photo. Exit code 3 if that of some cannot be read."""
     from sam3d_gs.pipeline import all_workspaces, find_workspace
 
     root = workspace.absolute()
     found = [find_workspace(root, path) for path in photos] if photos else list(all_workspaces(root))
+    states: list[dict[str, Any]] = []
+    for own in found:
+        try:
+            states.append(as_data(own))
+        except BadInputError as error:  # that of one photo hides no others
+            states.append({"photo": {"name": own.photo}, "error": str(error)})
     if as_json:
-        print(json.dumps([as_data(w) for w in found], indent=2, ensure_ascii=False))
+        say_json(states)
     elif not found:
-        print(f"No photos have been processed in {root}.")
+        say(f"No photos have been processed in {root}.")
     else:
-        print("\n\n".join(as_table(w) for w in found))
+        say("\n\n".join(as_table(state) for state in states))
+    damaged = sum("error" in state for state in states)
+    if damaged:
+        raise typer.Exit(EXIT_PARTIAL if damaged < len(states) else EXIT_FAILED)
 
 
 def as_data(workspace: Workspace) -> dict[str, Any]:
-    """Stages and objects of one photo, for `status --json`."""
+    """Stages and objects of one photo, for `status --json`. Raises BadInputError if its manifest cannot be read."""
     manifest = _manifest(workspace)
     stages = {name: _stage(manifest.stages.get(name)) for name in STAGES}
     return {"photo": dict(manifest.photo), "stages": stages, "objects": _objects(workspace, manifest)}
 
 
-def as_table(workspace: Workspace) -> str:
-    """Two aligned tables: stages, then objects."""
-    data = as_data(workspace)
+def as_table(data: dict[str, Any]) -> str:
+    """What `as_data` returns as two aligned tables: stages, then objects."""
     photo = data["photo"]
+    if "error" in data:
+        return f"{photo['name']}  {data['error']}"
     rows = [["stage", "status", "engine", "seconds", "problems"]]
     for name, stage in data["stages"].items():
         problem = stage["errors"].get("stage", "") or (f"{len(stage['errors'])} failed" if stage["errors"] else "")
@@ -95,6 +105,7 @@ def _objects(workspace: Workspace, manifest: Manifest) -> list[dict[str, str]]:
 
 def aligned(rows: list[list[str]]) -> list[str]:
     """The lines of a table; all rows must have the same number of cells."""
+    rows = [[" ".join(cell.splitlines()) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

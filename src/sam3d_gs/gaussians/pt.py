@@ -16,7 +16,6 @@ torch is imported inside the functions: the command line must start without it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,10 +27,9 @@ from sam3d_gs.errors import BadInputError, MissingPackageError, ObjectError
 from sam3d_gs.files import atomic_path
 from sam3d_gs.gaussians.check import COLUMNS, problem, unit_quats
 from sam3d_gs.types import Gaussians, PlacedObject, Pose
+from sam3d_gs.workspace import is_object_id
 
 SCHEMA = 1  # 1: first version
-
-_SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # an object id becomes a file name
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ class PtFile:
         header = self.header
         try:
             gaussians = _gaussians(content)
-        except ValueError as error:
+        except (ValueError, TypeError, OverflowError, RuntimeError) as error:
             raise _bad(header.path, str(error)) from error
         return PlacedObject(
             object_id=header.object_id,
@@ -140,7 +138,7 @@ def open_pt(path: Path) -> PtFile:
         raise _bad(path, f"it holds a {type(content).__name__}, not a dict")
     try:
         return PtFile(_header(path, content), content)
-    except ValueError as error:
+    except (ValueError, TypeError, OverflowError) as error:  # the file may hold anything
         raise _bad(path, str(error)) from error
 
 
@@ -167,7 +165,7 @@ def _header(path: Path, content: dict[str, Any]) -> PtHeader:
     if reason := _header_problem(pose, K, scores):
         raise ValueError(reason)
     object_id = _value(content, "object_id", str)
-    if not _SAFE_ID.fullmatch(object_id):
+    if not is_object_id(object_id):
         raise ValueError(f"object_id {object_id[:60]!r} is not a safe file name")
     size = _value(content, "image_size", (list, tuple))
     if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
@@ -208,8 +206,9 @@ def _array(
     import torch
 
     tensor = _value(content, key, torch.Tensor)
-    if tensor.layout != torch.strided or not tensor.is_floating_point() or not tensor.is_contiguous():
-        raise ValueError(f"{key} is not a dense tensor of real numbers")  # an expanded one may claim any size
+    dense = tensor.layout == torch.strided and tensor.is_contiguous()  # an expanded one may claim any size
+    if not dense or tensor.device.type != "cpu" or not tensor.is_floating_point():
+        raise ValueError(f"{key} is not a dense tensor of real numbers")
     if shape is not None and tuple(tensor.shape) != shape:
         raise ValueError(f"{key} has shape {tuple(tensor.shape)}, expected {shape}")
     wanted = torch.float32 if dtype is np.float32 else torch.float64

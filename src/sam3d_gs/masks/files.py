@@ -11,10 +11,11 @@ import numpy as np
 
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.files import read_json, write_bytes, write_json
+from sam3d_gs.json_values import Fields, kind
 from sam3d_gs.masks.png import mask_png
 from sam3d_gs.photo import open_image
 from sam3d_gs.types import InstanceMask
-from sam3d_gs.workspace import Workspace
+from sam3d_gs.workspace import Workspace, is_object_id
 
 SCHEMA = 1
 
@@ -52,7 +53,9 @@ def _row(workspace: Workspace, mask: InstanceMask) -> dict[str, object]:
 
 
 def mask_path(workspace: Workspace, mask: InstanceMask) -> Path:
-    """Where the PNG of a mask is: dropped masks have a folder of their own."""
+    """Where the PNG of a mask is, or will be: dropped masks have a folder of their own."""
+    if mask.file:
+        return workspace.masks_dir / mask.file
     if mask.dropped is None:
         return workspace.mask_png(mask.object_id)
     return workspace.dropped_masks_dir / f"{mask.object_id}.png"
@@ -61,39 +64,56 @@ def mask_path(workspace: Workspace, mask: InstanceMask) -> Path:
 def read_masks(workspace: Workspace, size: tuple[int, int]) -> list[InstanceMask]:
     """All masks of a photo of `size` = (width, height) px, kept and dropped, in the order of masks.json.
 
-    Users may delete rows of masks.json and repaint masks. Raises BadInputError naming the file at fault.
+    Users may delete rows of masks.json, change "kept", and repaint masks. Raises BadInputError naming the file at
+    fault.
     """
-    data = read_json(workspace.masks_json, "masks file")
+    path = workspace.masks_json
     try:
-        return [_mask(row, workspace.masks_dir, size) for row in data["masks"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        rows = list(Fields(read_json(path, "masks file")).rows("masks", "mask"))
+        ids = [_object_id(row) for row in rows]
+        if repeated := sorted({object_id for object_id in ids if ids.count(object_id) > 1}):
+            raise ValueError(f"{', '.join(repeated)} is there twice. Every mask needs an object_id of its own")
+        return [_mask(row, object_id, workspace, size) for row, object_id in zip(rows, ids, strict=True)]
+    except ValueError as error:
         raise BadInputError(
-            f"{workspace.masks_json} is not a masks file of this program ({error!r}). Run the masks stage again with "
+            f"{path} is not a masks file of this program: {error}. Correct it, or run the masks stage again with "
             "--force."
         ) from error
 
 
-def _mask(row: dict[str, object], folder: Path, size: tuple[int, int]) -> InstanceMask:
-    relative = Path(str(row["file"]))
-    if relative.is_absolute() or ".." in relative.parts:
-        raise ValueError(f"file outside the folder: {relative}")
-    object_id = str(row["object_id"])
-    if Path(object_id).name != object_id:
-        raise ValueError(f"object_id is not a name: {object_id!r}")
-    path = folder / relative
+def _object_id(row: Fields) -> str:
+    object_id = row.text("object_id")
+    if not is_object_id(object_id):
+        raise ValueError(f"object_id {object_id!r:.60} is not letters, digits, dots and dashes")
+    return object_id
+
+
+def _mask(row: Fields, object_id: str, workspace: Workspace, size: tuple[int, int]) -> InstanceMask:
+    """Raises ValueError for a row that cannot be used, BadInputError for its PNG."""
+    file = row.text("file")
+    relative = workspace.relative(workspace.masks_dir) + f"/{file}"
+    path = workspace.own_file(relative, workspace.masks_json)
     image = open_image(path)
     if image.size != size:
         raise BadInputError(
             f"{path} has {image.width} x {image.height} pixels, the photo {size[0]} x {size[1]}. "
             "Run the masks stage again with --force."
         )
-    aliases = row.get("aliases") or []
-    dropped = row.get("dropped")
     return InstanceMask(
         object_id=object_id,
-        phrase=str(row["phrase"]),
+        phrase=row.text("phrase"),
         mask=np.asarray(image.convert("L")) > 127,
-        score=float(str(row["score"])),
-        aliases=tuple(str(alias) for alias in aliases) if isinstance(aliases, list) else (),
-        dropped=None if dropped is None else str(dropped),
+        score=row.number("score"),
+        aliases=row.texts("aliases"),
+        dropped=_dropped(row),
+        file=file,
     )
+
+
+def _dropped(row: Fields) -> str | None:
+    """Why a mask was dropped. "kept" decides: a user who changes it need not know about "dropped"."""
+    dropped = row.text("dropped", None)
+    kept = row.value.get("kept", dropped is None)
+    if not isinstance(kept, bool):
+        raise ValueError(f"kept is {kind(kept)}, expected true or false")
+    return None if kept else dropped or "not kept in masks.json"

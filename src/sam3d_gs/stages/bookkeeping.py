@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from sam3d_gs import manifest as manifests
 from sam3d_gs.engines.registry import EngineChoice
-from sam3d_gs.errors import BadInputError, Sam3dGsError
+from sam3d_gs.errors import BadInputError, Sam3dGsError, command
 from sam3d_gs.files import sha256_of
 from sam3d_gs.manifest import Item, StageRecord, fingerprint
 from sam3d_gs.options import EngineOptions, SceneOptions, flag_names, flags_of
@@ -81,7 +81,7 @@ def finished(workspace: Workspace, stage: str, photo_argument: Path) -> StageRec
     record = recorded(workspace, stage)
     if record is None or record.status == "failed" or (record.status == "running" and not record.items):
         raise Sam3dGsError(
-            f"No {stage} for {photo_argument.name} in {workspace.root}. Run `sam3d-gs {stage} {photo_argument}` first."
+            f"No {stage} for {photo_argument.name} in {workspace.root}. Run {command(stage, photo_argument)} first."
         )
     return record
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sam3d_gs.engines.api import MaskEngine
 from sam3d_gs.engines.registry import EngineChoice
-from sam3d_gs.errors import BadInputError, Sam3dGsError
+from sam3d_gs.errors import BadInputError, Sam3dGsError, command
 from sam3d_gs.files import atomic_path
 from sam3d_gs.manifest import StageRecord, fingerprint
 from sam3d_gs.masks.files import read_masks, write_masks
@@ -118,9 +118,9 @@ def _no_masks_message(found: Sequence[InstanceMask], phrases: Sequence[Phrase], 
         hint = "Edit phrases.json or give masks with --masks DIR"
         if engine == "embedded":
             hint = 'The embedded engine knows colours, sizes and positions, not nouns: try "large red object, left"'
-        return f"No masks for {names} in {photo.name}. {hint}, then run `sam3d-gs masks {photo}`."
+        return f"No masks for {names} in {photo.name}. {hint}, then run {command('masks', photo)}."
     reason = max(found, key=lambda mask: mask.score).dropped
     return (
         f"No masks kept for {names} in {photo.name}: {len(found)} dropped, the best one (score {best:.2f}) because: "
-        f"{reason}. Change the thresholds or phrases.json, then run `sam3d-gs masks {photo}`."
+        f"{reason}. Change the thresholds or phrases.json, then run {command('masks', photo)}."
     )

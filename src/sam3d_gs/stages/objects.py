@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sam3d_gs.engines.api import FailedObject, ObjectEngine
 from sam3d_gs.engines.registry import EngineChoice
-from sam3d_gs.errors import ObjectError, Sam3dGsError
+from sam3d_gs.errors import ObjectError, Sam3dGsError, command
 from sam3d_gs.files import sha256_of
 from sam3d_gs.manifest import Item, StageRecord, fingerprint
 from sam3d_gs.masks.files import mask_path, read_masks
@@ -39,7 +39,8 @@ def run(context: Context, choice: EngineChoice, engine: Callable[[], ObjectEngin
     masks = [m for m in read_masks(workspace, (photo.width_px, photo.height_px)) if m.dropped is None]
     if not masks:
         raise Sam3dGsError(
-            f"No kept masks for {photo.path.name} in {workspace.masks_json}. Run `sam3d-gs masks {photo.path} --force`."
+            f"No kept masks for {photo.path.name} in {workspace.masks_json}. "
+            f"Run {command('masks', photo.path, '--force')}."
         )
     shared = {"photo": photo.sha256, **input_hashes(choice.options)}
     hash_of_mask = {m.object_id: fingerprint([m.object_id, m.score, sha256_of(mask_path(workspace, m))]) for m in masks}

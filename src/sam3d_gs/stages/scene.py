@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sam3d_gs.errors import BadInputError, Sam3dGsError
+from sam3d_gs.errors import BadInputError, Sam3dGsError, command
 from sam3d_gs.gaussians.merge import concatenated, merge_objects, open_objects
 from sam3d_gs.gaussians.packed import Packed
 from sam3d_gs.gaussians.pose import transform
@@ -46,7 +46,7 @@ def run(context: Context, options: SceneOptions) -> StageResult:
     objects = finished(workspace, "objects", photo.path)
     items = _usable(workspace, objects)
     if not items:
-        raise Sam3dGsError(f"No objects of {photo.path.name} to merge. Run `sam3d-gs objects {photo.path}` first.")
+        raise Sam3dGsError(f"No objects of {photo.path.name} to merge. Run {command('objects', photo.path)} first.")
     inputs = {object_id: _content_hash(workspace, item) for object_id, item in items.items()}
     inputs["failed"] = fingerprint(objects.errors)
     plain = plain_options(options)
