@@ -58,7 +58,7 @@ def _damaged_bytes(raw: bytes, rng: random.Random) -> bytes:
         lambda: raw[:place] + bytes([rng.randrange(256)]) + raw[place + 1 :],
         lambda: raw[:place] + rng.choice(TEXTS).encode("utf-8", "surrogatepass") + raw[place:],
         lambda: raw + raw,
-        lambda: raw.decode().encode("utf-16"),
+        lambda: raw.decode(errors="replace").encode("utf-16"),
         lambda: b"",
     ]
     if numbers:

@@ -263,6 +263,14 @@ def find_workspace(root: Path, argument: Path) -> Workspace:
 def all_workspaces(root: Path) -> Iterator[Workspace]:
     """The workspaces of all photos that have been processed, sorted by name."""
     runs = Workspace(root, "x").run_dir.parent
-    for manifest in sorted(runs.glob("*/manifest.json")):
-        if not is_reserved(manifest.parent.name):
-            yield Workspace(root, manifest.parent.name)
+    folders = sorted(runs.iterdir()) if exists(runs) else []
+    for folder in folders:
+        if folder.is_dir() and not is_reserved(folder.name) and _has_manifest(folder):
+            yield Workspace(root, folder.name)
+
+
+def _has_manifest(folder: Path) -> bool:
+    try:
+        return exists(folder / "manifest.json")
+    except BadInputError:  # the folder is closed: whoever reads its manifest says so
+        return True

@@ -10,6 +10,7 @@ import numpy as np
 from sam3d_gs import __version__
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.files import read_json, write_json
+from sam3d_gs.gaussians.pose import pose_from_matrix
 from sam3d_gs.json_values import Fields
 from sam3d_gs.types import ObjectDescription, SceneDescription
 
@@ -59,12 +60,17 @@ def read_scene(path: Path) -> SceneDescription:
         if (schema := data.value.get("schema")) != SCHEMA:
             raise BadInputError(f"{path} has schema {schema!r:.40}, this version reads {SCHEMA}.")
         width, height = data.array("image_size", (2,))
+        K, up = data.array("K", (3, 3)), data.array("up", (3,))
+        if min(K[0, 0], K[1, 1], width, height) < 1e-6 or max(width, height) > 1e6:
+            raise ValueError("K and image_size are not those of a camera")
+        if abs(np.linalg.norm(up) - 1) > 1e-3:
+            raise ValueError("up is not a unit vector")
         return SceneDescription(
             photo=data.text("photo"),
-            K=data.array("K", (3, 3)),
+            K=K,
             image_size=(int(width), int(height)),
             scale_source=data.text("scale_source"),
-            up=data.array("up", (3,)),
+            up=up,
             objects=tuple(_read_object(row) for row in data.rows("objects", "object")),
         )
     except ValueError as error:
@@ -89,6 +95,7 @@ def _object(obj: ObjectDescription) -> dict[str, Any]:
 
 def _read_object(row: Fields) -> ObjectDescription:
     """Raises ValueError."""
+    pose_from_matrix(row.array("T_camera_object", (4, 4)))
     return ObjectDescription(
         object_id=row.text("object_id"),
         phrase=row.text("phrase"),

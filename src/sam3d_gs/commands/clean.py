@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def clean(
-    photos: Annotated[list[Path], typer.Argument(help="Photos, or their names in the workspace.", metavar="PHOTO")],
+    photos: Annotated[
+        list[Path], typer.Argument(help="Photos, or their names in the workspace.", metavar="PHOTO", readable=False)
+    ],
     workspace: Root = Path(),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
 ) -> None:

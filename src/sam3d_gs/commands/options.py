@@ -13,10 +13,17 @@ _PIPE_PANEL = "Stages in parallel processes"
 
 Photos = Annotated[
     list[Path],
-    typer.Argument(help="One or more photos.", show_default=False, metavar="PHOTO", envvar="SAM3D_GS_PHOTO"),
+    typer.Argument(
+        help="One or more photos.",
+        show_default=False,
+        metavar="PHOTO",
+        envvar="SAM3D_GS_PHOTO",
+        readable=False,  # one that cannot be read fails by itself
+    ),
 ]
 Done = Annotated[
-    Path, typer.Argument(help="A photo, or its name in the workspace.", show_default=False, metavar="PHOTO")
+    Path,
+    typer.Argument(help="A photo, or its name in the workspace.", show_default=False, metavar="PHOTO", readable=False),
 ]
 Root = Annotated[
     Path,

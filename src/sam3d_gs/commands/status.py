@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def status(
     photos: Annotated[
         list[Path] | None,
-        typer.Argument(help="Photos, or their names in the workspace. Default: all.", metavar="PHOTO"),
+        typer.Argument(help="Photos, or their names in the workspace. Default: all.", metavar="PHOTO", readable=False),
     ] = None,
     workspace: Root = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

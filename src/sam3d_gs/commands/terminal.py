@@ -11,6 +11,8 @@ import traceback
 from contextlib import suppress
 from typing import Any, TextIO
 
+from sam3d_gs.errors import Sam3dGsError
+
 # C0 without line feed and tab, DEL, C1, line separators, and marks that turn the direction of the text around them.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
@@ -21,13 +23,22 @@ def printable(text: str) -> str:
 
 
 def say(text: object) -> None:
-    """Print a result to stdout. Raises OSError if stdout takes nothing, e.g. on a full disk."""
-    print(printable(str(text)), flush=True)
+    """Print a result to stdout. Raises Sam3dGsError if it takes nothing, e.g. a file on a full disk."""
+    _print(printable(str(text)))
 
 
 def say_json(value: Any) -> None:
     """Print JSON to stdout: ASCII, so that it is the same in every locale, and without NaN."""
-    print(json.dumps(value, indent=2, allow_nan=False), flush=True)
+    _print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def _print(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the reader has ended, which is no error
+        raise
+    except OSError as error:
+        raise Sam3dGsError(f"Cannot print the results: {error.strerror or error}. Finished work is kept.") from error
 
 
 def tell(text: object) -> None:
