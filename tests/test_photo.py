@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
+from sam3d_gs import photo as photo_module
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.options import PhotoOptions
-from sam3d_gs.photo import load_photo
+from sam3d_gs.photo import load_photo, open_image
 
 RED = (204, 51, 51)
 
@@ -139,3 +145,102 @@ def test_decompression_bomb(tmp_path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)))
     with pytest.raises(BadInputError, match=r"bomb\.png.*Scale it down"):
         load_photo(path)
+
+
+# ---- what is no photo ------------------------------------------------------------------------------------------------
+
+
+OTHERS = {
+    "eps.jpg": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\n{} loop\n", "PostScript"),
+    "dos.png": (b"\xc5\xd0\xd3\xc6" + b"\x1e\0\0\0" * 7 + b"%!PS\n{} loop", "PostScript"),
+    "mac.tif": (b"\x04%!PS-Adobe-3.0 EPSF-3.0\n{} loop", "PostScript"),
+    "a.pdf.png": (b"%PDF-1.7\n", "PDF"),
+    "p.jpg": (b"8BPS\0\1" + bytes(40), "Photoshop"),
+    "j.jpg": (b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(40), "JPEG 2000"),
+    "s.png": (b'<?xml version="1.0"?>\n<svg xmlns="x"/>', "SVG"),
+    "login.jpg": (b"<!DOCTYPE html><html>", "web page"),
+    "lfs.png": (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+    "v.jpg": (b"\0\0\0\x18ftypisom" + bytes(40), "video"),
+    "i.png": (b"\0\0\1\0\1\0" + bytes(40), "icon"),
+    "w.png": (b"\xd7\xcd\xc6\x9a" + bytes(40), "metafile"),
+    "z.png": (b"PK\x03\x04" + bytes(40), "zip"),
+    "n.png": (b"\x93NUMPY\1\0" + bytes(40), "NumPy"),
+    "r.png": (bytes(range(7, 200)), "not an image this program can read. It reads PNG, JPEG"),
+    "fits.png": (b"SIMPLE  =                    T" + b" " * 2850, "not an image this program can read"),
+    "heic.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), r"HEIC photo. Run `pip install pillow-heif`"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_file_that_is_no_picture_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # not installed
+    content, reason = OTHERS[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInputError, match=reason) as raised:
+        open_image(tmp_path / name)
+    assert str(raised.value).startswith(str(tmp_path / name))
+
+
+def test_no_program_in_a_photo_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow hands PostScript to Ghostscript. One that loops would hang for ever."""
+    from PIL import EpsImagePlugin
+
+    called = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *a, **k: called.append(a) or Image.new("RGB", (9, 9)))
+    monkeypatch.setattr(EpsImagePlugin, "has_ghostscript", lambda: True)
+    for name in ("eps.jpg", "dos.png"):
+        (tmp_path / name).write_bytes(OTHERS[name][0])
+        with pytest.raises(BadInputError):
+            load_photo(tmp_path / name)
+    assert not called
+
+
+def test_every_picture_is_opened_in_one_place() -> None:
+    """Image.open without a list of formats would open them all."""
+    source = Path(photo_module.__file__).parent
+    places = {p.relative_to(source).as_posix() for p in source.rglob("*.py") if "Image.open(" in p.read_text("utf-8")}
+    assert places == {"photo.py", "masks/given/outlines.py", "stages/claim.py"}
+    for place in places:
+        for line in (source / place).read_text("utf-8").splitlines():
+            assert "Image.open(" not in line or "formats=" in line
+
+
+@pytest.mark.parametrize("make", [lambda p: os.mkfifo(p), lambda p: p.mkdir(), lambda p: p.symlink_to("/dev/zero")])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / "a.png")
+    with pytest.raises(BadInputError, match=r"a regular file|a folder"):
+        open_image(tmp_path / "a.png")
+
+
+def test_heic_is_read_when_pillow_heif_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Heif(ImageFile.ImageFile):
+        format = "HEIF"
+
+        def _open(self) -> None:
+            self._size, self._mode = (3, 2), "RGB"
+
+        def load(self) -> Any:
+            self.im = Image.new("RGB", (3, 2), "red").im
+            return super().load()
+
+    def register() -> None:
+        Image.register_open("HEIF", Heif, lambda start: start[4:12] == b"ftypheic")
+
+    monkeypatch.setitem(sys.modules, "pillow_heif", SimpleNamespace(register_heif_opener=register))
+    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))
+    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    (tmp_path / "a.jpg").write_bytes(OTHERS["heic.jpg"][0])
+    assert load_photo(tmp_path / "a.jpg").rgb[0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
+def test_an_animation_says_that_its_first_frame_is_the_photo(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
+) -> None:
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "green", "blue")]
+    path = tmp_path / f"a.{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], **({"lossless": True} if suffix == "webp" else {}))
+    with caplog.at_level("WARNING", "sam3d_gs"):
+        rgb = load_photo(path).rgb
+    assert rgb[0, 0].tolist() == [255, 0, 0]
+    assert "has 3 frames or pages: the first is the photo" in caplog.text

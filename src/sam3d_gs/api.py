@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,9 @@ from sam3d_gs.engines.registry import EngineChoice
 from sam3d_gs.engines.spec import EngineSpec
 from sam3d_gs.errors import BadInputError, Sam3dGsError, UsageError
 from sam3d_gs.gaussians.check import problem
+from sam3d_gs.masks.given.arrays import one_mask
+from sam3d_gs.masks.given.found import Found
+from sam3d_gs.masks.given.placed import doubts
 from sam3d_gs.options import (
     PROFILES,
     STAGES,
@@ -40,6 +44,8 @@ from sam3d_gs.workspace import Workspace, object_id
 
 if TYPE_CHECKING:
     from PIL import Image
+
+log = logging.getLogger("sam3d_gs")
 
 PathArgument: TypeAlias = "str | PathLike[str]"
 PhotoArgument: TypeAlias = "Photo | str | PathLike[str] | np.ndarray | Image.Image"
@@ -98,7 +104,8 @@ def reconstruct(
     Args:
         photo: a `Photo`, a file, a PIL image, or an array (H, W, 3) uint8 RGB.
         phrases: what to look for; by default the engine of phrases finds out. With `masks`, their names.
-        masks: your own: arrays (H, W) bool at the photo's size, or a folder of mask pictures.
+        masks: your own: arrays (H, W) at the photo's size, bool, two numbers or probabilities; or a folder or a file
+            of masks, of any kind that `--masks` takes.
         profile: "embedded" (CPU) or "full" (the real models).
         seed: of the objects' engine.
         phrases_engine, masks_engine, objects_engine: instead of the profile's: a name, what
@@ -180,10 +187,12 @@ def _own_masks(
         raise UsageError(f"{len(arrays)} masks and {len(names)} phrases: give a phrase for each mask, or none.")
     made = []
     for number, (array, name) in enumerate(zip(arrays, names, strict=True)):
-        mask = _at_photo_size(np.asarray(array) > 0, photo, number)
+        mask = _at_photo_size(one_mask(np.asarray(array), f"Mask {number}"), photo, number)
         made.append(
             InstanceMask(object_id(number, name, 0), name, mask, 1.0, dropped=None if mask.any() else "empty mask")
         )
+    for warning in doubts([Found(mask.phrase, mask.mask, f"Mask {i}") for i, mask in enumerate(made)]):
+        log.warning("%s: %s", photo.name, warning)
     return made
 
 
@@ -303,7 +312,7 @@ def run_many(
         stages: some of "phrases", "masks", "objects", "scene".
         force: do the work again even if it is up to date.
         phrases: your own, for every photo.
-        masks: a folder of masks or cut-outs.
+        masks: a folder or a file of masks, of any kind that `--masks` takes.
         turntable: "webp", "gif" or "none".
 
     The other arguments are those of `reconstruct`. Raises UsageError for options that do not fit.

@@ -52,7 +52,7 @@ class Flag:
     parse: Callable[[str], Any] | None = None  # parses one value; raises UsageError
     one_photo: bool = False  # the value is for one photo
     same_result: bool = False  # does not affect the result, so changing it does not run the stage again
-    content: str = ""  # "file", "folder" or "weights": the path's content goes into the fingerprint
+    content: str = ""  # "file", "path" (of a file or folder) or "weights": the content goes into the fingerprint
     below_workspace: bool = False  # a relative path that does not exist is looked up in the workspace
 
 
@@ -292,14 +292,14 @@ class MaskOptions(EngineOptions):
 
 @dataclass(frozen=True)
 class GivenMaskOptions(EngineOptions):
-    """Engine `given`: a folder of masks or RGBA cut-outs."""
+    """Engine `given`: the user's own masks."""
 
     masks_dir: Path | None = option(
         None,
-        "Your own masks: a folder of PNG/JPG masks or RGBA cut-outs.",
+        "Your own masks: a folder or a file of masks, cut-outs, label maps, COCO, labelme or NumPy.",
         "--masks",
         panel=INPUTS_PANEL,
-        content="folder",
+        content="path",
         same_result=True,
     )
 

@@ -2,57 +2,141 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
+import re
+import stat
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sam3d_gs.errors import BadInputError
+from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.files import sha256_of
 from sam3d_gs.options import PhotoOptions
 from sam3d_gs.types import Photo
 
 log = logging.getLogger("sam3d_gs")
 
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF")  # Pillow's names
+MAX_BYTES = 1 << 30  # of a file
 MAX_PIXELS = 300_000_000  # a guard against decompression bombs; opening 300 Mpx takes about 1 GB
 USUAL_FOV_DEG = 55.0  # along the longer side: between phone cameras and typical photos on the web
 _FILM_DIAGONAL_MM = math.hypot(36, 24)  # the "35 mm equivalent" of EXIF compares diagonals
-_EXIF_IFD, _FOCAL_35MM = 0x8769, 0xA405
+_ORIENTATION, _EXIF_IFD, _FOCAL_35MM = 0x0112, 0x8769, 0xA405
+_START_BYTES = 512
+_OTHER_KINDS = (
+    ("PostScript", rb"%!|\xc5\xd0\xd3\xc6|\x04%!"),
+    ("PDF", rb".{0,200}%PDF-"),
+    ("Photoshop layers", rb"8BPS"),
+    ("JPEG 2000", rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51"),
+    ("JPEG XL", rb"\xff\x0a|\x00\x00\x00\x0cJXL "),
+    ("an OpenEXR picture", rb"\x76\x2f\x31\x01"),
+    ("a Radiance HDR picture", rb"#\?(RADIANCE|RGBE)"),
+    ("an SVG drawing", rb"\s*(<\?xml.*)?\s*(<!--.*-->)?\s*<svg"),
+    ("a web page (HTML)", rb"\s*(<!doctype html|<!DOCTYPE html|<html|<HTML)"),
+    ("a Git LFS pointer instead of the picture", rb"version https://git-lfs"),
+    ("a zip archive", rb"PK\x03\x04"),
+    ("an icon", rb"\x00\x00[\x01\x02]\x00"),
+    ("a Windows metafile", rb"\xd7\xcd\xc6\x9a|\x01\x00\x00\x00.{36} EMF"),
+    ("camera raw data", rb"FUJIFILMCCD-RAW|.{6}CR2|IIU\x00|II\x1a\x00\x00\x00HEAPCCDR"),
+    ("a NumPy array", rb"\x93NUMPY"),
+)
 
 
 def open_image(path: Path) -> Image.Image:
-    """The decoded image with EXIF orientation applied, in the file's own mode.
+    """The decoded image with EXIF orientation applied, in the file's own mode; of several frames, the first.
 
-    Raises BadInputError, naming the file, if it is missing, empty, truncated, too large or not an image.
+    Raises BadInputError, naming the file, as `opened` does.
     """
-    if not path.exists():
-        raise BadInputError(f"No such file: {path}.")
-    if path.is_dir():
-        raise BadInputError(f"{path} is a folder, not a picture.")
+    with opened(path) as image:
+        return upright(image)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """An image file while the block runs, its first frame decoded. Whatever reads images of users goes through here.
+
+    Only formats of pixels are opened, never one that is a program, like PostScript. Raises BadInputError, naming the
+    file, if it is missing, empty, truncated, too large, not an image, or damaged where the block reads it.
+    """
     try:
-        if path.stat().st_size == 0:
-            raise BadInputError(f"{path} is empty (0 bytes).")
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise BadInputError(f"{path} is a folder, not a picture.")
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe or a device may never end
+            raise BadInputError(f"{path} is not a regular file.")
+        if not 0 < status.st_size <= MAX_BYTES:
+            raise BadInputError(f"{path} {_wrong_size(status.st_size)}.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's warnings about size, from a lower limit, and damaged EXIF blocks
-            with Image.open(path) as image:
+            with _decoder(path) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise BadInputError(
                         f"{path} has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 1_000_000} "
                         "million. Scale it down first."
                     )
                 image.load()
-                return upright(image)
-    except UnidentifiedImageError as error:
-        raise BadInputError(f"{path} is not an image this program can read.") from error
+                yield image
+    except FileNotFoundError as error:
+        raise BadInputError(f"No such file: {path}.") from error
     except Image.DecompressionBombError as error:
         raise BadInputError(f"{path} is too large to open safely: {error}. Scale it down first.") from error
-    except BadInputError:
+    except Sam3dGsError:
         raise
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, OverflowError) as error:  # raised by decoders
-        raise BadInputError(f"{path} cannot be read: {error or type(error).__name__}.") from error
+    except OSError as error:  # of the file system, and by decoders, without a number
+        raise BadInputError(f"{path} cannot be read: {error.strerror or error or type(error).__name__}.") from error
+    except (ValueError, SyntaxError, EOFError, MemoryError, OverflowError, TypeError, KeyError, IndexError) as error:
+        raise BadInputError(f"{path} cannot be read: {error or type(error).__name__}.") from error  # by decoders
+
+
+def _wrong_size(size: int) -> str:
+    return "is empty (0 bytes)" if not size else f"is larger than {MAX_BYTES >> 30} GiB"
+
+
+def _decoder(path: Path) -> Image.Image:
+    """Raises BadInputError, saying what else the file is, if none of the decoders takes it."""
+    try:
+        Image.init()
+        return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])  # AVIF is optional
+    except UnidentifiedImageError as error:
+        with path.open("rb") as stream:
+            start = stream.read(_START_BYTES)
+        if kind_of(start) == "HEIC" and _heif_is_registered():
+            return Image.open(path, formats=("HEIF",))
+        raise BadInputError(f"{path} {_what_it_is(start)}") from error
+
+
+def _heif_is_registered() -> bool:
+    """Whether pillow-heif, an optional package, is here; Pillow then opens HEIC photos."""
+    try:
+        importlib.import_module("pillow_heif").register_heif_opener()
+    except ImportError:
+        return False
+    return True
+
+
+def kind_of(start: bytes) -> str:
+    """What a file that is not an image of FORMATS is, by its first bytes; "" if unknown."""
+    brand = start[8:12] if start[4:8] == b"ftyp" else b""
+    if brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"):
+        return "HEIC"
+    if brand:
+        return "AVIF" if brand in (b"avif", b"avis") else "a video"
+    return next((kind for kind, magic in _OTHER_KINDS if re.match(magic, start, re.DOTALL)), "")
+
+
+def _what_it_is(start: bytes) -> str:
+    kind = kind_of(start)
+    if kind == "HEIC":
+        return "is a HEIC photo. Run `pip install pillow-heif` in this environment, or save it as JPEG."
+    if not kind:
+        return f"is not an image this program can read. It reads {', '.join(FORMATS)}."
+    return f"holds {kind}, which this program does not open. Save it as PNG or JPEG."
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -90,7 +174,27 @@ def load_photo(path: Path, options: PhotoOptions = PhotoOptions()) -> Photo:
 
     Masks and K then refer to the smaller image, which the workspace keeps as image.png. Raises BadInputError.
     """
-    return photo_of_image(open_image(path), path, sha256_of(path), options)
+    with opened(path) as image:
+        if image.format != "MPO" and frame_count(image) > 1:  # an MPO has one photo, and small or shifted copies
+            log.warning("%s has %d frames or pages: the first is the photo.", path, frame_count(image))
+            image.seek(0)
+        pixels = upright(image)
+    return photo_of_image(pixels, path, sha256_of(path), options)
+
+
+def frame_count(image: Image.Image) -> int:
+    """Frames of an animation or pages of a file that is open."""
+    return int(getattr(image, "n_frames", 1))
+
+
+def orientation(path: Path) -> int:
+    """The EXIF orientation of a photo, 1 to 8, that `open_image` applies; 1: none."""
+    try:
+        with opened(path) as image:
+            found = int(image.getexif().get(_ORIENTATION, 1))
+    except (Sam3dGsError, ValueError, TypeError):
+        return 1
+    return found if 1 <= found <= 8 else 1
 
 
 def photo_of_image(image: Image.Image, path: Path, sha256: str, options: PhotoOptions = PhotoOptions()) -> Photo:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sam3d_gs.engines.masks_given import GivenMasks, phrase_from_name, read_mask
+from sam3d_gs.engines.masks_given import GivenMasks
 from sam3d_gs.engines.phrases_given import GivenPhrases
 from sam3d_gs.errors import BadInputError, UsageError
+from sam3d_gs.masks.given.reader import phrase_from_name
 from sam3d_gs.options import GivenMaskOptions, GivenPhraseOptions
 from sam3d_gs.photo import load_photo
 from sam3d_gs.types import Photo
@@ -37,8 +38,13 @@ def _square(size: tuple[int, int] = SIZE) -> np.ndarray:
     return mask
 
 
+def _only(folder: Path, photo: Photo) -> np.ndarray:
+    [mask] = GivenMasks(GivenMaskOptions(masks_dir=folder)).masks(photo, [])
+    return mask.mask
+
+
 @pytest.mark.parametrize("kind", ["1", "L", "zero-one", "RGB", "jpg", "RGBA", "opaque RGBA", "P", "16-bit"])
-def test_every_form_of_the_same_mask(folder: Path, kind: str) -> None:
+def test_every_form_of_the_same_mask(folder: Path, photo: Photo, kind: str) -> None:
     mask = _square()
     grey = Image.fromarray(mask.astype(np.uint8) * 255)
     path = folder / ("a.jpg" if kind == "jpg" else "a.png")
@@ -60,20 +66,20 @@ def test_every_form_of_the_same_mask(folder: Path, kind: str) -> None:
         Image.fromarray(mask.astype(np.uint16) * 60000).save(path)
     else:
         grey.convert("RGB" if kind == "RGB" else "L").save(path, **({"quality": 95} if kind == "jpg" else {}))
-    read = read_mask(path, SIZE)
+    read = _only(folder, photo)
     wrong = np.count_nonzero(read != mask)
     assert wrong <= (6 if kind == "jpg" else 0)
 
 
-def test_the_same_shape_at_another_resolution_is_scaled(folder: Path) -> None:
+def test_the_same_shape_at_another_resolution_is_scaled(folder: Path, photo: Photo) -> None:
     Image.fromarray(_square((160, 120))).save(folder / "a.png")
-    assert np.array_equal(read_mask(folder / "a.png", SIZE), _square())
+    assert np.array_equal(_only(folder, photo), _square())
 
 
-def test_another_shape_is_an_error_naming_both(folder: Path) -> None:
+def test_another_shape_is_an_error_naming_both(folder: Path, photo: Photo) -> None:
     Image.fromarray(_square((40, 40))).save(folder / "a.png")
     with pytest.raises(BadInputError, match=r"a\.png has 40 x 40 pixels, the photo 40 x 30"):
-        read_mask(folder / "a.png", SIZE)
+        _only(folder, photo)
 
 
 def test_order_names_and_empty_masks(folder: Path, photo: Photo) -> None:

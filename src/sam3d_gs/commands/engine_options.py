@@ -114,7 +114,7 @@ def _annotation(stage: str, name: str, flag: Flag, takers: Sequence[EngineSpec],
     kind, listed = _plain_type(hint, flag)
     limits: dict[str, Any] = {"min": flag.min, "max": flag.max} if kind in (int, float) else {}
     if kind is Path:
-        limits = {"file_okay": flag.content != "folder", "dir_okay": flag.content != "file"}
+        limits = {"dir_okay": flag.content != "file"}
     if kind is bool and getattr(takers[0].options, name):
         names = [f"{spelling}/--no-{spelling.removeprefix('--')}" for spelling in names]
     info = typer.Option(

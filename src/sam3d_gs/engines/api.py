@@ -26,7 +26,10 @@ class PhraseEngine(Protocol):
 
 
 class MaskEngine(Protocol):
-    """Finds the pixels of each named object."""
+    """Finds the pixels of each named object.
+
+    An engine may have an attribute `warnings`: sentences about the latest photo, which the stage shows to the user.
+    """
 
     def masks(self, photo: Photo, phrases: Sequence[Phrase]) -> list[InstanceMask]:
         """Masks at photo size: kept ones first, then dropped ones with their reason. Ids are unique across both."""

@@ -30,15 +30,28 @@ def unfit(mask: np.ndarray, score: float, score_threshold: float, options: MaskO
     return _background_or_cut_off(mask, share) if options.border_filter else None
 
 
-def _background_or_cut_off(mask: np.ndarray, share: float) -> str | None:
+def background(mask: np.ndarray) -> str | None:
+    """Why a mask, (H, W) bool, is a wall, a floor or the sky, and no object; None when it may be one."""
     height, width = mask.shape
-    sides = [int(side.sum()) for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1])]
-    contact = sum(sides)
-    touched = sum(length > 0.02 * max(height, width) for length in sides)
-    if contact > _BACKGROUND_CONTACT * 2 * (height + width) or (
-        touched >= _BACKGROUND_SIDES and share > _BACKGROUND_AREA
-    ):
+    share = np.count_nonzero(mask) / mask.size
+    touched = sum(length > 0.02 * max(height, width) for length in _sides(mask))
+    if outline_contact(mask) > _BACKGROUND_CONTACT or (touched >= _BACKGROUND_SIDES and share > _BACKGROUND_AREA):
         return f"background: {share:.0%} of the photo along {touched} of its borders"
+    return None
+
+
+def outline_contact(mask: np.ndarray) -> float:
+    """Share of the photo's outline that a mask, (H, W) bool, covers; 0..1."""
+    return sum(_sides(mask)) / (2 * sum(mask.shape))
+
+
+def _sides(mask: np.ndarray) -> list[int]:
+    return [int(side.sum()) for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1])]
+
+
+def _background_or_cut_off(mask: np.ndarray, share: float) -> str | None:
+    if reason := background(mask):
+        return reason
     if share < _CUT_OFF_AREA and edge_contact(mask) > _CUT_OFF_CONTACT:
         return "border fragment: more than half cut off by the edge of the photo"
     return None
@@ -50,7 +63,7 @@ def edge_contact(mask: np.ndarray) -> float:
     if not len(rows):
         return 0.0
     outline = 2 * int(rows[-1] - rows[0] + columns[-1] - columns[0] + 2)
-    return sum(np.count_nonzero(side) for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1])) / outline
+    return sum(_sides(mask)) / outline
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sam3d_gs.errors import BadInputError
+from sam3d_gs.photo import opened
 from sam3d_gs.types import InstanceMask
 
 _JPEG_QUALITY = 84
@@ -38,9 +40,9 @@ def from_file(path: Path | None, max_side_px: int) -> DataUrl | None:
     try:
         if path is None:
             return None
-        with Image.open(path) as image:
+        with opened(path) as image:
             return _encoded(image, max_side_px)
-    except (OSError, ValueError, SyntaxError):  # what Pillow raises for missing, truncated and foreign files
+    except BadInputError:
         return None
 
 

@@ -228,9 +228,9 @@ def _content_hash(flag: str, content: str, value: Path | str) -> str:
     path = Path(value)
     if content == "weights":
         return fingerprint(_weights_outline(path))
-    if content == "folder":
+    if content == "path" and not path.is_file():
         if not path.is_dir():
-            raise BadInputError(f"No such folder for {flag}: {path}.")
+            raise BadInputError(f"No such folder or file for {flag}: {path}.")
         return fingerprint([[file.name, sha256_of(file)] for file in sorted(path.iterdir()) if file.is_file()])
     if path.is_file():
         return sha256_of(path)

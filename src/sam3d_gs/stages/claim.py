@@ -86,7 +86,7 @@ def _write_image(workspace: Workspace, photo: Photo) -> None:
 
 def _same_size(image_png: Path, photo: Photo) -> bool:
     try:
-        with Image.open(image_png) as image:
+        with Image.open(image_png, formats=("PNG",)) as image:
             return image.size == (photo.width_px, photo.height_px)
     except OSError:
         return False

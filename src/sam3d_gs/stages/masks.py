@@ -62,7 +62,8 @@ def run(context: Context, choice: EngineChoice, engine: Callable[[], MaskEngine]
             mask_overlay(photo, kept).save(temporary)
         recorder.add_output(workspace.overlay_png)
     summary = f"{len(kept)} masks kept, {len(found) - len(kept)} dropped"
-    return StageResult("masks", "done", summary, recorder.record.seconds, tuple(_unmatched(found, phrases)))
+    warnings = (*getattr(loaded, "warnings", ()), *_unmatched(found, phrases))
+    return StageResult("masks", "done", summary, recorder.record.seconds, warnings)
 
 
 def _reuse_note(context: Context, former: StageRecord) -> str | None:

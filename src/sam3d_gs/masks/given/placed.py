@@ -1,0 +1,136 @@
+"""Masks from files brought to the photo: turned as it is, at its size, and looked at for what is probably a mistake."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from sam3d_gs.errors import BadInputError
+from sam3d_gs.masks.given.found import Found
+from sam3d_gs.masks.rules import Overlaps, background, outline_contact
+from sam3d_gs.types import Photo
+
+log = logging.getLogger("sam3d_gs")
+
+SAME_IOU = 0.95  # two masks that overlap more are one object given twice
+_CLEAR = 1.3  # how many times stronger the photo's edges along the outlines must be to decide between two orientations
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF orientation -> the picture as a viewer shows it
+    2: lambda mask: mask[:, ::-1],
+    3: lambda mask: mask[::-1, ::-1],
+    4: lambda mask: mask[::-1],
+    5: lambda mask: mask.T,
+    6: lambda mask: np.rot90(mask, -1),
+    7: lambda mask: mask[::-1, ::-1].T,
+    8: lambda mask: np.rot90(mask, 1),
+}
+
+
+def on_photo(found: Sequence[Found], photo: Photo, orientation: int) -> tuple[list[Found], list[str]]:
+    """The masks at the photo's size, and warnings.
+
+    orientation: of the photo's file, in EXIF. Masks that were drawn on its pixels as they are stored are turned with
+    it; where the size does not tell, the edges in the photo do. Raises BadInputError for a mask of another shape.
+    """
+    turn = _TURNS.get(orientation)
+    if turn is None:
+        return [_sized(item, photo) for item in found], []
+    turned = [replace(item, mask=turn(item.mask)) for item in found]
+    about = f"the photo has EXIF orientation {orientation}"
+    must_turn = [not _fits(a.mask, photo) and _fits(b.mask, photo) for a, b in zip(found, turned, strict=True)]
+    if any(must_turn):
+        chosen = [b if must else a for a, b, must in zip(found, turned, must_turn, strict=True)]
+        warning = f"{sum(must_turn)} of {len(found)} masks were drawn on the unturned photo ({about}): turned with it."
+        return [_sized(item, photo) for item in chosen], [warning]
+    if not all(_fits(item.mask, photo) for item in turned):
+        return [_sized(item, photo) for item in found], []
+    upright, other = [_sized(item, photo) for item in found], [_sized(item, photo) for item in turned]
+    edges = _edges(photo.rgb)
+    ratio = (_strength(other, edges) + 1) / (_strength(upright, edges) + 1)  # 1 of 255 is noise
+    if ratio > _CLEAR:
+        return other, [f"The masks fit the unturned photo much better ({about}): they were turned with it."]
+    if ratio > 1 / _CLEAR:
+        return upright, [
+            f"The masks may have been drawn on the unturned photo ({about}), and their size does not tell. They are "
+            "used as they are: compare overlay.png."
+        ]
+    return upright, []
+
+
+def _fits(mask: np.ndarray, photo: Photo) -> bool:
+    """Whether the mask has the photo's shape, but for rounding."""
+    height, width = mask.shape
+    size = (photo.width_px, photo.height_px)
+    return abs(width * size[1] - height * size[0]) <= max(width, height) + max(size)
+
+
+def _sized(item: Found, photo: Photo) -> Found:
+    if item.mask.shape == (photo.height_px, photo.width_px):
+        return replace(item, mask=np.ascontiguousarray(item.mask))
+    if not _fits(item.mask, photo):
+        height, width = item.mask.shape
+        turned = " It fits when turned by 90 degrees." if _fits(item.mask.T, photo) else ""
+        raise BadInputError(
+            f"{item.source} has {width} x {height} pixels, the photo {photo.width_px} x {photo.height_px}.{turned} "
+            "Masks must cover the whole upright photo, not a crop of it."
+        )
+    grey = Image.fromarray(item.mask.astype(np.uint8) * np.uint8(255))
+    resized = np.asarray(grey.resize((photo.width_px, photo.height_px), Image.Resampling.BOX)) > 127
+    return replace(item, mask=resized)
+
+
+def _edges(rgb: np.ndarray) -> np.ndarray:
+    """(H, W) float32: how much the photo changes at each pixel or next to it."""
+    grey = rgb.astype(np.float32).mean(-1)
+    change = np.zeros_like(grey)
+    change[:, 1:] = np.abs(np.diff(grey, axis=1))
+    change[1:] = np.maximum(change[1:], np.abs(np.diff(grey, axis=0)))
+    for axis in (0, 1):
+        change = np.maximum(change, np.maximum(np.roll(change, 1, axis), np.roll(change, -1, axis)))
+    return change
+
+
+def _strength(found: Sequence[Found], edges: np.ndarray) -> float:
+    """Mean change of the photo along the outlines of the masks, inside the photo."""
+    along = np.zeros(edges.shape, dtype=bool)
+    for item in found:
+        along[:, 1:] |= item.mask[:, 1:] != item.mask[:, :-1]
+        along[1:] |= item.mask[1:] != item.mask[:-1]
+    return float(edges[along].mean()) if along.any() else 0.0
+
+
+def not_inverted(found: Sequence[Found]) -> tuple[list[Found], list[str]]:
+    """The masks, turned inside out if all of them are dark objects on white, and a warning that says so.
+
+    One object may fill a photo to its edges, but not several at once, nor one that leaves a hole.
+    """
+    used = [item for item in found if item.mask.any()]
+    contact = 0.9 if len(used) == 1 else 0.6
+    inverted = [
+        item.mask.mean() > 0.5 and not item.mask.all() and outline_contact(item.mask) >= contact for item in used
+    ]
+    if not used or not all(inverted):
+        return list(found), []
+    whom = "The mask covers" if len(used) == 1 else f"All {len(used)} masks cover"
+    return (
+        [replace(item, mask=~item.mask) if item.mask.any() else item for item in found],
+        [f"{whom} the borders of the photo, as dark objects on white do: inverted."],
+    )
+
+
+def doubts(found: Sequence[Found]) -> list[str]:
+    """Warnings of masks that are probably not meant: background, and the same object twice."""
+    used = [item for item in found if item.mask.any()]
+    warnings = []
+    for item in used:
+        if reason := background(item.mask):
+            warnings.append(f"{item.source} looks like {reason}. Is it an object?")
+    overlaps = Overlaps.of([item.mask for item in used]) if len(used) > 1 else None
+    for i in range(len(used) if overlaps else 0):
+        for j in range(i):
+            if overlaps and overlaps.iou(i, j) >= SAME_IOU:
+                warnings.append(f"{used[j].source} and {used[i].source} are the same area: two objects in one place.")
+    return warnings
