@@ -139,6 +139,29 @@ def test_label_maps_by_number(folder: Path, photo: Photo, dtype: Any, ids: tuple
     assert any("holds 3 labels" in text for text in warnings)
 
 
+@pytest.mark.parametrize("background", [255, 7, 200])
+def test_the_label_along_the_outline_is_background_where_there_is_no_zero(
+    folder: Path, photo: Photo, background: int
+) -> None:
+    values = _ids(ids=(70, 80, 90))
+    values[values == 0] = background
+    Image.fromarray(values).save(folder / "a.png")
+    found, warnings = read_given(folder, photo)
+    _check(found)
+    assert any(f"has no 0: {background}, along its outline" in text for text in warnings)
+
+
+def test_a_transparent_label_map_is_no_cut_out(folder: Path, photo: Photo) -> None:
+    rgba = np.zeros((H, W, 4), np.uint8)
+    for mask, colour in zip(OBJECTS, ((0, 0, 255, 255), (0, 255, 0, 255), (250, 128, 4, 255)), strict=True):
+        rgba[mask] = colour
+    Image.fromarray(rgba).save(folder / "a.png")
+    assert len(read_given(folder, photo)[0]) == 3
+    rgba[..., :3] = np.random.default_rng(0).integers(0, 255, (H, W, 3))  # a photo's
+    Image.fromarray(rgba).save(folder / "a.png")
+    _check(read_given(folder, photo)[0], (CUP | BALL | POT,))
+
+
 def test_small_labels_are_not_lost(folder: Path, photo: Photo) -> None:
     values = _ids()
     values[2:4, 2:4] = 4

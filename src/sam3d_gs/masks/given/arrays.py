@@ -35,7 +35,7 @@ def read_arrays(path: Path, name: str, aspect: float) -> tuple[list[Found], list
                 notes += labels.notes
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError, OverflowError) as error:
         reason = str(error) or type(error).__name__
-        if "allow_pickle" in reason or "pickle" in reason:
+        if "pickle" in reason or "Python objects" in reason:
             reason = "it holds Python objects, which are never loaded. Save arrays of numbers"
         raise BadInputError(f"{path} cannot be read as masks: {reason}.") from error
     return found, list(dict.fromkeys(notes))

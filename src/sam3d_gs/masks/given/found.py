@@ -110,15 +110,18 @@ def _label_map(values: np.ndarray, regions: np.ndarray, void: int | None, path: 
             f"{path} has {len(regions)} flat values and {len(others)} others between them, as a label map that was "
             "scaled smoothly. Save it without smoothing, or one picture per object."
         )
-    ids = sorted(value for value in (*regions, *others) if value != 0)
+    background = 0 if 0 in regions else _along_the_outline(values)
+    ids = sorted(value for value in (*regions, *others) if value != background)
     if len(ids) > MAX_OBJECTS:
         raise BadInputError(f"{path} has {len(ids):,} labels, more than {MAX_OBJECTS}. Is it a map of labels?")
     masks = {str(int(value)) if value == int(value) else f"{value:g}": values == value for value in ids}
     notes = [_several(list(masks))] if len(masks) > 1 else []
     if void is not None:
         notes.append(f"has areas of {void}, which are taken for unlabelled")
-    if 0 not in regions:
-        notes.append("has no background of 0, so every label is an object")
+    if background is None:
+        notes.append("has no background, so every label is an object")
+    elif background:
+        notes.append(f"has no 0: {background:g}, along its outline, is the background")
     return Labels(masks if len(masks) > 1 else {"": next(iter(masks.values()))}, tuple(notes))
 
 
@@ -178,6 +181,22 @@ _COLOURS = {
 VOC_BORDER = 0xE0E0C0  # the colour of "unlabelled" in the palette of Pascal VOC
 
 
+def flat_cutouts(rgb: np.ndarray, opaque: np.ndarray) -> Labels | None:
+    """The objects in a label map whose background is transparent; None for a cut-out of a photo, which is one object.
+
+    rgb: (H, W, 3) uint8. opaque: (H, W) bool.
+    """
+    values = np.where(opaque, packed(rgb), -1)
+    flat = np.unique(values[opaque])
+    if not 2 <= len(flat) <= _MANY_VALUES:
+        return None
+    regions = flat[_covers_areas(values, flat)]
+    if len(regions) < 2 or np.isin(values[opaque], regions).mean() < 0.98:
+        return None
+    masks = {_colour(int(c)): values == c for c in flat}
+    return Labels(masks, (_several(list(masks)),))
+
+
 def colour_labels(rgb: np.ndarray, path: object) -> Labels:
     """The objects in a picture of flat colours, (H, W, 3) uint8: each colour but the background's is one.
 
@@ -201,7 +220,9 @@ def colour_labels(rgb: np.ndarray, path: object) -> Labels:
             )
         values = _nearest(values, regions)
     background = 0 if 0 in regions else 0xFFFFFF if 0xFFFFFF in regions else _along_the_outline(values)
-    if background not in (0, 0xFFFFFF):
+    if background is None:
+        notes.append("has no background, so every colour is an object")
+    elif background not in (0, 0xFFFFFF):
         notes.append(f"has neither black nor white: {_colour(background)}, along its outline, is the background")
     if border.any() and VOC_BORDER not in flat:
         notes.append(f"has areas of {_colour(VOC_BORDER)}, which are taken for unlabelled")
@@ -219,10 +240,11 @@ def _nearest(values: np.ndarray, regions: np.ndarray) -> np.ndarray:
     return np.asarray(regions[distance.argmin(1)][inverse].reshape(values.shape))
 
 
-def _along_the_outline(values: np.ndarray) -> int:
+def _along_the_outline(values: np.ndarray) -> int | None:
+    """The value along most of the outline; None if there is none."""
     outline = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
     found, counts = np.unique(outline, return_counts=True)
-    return int(found[counts.argmax()])
+    return int(found[counts.argmax()]) if counts.max() > 0.6 * len(outline) else None
 
 
 def _colour(value: int) -> str:

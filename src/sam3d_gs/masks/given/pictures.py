@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from sam3d_gs.errors import BadInputError
-from sam3d_gs.masks.given.found import MAX_OBJECTS, Found, Labels, colour_labels, labels_of, named
+from sam3d_gs.masks.given.found import MAX_OBJECTS, Found, Labels, colour_labels, flat_cutouts, labels_of, named
 from sam3d_gs.photo import frame_count, opened, upright
 
 _GREY_SPREAD = 24  # largest difference of channels in a picture that is grey but for lossy compression
@@ -55,9 +55,10 @@ def _is_lossy_webp(path: Path) -> bool:
 def page_labels(image: Image.Image, path: object, lossy: bool = False) -> Labels:
     """The objects of one decoded picture. Raises BadInputError, naming `path`."""
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        alpha = np.asarray(image.convert("RGBA"))[..., 3]
-        if alpha.min() < 128:  # an opaque alpha channel holds no mask
-            return Labels({"": alpha > 127})
+        rgba = np.asarray(image.convert("RGBA"))
+        opaque = rgba[..., 3] > 127
+        if not opaque.all():  # an opaque alpha channel holds no mask
+            return flat_cutouts(rgba[..., :3], opaque) or Labels({"": opaque})
         image = image.convert("RGB")
     if image.mode == "1":
         return labels_of(np.asarray(image).astype(np.uint8), path)

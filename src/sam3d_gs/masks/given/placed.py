@@ -17,6 +17,7 @@ from sam3d_gs.types import Photo
 log = logging.getLogger("sam3d_gs")
 
 SAME_IOU = 0.95  # two masks that overlap more are one object given twice
+_MOST_OF_A_PHOTO = 0.8
 _CLEAR = 1.3  # how many times stronger the photo's edges along the outlines must be to decide between two orientations
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF orientation -> the picture as a viewer shows it
     2: lambda mask: mask[:, ::-1],
@@ -128,6 +129,8 @@ def doubts(found: Sequence[Found]) -> list[str]:
     for item in used:
         if reason := background(item.mask):
             warnings.append(f"{item.source} looks like {reason}. Is it an object?")
+        elif (share := float(item.mask.mean())) > _MOST_OF_A_PHOTO:
+            warnings.append(f"{item.source} covers {share:.0%} of the photo. Is it an object?")
     overlaps = Overlaps.of([item.mask for item in used]) if len(used) > 1 else None
     for i in range(len(used) if overlaps else 0):
         for j in range(i):
