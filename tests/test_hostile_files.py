@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import shutil
 from collections.abc import Callable
@@ -115,7 +114,6 @@ def _count(rounds: int, finished: Context, tmp_path: Path, name: str) -> list[st
 
 @pytest.mark.parametrize("name", JSON_FILES)
 def test_damaged_json_is_one_line(finished: Context, tmp_path: Path, name: str) -> None:
-    logging.getLogger("sam3d_gs").setLevel(logging.ERROR)
     assert _count(12, finished, tmp_path, name) == []
 
 
