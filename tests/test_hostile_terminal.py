@@ -171,6 +171,6 @@ def test_one_bad_argument_hides_no_other(root: Path) -> None:
 
 def test_paths_for_programs_are_exact(root: Path) -> None:
     folder = os.path.join(os.fsencode(root), b"caf\xe9 \x1b[2J")
-    shutil.copytree(os.fsencode(root), folder)
+    shutil.copytree(root, os.fsdecode(folder))
     _one_line(result := _run("$S clean duck -w caf*", root), 0)
     assert result.stdout == folder + b"/outputs/master_with_vllm/duck\n"

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from sam3d_gs.engines.registry import EngineChoice
 from sam3d_gs.engines.spec import GpuRequest
@@ -39,7 +39,7 @@ class StageStream:
             raise UsageError("--follow reads from the stage before: sam3d-gs run ... --pass-on | sam3d-gs run ...")
         if pass_on and os.isatty(1):
             raise UsageError("--pass-on writes for the next stage: sam3d-gs run ... | sam3d-gs run ... --follow")
-        self._source = None
+        self._source: TextIO | None = None
         if follow:
             pipe = _own(0, os.open(os.devnull, os.O_RDONLY))
             self._source = os.fdopen(pipe, encoding="ascii", errors="replace")  # what is not ASCII is not ours
