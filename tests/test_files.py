@@ -81,3 +81,19 @@ def test_only_our_own_leftovers_are_cleared(tmp_path: Path) -> None:
 def test_sha256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_name_that_is_not_utf8_comes_back_from_json(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \xf0\x9f\xa6\x86.png")
+    write_json(tmp_path / "a.json", {"file": name})
+    assert read_json(tmp_path / "a.json", "thing") == {"file": name}
+    with atomic_path(tmp_path / name) as temporary:
+        temporary.write_bytes(b"x")
+    assert (tmp_path / name).read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '[{"x": {"k": [], "k": []}}]'])
+def test_a_key_that_is_there_twice_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(BadInputError, match=r"a\.json.* is there twice"):
+        read_json(tmp_path / "a.json", "thing")

@@ -148,3 +148,29 @@ def test_closed_files_and_folders_are_one_line(root: Path, picture: Path) -> Non
     assert result.stdout.count(b"code 3") == 2, (result.stdout, result.stderr)
     assert result.stderr.count(b"Permission denied") == 2
     assert b"manifest.json cannot be read: Permission denied" in result.stdout
+
+
+def test_a_line_break_in_a_name_makes_no_second_message(root: Path) -> None:
+    text = _one_line(_run("$S status; $S objects $'x\nError: y.png' z.png 2>&1 >&- | wc -l", root), 0)
+    assert text == ""
+    result = _run("$S objects $'x\nError: y.png' z.png", root)
+    lines = result.stderr.decode().splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["Error in objects of x Error", "Error in objects of z.png"]
+
+
+def test_one_bad_argument_hides_no_other(root: Path) -> None:
+    result = _run("$S status duck gone; echo code $?; $S status gone; echo code $?", root)
+    assert result.stdout.count(b"code 3") == result.stdout.count(b"code 1") == 1
+    assert b"masks    failed" in result.stdout
+    assert b"gone has not been processed" in result.stdout
+    result = _run("$S clean gone duck; echo code $?", root)
+    assert b"code 3" in result.stdout
+    assert _one_line(result, 0).startswith("Error in gone: ")
+    assert not Workspace(root, "duck").run_dir.exists()
+
+
+def test_paths_for_programs_are_exact(root: Path) -> None:
+    folder = os.path.join(os.fsencode(root), b"caf\xe9 \x1b[2J")
+    shutil.copytree(root, os.fsdecode(folder))
+    _one_line(result := _run("$S clean duck -w caf*", root), 0)
+    assert result.stdout == folder + b"/outputs/master_with_vllm/duck\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 from sam3d_gs.commands.console import Console
 from sam3d_gs.commands.terminal import StderrHandler
 from sam3d_gs.engines import registry
-from sam3d_gs.errors import EXIT_PARTIAL, UnexpectedError
+from sam3d_gs.errors import EXIT_FAILED, EXIT_PARTIAL, UnexpectedError
+from sam3d_gs.options import PhotoOptions
+from sam3d_gs.photo import load_photo
 from sam3d_gs.pipeline import Settings, Silent, run
 from sam3d_gs.types import Photo, Phrase
 from tests.fakes import FakePhrases
@@ -54,6 +57,11 @@ def photos(picture: Path) -> list[Path]:
         (AssertionError(), "Unexpected AssertionError. This is a bug"),
         (RecursionError("deep"), "Unexpected RecursionError: deep"),
         (MemoryError(), "Out of memory"),
+        (
+            type("OutOfMemoryError", (RuntimeError,), {})("\nCUDA out.\nPage 2"),
+            "Out of GPU memory: CUDA out. Use a GPU",
+        ),
+        (RuntimeError("first\n  second"), "Unexpected RuntimeError: first. This is a bug"),
         (PermissionError(13, "Permission denied", "/x/y.pt"), "/x/y.pt: Permission denied."),
         (BlockingIOError(11, "Try again"), "Try again."),
         (UnicodeEncodeError("ascii", "é", 0, 1, "no"), "Unexpected UnicodeEncodeError"),
@@ -81,6 +89,45 @@ def test_a_wish_to_stop_stops(
     monkeypatch.setattr(registry, "load", lambda choice: Breaking())
     with pytest.raises(type(error)):
         run(photos, ["phrases"], Settings(tmp_path / "out"), Silent())
+
+
+def test_an_engine_that_cannot_be_built_is_tried_once(
+    photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def load(choice: object) -> object:
+        tried.append(choice)
+        raise OSError(5, "Input/output error", "/weights")
+
+    monkeypatch.setattr(registry, "load", load)
+    show = Failures()
+    assert run(photos, ["phrases"], Settings(tmp_path / "out"), show) == EXIT_FAILED
+    assert len(tried) == 1
+    assert str(show.failed_photos["good"]) == str(show.failed_photos["bad"]) == "/weights: Input/output error."
+    assert isinstance(show.failed_photos["good"].__cause__, OSError)
+
+
+def test_a_photo_that_may_not_be_read_is_one_of_many(photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """From Python, too; and the others have their results."""
+    from sam3d_gs import api, pipeline
+
+    def closed(path: Path, *options: object) -> str:
+        if path.name == "bad.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return "0" * 64
+
+    monkeypatch.setattr(registry, "load", lambda choice: FakePhrases())
+    monkeypatch.setattr(pipeline, "load_photo", lambda path, options: _load(path, options, closed))
+    monkeypatch.setattr(pipeline, "sha256_of", closed)
+    bad, good, _ = api.run_many(photos, photos[0].parent / "out", stages=["phrases"])
+    assert "Permission denied" in str(bad.error)
+    assert good.ok
+
+
+def _load(path: Path, options: PhotoOptions, check: Callable[[Path], str]) -> Photo:
+    check(path)
+    return load_photo(path, options)
 
 
 @pytest.mark.parametrize("verbose", [False, True])

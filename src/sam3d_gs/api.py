@@ -368,7 +368,7 @@ class _Collect(Silent):
         result = self._results[photo]
         result.error = error
         if result.workspace is None:
-            with suppress(Sam3dGsError):  # there is none when the photo could not be read
+            with suppress(Sam3dGsError, OSError):  # there is none when the photo could not be read
                 result.workspace = find_workspace(self._root, photo)
 
 

@@ -39,7 +39,7 @@ from sam3d_gs.commands.options import (
     Turntable,
 )
 from sam3d_gs.commands.status import status
-from sam3d_gs.commands.terminal import StderrHandler, open_streams, say, tell
+from sam3d_gs.commands.terminal import StderrHandler, open_streams, say_path, tell
 from sam3d_gs.errors import EXIT_FAILED, EXIT_STOPPED, BadInputError, UnexpectedError, UsageError, as_one_line
 from sam3d_gs.options import STAGES, PhotoOptions, SceneOptions
 
@@ -302,7 +302,7 @@ def export(
 
     found = find_workspace(workspace.absolute(), photo)
     for path in export_scene(found, form, frame, read_known_size(known_size) if known_size else None):
-        say(path)
+        say_path(path)
 
 
 def _run(

@@ -50,12 +50,20 @@ def as_one_line(error: Exception) -> Sam3dGsError:
     if isinstance(error, OSError) and error.strerror:
         places = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         made = UnexpectedError(f"{places + ': ' if places else ''}{error.strerror}.")
+    elif "OutOfMemory" in type(error).__name__:  # of torch, which must not be imported here
+        made = UnexpectedError(f"Out of GPU memory: {_first_line(error)} Use a GPU with more free memory.")
     elif isinstance(error, MemoryError):
         made = UnexpectedError("Out of memory. Use a smaller photo (--max-side-px) or fewer objects.")
     else:
-        what = f"{type(error).__name__}: {error}".strip(": ")
+        what = f"{type(error).__name__}: {_first_line(error)}".strip(": ")
         made = UnexpectedError(
             f"Unexpected {what}. This is a bug: `sam3d-gs -v` and the same command shows where; please report it."
         )
     made.__cause__ = error
     return made
+
+
+def _first_line(error: Exception) -> str:
+    """What it says first: some libraries append a stack, or a page of advice."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else ""

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Collection, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 from sam3d_gs.errors import BadInputError, Sam3dGsError
 
 TEMPORARY_PREFIX = ".tmp-"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @contextmanager
@@ -70,7 +72,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write JSON in UTF-8. A surrogate, of a file name that is not UTF-8, is written as JSON's escape: \\udce9."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 
 
 def exists(path: Path) -> bool:
@@ -92,13 +96,23 @@ def read_json(path: Path, what: str) -> Any:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block
             raise ValueError("it is no file")
         text = path.read_text(encoding="utf-8-sig")
-        return json.loads(text, parse_constant=_no_number, parse_float=_float, parse_int=_int)
+        return json.loads(
+            text, parse_constant=_no_number, parse_float=_float, parse_int=_int, object_pairs_hook=_object
+        )
     except FileNotFoundError as error:
         raise BadInputError(f"No {what} at {path}.") from error
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
         raise BadInputError(f"{path} is not a readable {what}: {error}. Fix or delete it and try again.") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):  # json would take the last one and say nothing
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r:.60} is there twice")
+    return found
 
 
 def _no_number(text: str) -> Any:
@@ -136,4 +150,4 @@ def clear_temporary(folder: Path, targets: Collection[Path] | None = None) -> No
 
 def _temporary_prefix(name: str) -> str:
     """The prefix of a target's temporary files: part of its name, for readers, and a hash, to be unique."""
-    return f"{TEMPORARY_PREFIX}{name[:40]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}-"
+    return f"{TEMPORARY_PREFIX}{name[:40]}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}-"

@@ -37,6 +37,10 @@ class Fields:
     def text(self, key: str, default: _T = _REQUIRED) -> str | _T:
         return self._get(key, default, _text)
 
+    def path(self, key: str, default: _T = _REQUIRED) -> str | _T:
+        """A text that may hold bytes of a file name that are not UTF-8, as surrogates."""
+        return self._get(key, default, lambda value: _text(value, "surrogateescape"))
+
     def number(self, key: str, default: _T = _REQUIRED) -> float | _T:
         """A finite number."""
         return self._get(key, default, _number)
@@ -87,11 +91,11 @@ class Fields:
             raise ValueError(f"{self._path(key)} {error}" if str(error).startswith("is ") else str(error)) from error
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, errors: str = "strict") -> str:
     if not isinstance(value, str):
         raise ValueError(f"is {kind(value)}, expected text")
     try:
-        value.encode("utf-8")
+        value.encode("utf-8", errors)
     except UnicodeEncodeError as error:
         raise ValueError("is text with half a character") from error
     return value

@@ -81,7 +81,7 @@ def load(path: Path) -> Manifest | None:
             )
         photo, stages = data.fields("photo"), data.fields("stages")
         read = {name: _record(stages.fields(name)) for name in stages.value if name in STAGES}
-        known = {"name": photo.text("name", ""), "sha256": photo.text("sha256"), "file": photo.text("file", "")}
+        known = {"name": photo.text("name", ""), "sha256": photo.text("sha256"), "file": photo.path("file", "")}
         sizes = {name: photo.whole(name, 0) for name in ("width_px", "height_px")}
     except ValueError as error:
         raise BadInputError(f"{path} is not a manifest of this program: {error}. Delete it to start over.") from error

@@ -80,6 +80,7 @@ class StageRunner:
         self.settings = settings
         self._show = show or Silent()
         self._engine: Any = None
+        self._cannot_load: Exception | None = None
 
     def __enter__(self) -> StageRunner:
         return self
@@ -95,9 +96,17 @@ class StageRunner:
         return self.stage != "scene" and bool(getattr(self.settings, self.stage).gpu.gib)
 
     def load(self) -> Any:
-        """The engine, built on the first call. Raises Sam3dGsError if it cannot run here."""
-        if self._engine is None:
-            self._engine = registry.load(getattr(self.settings, self.stage))
+        """The engine, built on the first call. Raises Sam3dGsError if it cannot run here.
+
+        What went wrong once is not tried again for the next photo: a server may take ten minutes to fail.
+        """
+        if self._engine is None and self._cannot_load is None:
+            try:
+                self._engine = registry.load(getattr(self.settings, self.stage))
+            except Exception as error:
+                self._cannot_load = as_one_line(error)
+        if self._cannot_load is not None:
+            raise self._cannot_load
         return self._engine
 
     def run(self, photo: Photo) -> tuple[Workspace, StageResult]:
@@ -127,7 +136,7 @@ class StageRunner:
 
     def close(self) -> None:
         """Close the engine, which frees its GPU memory or stops its server. The next photo builds a new one."""
-        engine, self._engine = self._engine, None
+        engine, self._engine, self._cannot_load = self._engine, None, None
         close = getattr(engine, "close", None)
         if close is not None:
             try:

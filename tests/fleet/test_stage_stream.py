@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from sam3d_gs.errors import UsageError
+from sam3d_gs.fleet.stage_stream import StageStream
 from sam3d_gs.manifest import load
+from sam3d_gs.pipeline import Settings
 from sam3d_gs.workspace import Workspace
 
 
@@ -51,6 +55,17 @@ def test_follow_processes_only_photos_that_are_passed_on(tmp_path: Path, picture
         assert "Traceback" not in done.stderr
     assert run(tmp_path, *follow, stdin="{}\n" + json.dumps(str(picture)) + "\n").returncode == 0
     assert load(manifest) is not None
+
+
+@pytest.mark.parametrize("line", ["[]", "7", '{"masks": 5}', '{"masks": [0]}', "[" * 5000, "\ufffd"])
+def test_what_another_program_writes_is_refused(line: str) -> None:
+    stream = StageStream.__new__(StageStream)
+    stream._source, stream._sink = io.StringIO(line + "\n"), None
+    with pytest.raises(UsageError, match="--follow reads what"):
+        stream.assign_gpus(Settings(Path()), ["masks"], ["masks"])
+    stream._source = io.StringIO(line + "\n")
+    with pytest.raises(UsageError, match="--follow reads what"):
+        list(stream.photos([]))
 
 
 @pytest.mark.slow

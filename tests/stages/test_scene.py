@@ -18,7 +18,7 @@ from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.gaussians import ply
 from sam3d_gs.gaussians.ply import read_ply
 from sam3d_gs.gaussians.pose import pose_from_matrix, transform
-from sam3d_gs.gaussians.pt import read_pt
+from sam3d_gs.gaussians.pt import read_pt, write_pt
 from sam3d_gs.gaussians.reprojection import reprojection_iou
 from sam3d_gs.gaussians.scene import describe_scene
 from sam3d_gs.masks.files import read_masks
@@ -201,6 +201,21 @@ def test_files_of_an_earlier_run_are_not_merged(made: Context) -> None:
 def test_a_missing_object_file_is_an_error(made: Context) -> None:
     made.workspace.object_pt("01-spoon-0").unlink()
     with pytest.raises(BadInputError, match=r"01-spoon-0.*objects stage"):
+        scene.run(made, QUICK)
+
+
+@pytest.mark.parametrize("changes", [{"object_id": "mug"}, {"image_size": (10**6, 10**6)}])
+def test_an_object_file_of_something_else_is_an_error(made: Context, changes: dict[str, Any]) -> None:
+    workspace = made.workspace
+    for object_id in ("00-red-cup-0", "01-spoon-0"):
+        obj = read_pt(workspace.object_pt(object_id))
+        own = {key: value for key, value in changes.items() if key != "object_id" or object_id == "00-red-cup-0"}
+        write_pt(workspace.object_pt(object_id), dataclasses.replace(obj, **own))
+    manifest = json.loads(workspace.manifest.read_text())
+    for item in manifest["stages"]["objects"]["items"].values():
+        item["size"] = (workspace.root / item["output"]).stat().st_size
+    workspace.manifest.write_text(json.dumps(manifest))
+    with pytest.raises(BadInputError, match=r"00-red-cup-0\.pt is .* not 00-red-cup-0 of this photo"):
         scene.run(made, QUICK)
 
 

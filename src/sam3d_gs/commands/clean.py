@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sam3d_gs.commands.options import Root
-from sam3d_gs.commands.terminal import say
+from sam3d_gs.commands.terminal import say_path, tell
+from sam3d_gs.errors import EXIT_PARTIAL, as_one_line
 
 if TYPE_CHECKING:
+    from sam3d_gs.errors import Sam3dGsError
     from sam3d_gs.workspace import Workspace
 
 
@@ -23,12 +25,22 @@ def clean(
     workspace: Root = Path(),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False,
 ) -> None:
-    """Remove the outputs of photos, and nothing else."""
+    """Remove the outputs of photos, and nothing else. Exit code 3 if those of some cannot be removed."""
     from sam3d_gs.pipeline import find_workspace
 
-    for found in [find_workspace(workspace.absolute(), path) for path in photos]:
-        for path in remove(found, dry_run):
-            say(path)
+    root = workspace.absolute()
+    failed: list[Sam3dGsError] = []
+    for photo in photos:
+        try:
+            for path in remove(find_workspace(root, photo), dry_run):
+                say_path(path)
+        except Exception as error:  # that of one photo is no reason to leave the others
+            if len(photos) == 1 or isinstance(error, BrokenPipeError):
+                raise
+            failed.append(as_one_line(error))
+            tell(f"Error in {photo.name}: {failed[-1]}")
+    if failed:
+        raise typer.Exit(EXIT_PARTIAL if len(failed) < len(photos) else failed[0].exit_code)
 
 
 def remove(workspace: Workspace, dry_run: bool = False) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sam3d_gs.commands.terminal import printable, say, tell
+from sam3d_gs.commands.terminal import one_line, say, tell
 from sam3d_gs.errors import Sam3dGsError, UnexpectedError
 from sam3d_gs.stages.bookkeeping import Progress, StageResult, no_progress
 from sam3d_gs.workspace import Workspace
@@ -56,10 +56,10 @@ class Console:
         if self._bar is None:
             return no_progress
         bar = self._bar
-        task = bar.add_task(printable(f"{photo}: {stage}"), total=1)
+        task = bar.add_task(one_line(f"{photo}: {stage}"), total=1)
 
         def update(done: int, total: int, what: str) -> None:
-            text = printable(f"{photo}: {stage}" + (f" {what}" if what and what != stage else ""))
+            text = one_line(f"{photo}: {stage}" + (f" {what}" if what and what != stage else ""))
             bar.update(task, completed=done, total=total, description=text)
             if done >= total and not what:
                 bar.remove_task(task)
@@ -87,14 +87,14 @@ class Console:
             log.debug("", exc_info=error.__cause__)
         text = f"{prefix}{error}"
         if self._bar is not None:
-            self._bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(one_line(text), markup=False, highlight=False, soft_wrap=True)
         else:
             tell(text)
 
     def _print(self, text: str) -> None:
-        text = text.replace("\n", " ")
+        text = one_line(text)
         if self._bar is not None and sys.stdout.isatty():
-            self._bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             say(text)
 

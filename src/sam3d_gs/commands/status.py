@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sam3d_gs.commands.options import Root
-from sam3d_gs.commands.terminal import say, say_json
-from sam3d_gs.errors import EXIT_FAILED, EXIT_PARTIAL, BadInputError
+from sam3d_gs.commands.terminal import one_line, say, say_json
+from sam3d_gs.errors import EXIT_FAILED, EXIT_PARTIAL, BadInputError, as_one_line
 from sam3d_gs.options import STAGES
 
 if TYPE_CHECKING:
@@ -29,16 +29,16 @@ def status(
     from sam3d_gs.pipeline import all_workspaces, find_workspace
 
     root = workspace.absolute()
-    found = [find_workspace(root, path) for path in photos] if photos else list(all_workspaces(root))
     states: list[dict[str, Any]] = []
-    for own in found:
+    for wanted in photos or all_workspaces(root):
         try:
-            states.append(as_data(own))
-        except BadInputError as error:  # that of one photo hides no others
-            states.append({"photo": {"name": own.photo}, "error": str(error)})
+            states.append(as_data(find_workspace(root, wanted) if isinstance(wanted, Path) else wanted))
+        except Exception as error:  # that of one photo hides no others
+            name = wanted.name if isinstance(wanted, Path) else wanted.photo
+            states.append({"photo": {"name": name}, "error": str(as_one_line(error))})
     if as_json:
         say_json(states)
-    elif not found:
+    elif not states:
         say(f"No photos have been processed in {root}.")
     else:
         say("\n\n".join(as_table(state) for state in states))
@@ -58,12 +58,13 @@ def as_table(data: dict[str, Any]) -> str:
     """What `as_data` returns as two aligned tables: stages, then objects."""
     photo = data["photo"]
     if "error" in data:
-        return f"{photo['name']}  {data['error']}"
+        return one_line(f"{photo['name']}  {data['error']}")
     rows = [["stage", "status", "engine", "seconds", "problems"]]
     for name, stage in data["stages"].items():
         problem = stage["errors"].get("stage", "") or (f"{len(stage['errors'])} failed" if stage["errors"] else "")
         rows.append([name, stage["status"], stage["engine"], f"{stage['seconds']:.1f}", problem])
-    lines = [f"{photo['name']}  ({photo['file']}, {photo['width_px']} x {photo['height_px']} px)", *aligned(rows)]
+    head = f"{photo['name']}  ({photo['file']}, {photo['width_px']} x {photo['height_px']} px)"
+    lines = [one_line(head), *aligned(rows)]
     if data["objects"]:
         rows = [["object", "status", "file"]]
         rows += [[o["object_id"], o["status"], o["file"] or o["reason"]] for o in data["objects"]]
@@ -88,14 +89,13 @@ def _stage(record: StageRecord | None) -> dict[str, Any]:
 
 
 def _objects(workspace: Workspace, manifest: Manifest) -> list[dict[str, str]]:
+    from sam3d_gs.masks.files import kept_ids
+
     record = manifest.stages.get("objects")
-    masks = manifest.stages.get("masks")
-    if masks is None:
+    if "masks" not in manifest.stages:
         return []
-    folder = workspace.relative(workspace.masks_dir)
-    kept = [path for path in masks.outputs if path.endswith(".png") and path.rsplit("/", 1)[0] == folder]
     rows = []
-    for object_id in sorted(path.rsplit("/", 1)[1].removesuffix(".png") for path in kept):
+    for object_id in sorted(kept_ids(workspace)):
         item = record.items.get(object_id) if record else None
         reason = record.errors.get(object_id, "") if record else ""
         status = "done" if item else "failed" if reason else "to do"

@@ -9,12 +9,14 @@ import re
 import sys
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, TextIO
 
 from sam3d_gs.errors import Sam3dGsError
 
-# C0 without line feed and tab, DEL, C1, line separators, and marks that turn the direction of the text around them.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+# C0 without line feed and tab, DEL, C1, line separators, marks that turn the direction of the text around them, and
+# surrogates, which stand for the bytes of a file name that is not UTF-8.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:
@@ -22,9 +24,22 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+def one_line(text: object) -> str:
+    """`text` as a printable line: a name with a line break must not look like a message of its own."""
+    return printable(" ".join(str(text).splitlines()))
+
+
 def say(text: object) -> None:
     """Print a result to stdout. Raises Sam3dGsError if it takes nothing, e.g. a file on a full disk."""
     _print(printable(str(text)))
+
+
+def say_path(path: Path) -> None:
+    """Print a path: exactly, byte by byte, for a program that reads it; as a printable line on a terminal."""
+    if sys.stdout.isatty():
+        _print(one_line(path))
+    else:
+        _print(str(path))
 
 
 def say_json(value: Any) -> None:
@@ -42,18 +57,23 @@ def _print(text: str) -> None:
 
 
 def tell(text: object) -> None:
-    """Print a message to stderr. If that fails there is nobody to tell."""
+    """Print a message to stderr, as one line. If that fails there is nobody to tell."""
+    _tell(one_line(text))
+
+
+def _tell(text: str) -> None:
     with suppress(OSError, ValueError):  # full, closed
-        print(printable(str(text)), file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
 
 
 class StderrHandler(logging.Handler):
     """Plain lines on the current sys.stderr, which the progress bar replaces while it is shown."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tell(record.getMessage())
+        if message := record.getMessage():
+            tell(message)
         if record.exc_info and record.exc_info[0]:
-            tell("".join(traceback.format_exception(*record.exc_info)).rstrip())
+            _tell(printable("".join(traceback.format_exception(*record.exc_info)).rstrip()))
 
 
 def open_streams() -> None:
@@ -64,7 +84,7 @@ def open_streams() -> None:
     not UTF-8 stay as they are.
     """
     while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
+        os.set_inheritable(handle, True)  # the programs that we start have the same need
     os.close(handle)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

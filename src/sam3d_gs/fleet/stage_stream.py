@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from sam3d_gs.engines.registry import EngineChoice
 from sam3d_gs.engines.spec import GpuRequest
@@ -39,7 +39,10 @@ class StageStream:
             raise UsageError("--follow reads from the stage before: sam3d-gs run ... --pass-on | sam3d-gs run ...")
         if pass_on and os.isatty(1):
             raise UsageError("--pass-on writes for the next stage: sam3d-gs run ... | sam3d-gs run ... --follow")
-        self._source = os.fdopen(_own(0, os.open(os.devnull, os.O_RDONLY)), encoding="ascii") if follow else None
+        self._source: TextIO | None = None
+        if follow:
+            pipe = _own(0, os.open(os.devnull, os.O_RDONLY))
+            self._source = os.fdopen(pipe, encoding="ascii", errors="replace")  # what is not ASCII is not ours
         sys.stdout.flush()
         self._sink = _own(1, 2) if pass_on else None
 
@@ -53,10 +56,7 @@ class StageStream:
         The first process plans the GPUs of `all_stages`. Raises Sam3dGsError if they do not fit at the same time.
         """
         requests = {stage: getattr(settings, stage).gpu for stage in all_stages if stage != "scene"}
-        if self._source is None:
-            places = plan(requests)
-        else:
-            places = {stage: tuple(indices) for stage, indices in (self._receive() or {}).items()}
+        places = plan(requests) if self._source is None else _places(self._receive())
         self._send(places)
         own = [index for stage in stages for index in places.get(stage, ())]
         if own:
@@ -74,6 +74,8 @@ class StageStream:
             return
         known = {str(path.absolute()): path for path in given}
         while (name := self._receive()) is not None:
+            if not isinstance(name, str):
+                raise _foreign(name)
             if name not in known:
                 raise UsageError(f"The stage before passes on {name}: give --follow the same photos as --pass-on.")
             yield known[name]
@@ -90,8 +92,8 @@ class StageStream:
             return None
         try:
             return json.loads(line)
-        except ValueError as error:
-            raise UsageError(f"--follow reads what `sam3d-gs run --pass-on` writes, not {line[:60]!r}.") from error
+        except (ValueError, RecursionError) as error:
+            raise _foreign(line) from error
 
     def _send(self, message: Any) -> None:
         if self._sink is None:
@@ -100,6 +102,20 @@ class StageStream:
             os.write(self._sink, json.dumps(message).encode() + b"\n")
         except BrokenPipeError as error:
             raise Sam3dGsError("The next stage has ended, so this one stops. Finished work is kept.") from error
+
+
+def _places(message: Any) -> Places:
+    """Stage -> GPUs, the first message; none if the process before has ended. Raises UsageError for anything else."""
+    if message is None:
+        return {}
+    lists = list(message.values()) if isinstance(message, dict) else [None]
+    if not all(isinstance(found, list) and all(isinstance(index, str) for index in found) for found in lists):
+        raise _foreign(message)
+    return {stage: tuple(indices) for stage, indices in message.items()}
+
+
+def _foreign(message: Any) -> UsageError:
+    return UsageError(f"--follow reads what `sam3d-gs run --pass-on` writes, not {message!r:.60}.")
 
 
 def plan(requests: Mapping[str, GpuRequest]) -> Places:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from sam3d_gs.errors import BadInputError
-from sam3d_gs.files import read_json, write_bytes, write_json
+from sam3d_gs.files import exists, read_json, write_bytes, write_json
 from sam3d_gs.json_values import Fields, kind
 from sam3d_gs.masks.png import mask_png
 from sam3d_gs.photo import open_image
@@ -67,18 +69,43 @@ def read_masks(workspace: Workspace, size: tuple[int, int]) -> list[InstanceMask
     Users may delete rows of masks.json, change "kept", and repaint masks. Raises BadInputError naming the file at
     fault.
     """
-    path = workspace.masks_json
+    with _naming(workspace.masks_json):
+        return [_mask(row, object_id, workspace, size) for object_id, row in _rows(workspace).items()]
+
+
+def kept_ids(workspace: Workspace) -> list[str]:
+    """The object ids of the kept masks; empty when a failed run has left no masks. Raises BadInputError."""
+    if not exists(workspace.masks_json):
+        return []
+    with _naming(workspace.masks_json):
+        return [object_id for object_id, row in _rows(workspace).items() if _dropped(row) is None]
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Raises what is wrong inside the file as a BadInputError that names it."""
     try:
-        rows = list(Fields(read_json(path, "masks file")).rows("masks", "mask"))
-        ids = [_object_id(row) for row in rows]
-        if repeated := sorted({object_id for object_id in ids if ids.count(object_id) > 1}):
-            raise ValueError(f"{', '.join(repeated)} is there twice. Every mask needs an object_id of its own")
-        return [_mask(row, object_id, workspace, size) for row, object_id in zip(rows, ids, strict=True)]
+        yield
     except ValueError as error:
         raise BadInputError(
             f"{path} is not a masks file of this program: {error}. Correct it, or run the masks stage again with "
             "--force."
         ) from error
+
+
+def _rows(workspace: Workspace) -> dict[str, Fields]:
+    """Object id -> row. Raises ValueError for an id or a picture that is there twice."""
+    rows = list(Fields(read_json(workspace.masks_json, "masks file")).rows("masks", "mask"))
+    ids, files = [_object_id(row) for row in rows], [row.text("file") for row in rows]
+    if repeated := _repeated(ids):
+        raise ValueError(f"{', '.join(repeated)} is there twice. Every mask needs an object_id of its own")
+    if repeated := _repeated(files):
+        raise ValueError(f"file {', '.join(repeated)} is there twice. Every mask needs a picture of its own")
+    return dict(zip(ids, rows, strict=True))
+
+
+def _repeated(texts: Sequence[str]) -> list[str]:
+    return sorted(text for text, times in Counter(texts).items() if times > 1)
 
 
 def _object_id(row: Fields) -> str:

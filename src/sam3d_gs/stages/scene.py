@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,7 @@ def run(context: Context, options: SceneOptions) -> StageResult:
     if not context.force and former is not None and same and intact(workspace, former):
         return StageResult("scene", "up to date", f"{len(items)} objects")
     with recording(context, "scene", options, inputs) as recorder:
-        described = _make(context, recorder, options, [_path(workspace, item) for item in items.values()])
+        described = _make(context, recorder, options, {name: _path(workspace, item) for name, item in items.items()})
     return StageResult("scene", "done", _summary(described), recorder.record.seconds, tuple(_warnings(described)))
 
 
@@ -80,13 +80,19 @@ def _content_hash(workspace: Workspace, item: Item) -> str:
 
 
 def _make(
-    context: Context, recorder: Recorder, options: SceneOptions, sources: Sequence[Path]
+    context: Context, recorder: Recorder, options: SceneOptions, sources: Mapping[str, Path]
 ) -> list[ObjectDescription]:
-    """Write every file of the scene. Returns the objects as the scene JSON describes them."""
+    """Write every file of the scene, from object id -> .pt. Returns the objects as the scene JSON describes them."""
     workspace, photo, steps = context.workspace, context.photo, len(sources) + 2
     context.progress(0, steps, "merging")
-    opened = open_objects(sources)
+    opened = open_objects(list(sources.values()))
     headers = [file.header for file in opened]
+    for object_id, header in zip(sources, headers, strict=True):
+        if (header.object_id, header.image_size) != (object_id, (photo.width_px, photo.height_px)):
+            raise BadInputError(
+                f"{header.path} is {header.object_id} of a photo of {header.image_size[0]} x {header.image_size[1]} "
+                f"pixels, not {object_id} of this photo. Delete it and run the objects stage again."
+            )
     masks = read_masks(workspace, (photo.width_px, photo.height_px))
     made = _PerObject(recorder, options, MaskFit(masks), [header.count for header in headers])
 
