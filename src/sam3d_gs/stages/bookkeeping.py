@@ -134,7 +134,8 @@ class Recorder:
         self._update(seconds=round(time.perf_counter() - self.started_s, 3), peak_memory_mb=round(peak_memory_mb(), 1))
         path = self.context.workspace.manifest
         manifest = manifests.load(path)
-        assert manifest is not None, "prepare() writes the manifest before any stage"
+        if manifest is None:
+            raise BadInputError(f"{path} was removed while the stage ran. Run the same command again.")
         manifests.save(path, manifest.with_stage(self.stage, self.record))
 
     def _update(self, **changes: Any) -> None:

@@ -88,7 +88,7 @@ def _same_size(image_png: Path, photo: Photo) -> bool:
     try:
         with Image.open(image_png, formats=("PNG",)) as image:
             return image.size == (photo.width_px, photo.height_px)
-    except OSError:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # it is written again
         return False
 
 
