@@ -246,14 +246,29 @@ def parse_numbers(flag: str, text: str, expected: str, example: str) -> tuple[fl
 
 
 def _parse_box(text: str) -> tuple[float, ...]:
-    box = parse_numbers("--box", text, "x0,y0,x1,y1", "10,20,300,400")
-    if not (box[0] < box[2] and box[1] < box[3]):
-        raise UsageError(f"--box {text}: the second corner must lie right of and below the first.")
-    return box
+    return parse_numbers("--box", text, "x0,y0,x1,y1", "10,20,300,400")
 
 
 def _parse_point(text: str) -> tuple[float, ...]:
     return parse_numbers("--point", text, "x,y", "150,200")
+
+
+def _check_corners(box: tuple[float, ...]) -> None:
+    x, y, right, below = box
+    if x < right and y < below:
+        return
+    message = f"--box {_joined(box)}: the second corner must lie right of and below the first."
+    if right > 0 and below > 0:
+        corners = _joined((x, y, x + right, y + below))
+        message += f" If it is x,y,width,height as in COCO, its corners are --box {corners}."
+    raise UsageError(message)
+
+
+def _joined(values: Any) -> str:
+    """As on the command line."""
+    if not isinstance(values, (tuple, list)):
+        return str(values)
+    return ",".join(f"{value:.8g}" if isinstance(value, (int, float)) else str(value) for value in values)
 
 
 def _parse_phrase_threshold(text: str) -> tuple[str, float]:
@@ -355,6 +370,13 @@ class Sam3Options(MaskOptions):
     def needs_phrases(self) -> bool:
         """False with boxes or points, which select an object without naming it."""
         return not self.boxes and not self.points
+
+    def check(self) -> None:
+        super().check()
+        for box in self.boxes:  # parsed again: those given in Python were not
+            _check_corners(_parse_box(_joined(box)))
+        for point in self.points:
+            _parse_point(_joined(point))
 
     def resolved(self, workspace: Path) -> Sam3Options:
         here = Path(self.sam3)
