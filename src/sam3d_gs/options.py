@@ -8,6 +8,7 @@ define a dataclass of the same kind.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -428,6 +429,22 @@ class Sam3dOptions(EngineOptions):
     gaussians_per_voxel: int | None = option(None, "4 or 32. Default: the preset's.", choices=GAUSSIANS_PER_VOXEL)
 
 
+_DEPTH_UNITS = {"m": 1.0, "cm": 100.0, "mm": 1000.0}
+
+
+def depth_units_per_metre(text: str) -> float:
+    """How many units of a depth map make a metre: 1000 of "mm", 5000 of "5000". Raises UsageError."""
+    word = str(text).strip().casefold()
+    try:
+        count = _DEPTH_UNITS.get(word) or float(word)
+    except ValueError:
+        count = math.nan
+    if 1 <= count <= 1e7:
+        return count
+    hint = f" Is it metres per unit? Then give {1 / count:g}." if 1e-7 <= count < 1 else ""
+    raise UsageError(f"--depth-unit {text!r} is not m, cm, mm, or the number of units per metre, e.g. 5000.{hint}")
+
+
 @dataclass(frozen=True)
 class NativeOptions(Sam3dOptions):
     """Engine `native`."""
@@ -437,13 +454,21 @@ class NativeOptions(Sam3dOptions):
     )
     depth: Path | None = option(
         None,
-        "Your own depth map instead of MoGe's: .npy or .exr in metres, .png in millimetres.",
+        "Your own depth map instead of MoGe's: .npy, .npz, .png (16 bit), .tif, .pfm or .exr.",
         content="file",
         one_photo=True,
         same_result=True,
     )
+    depth_unit: str | None = option(
+        None,
+        "What --depth counts: m, cm, mm, or the number of units per metre, e.g. 5000. Default: mm for integers, m for "
+        "floating-point numbers.",
+    )
     intrinsics: str | None = option(
-        None, "Camera of --depth: fx,fy,cx,cy in pixels, or a file with the 3 x 3 matrix K.", content="file"
+        None,
+        "Camera of --depth: fx,fy,cx,cy in pixels, or a file: a 3 x 3 matrix K, Open3D, RealSense, ROS, COLMAP, "
+        "transforms.json.",
+        content="file",
     )
     fov_deg: float | None = _fov_option()
     dtype: str = option("auto", "auto, fp16, bf16 or fp32.", choices=DTYPES)
@@ -456,6 +481,10 @@ class NativeOptions(Sam3dOptions):
         super().check()
         if self.intrinsics and not self.depth:
             raise UsageError("--intrinsics needs --depth, else MoGe estimates the camera. Leave it out or add --depth.")
+        if self.depth_unit is not None:
+            depth_units_per_metre(self.depth_unit)
+            if not self.depth:
+                raise UsageError("--depth-unit needs --depth. Leave it out or add --depth.")
         if self.moge and self.depth:
             raise UsageError("--depth replaces MoGe. Leave out --moge or --depth.")
         if self.fov_deg is not None and not self.depth:

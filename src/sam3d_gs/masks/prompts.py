@@ -91,7 +91,7 @@ def _on_photo(given: tuple[float, ...], size: tuple[int, int], name: str) -> tup
         raise BadInputError(f"{_typed(given)} {where} {photo}. Give pixels of the upright photo.")
     if len(given) == 4 and min(placed[2] - placed[0], placed[3] - placed[1]) < MIN_SIDE_PX:
         raise BadInputError(
-            f"{_typed(given)} is less than a pixel wide or high on {photo}. Give pixels of its corners."
+            f"{_typed(given)} is less than a pixel wide or high on {photo}. Give its corners in pixels."
         )
     return placed
 
