@@ -38,9 +38,9 @@ def u16(values: np.ndarray) -> np.ndarray:
         ("d.png", u16(DESK_M * 1000), "1000", "millimetres"),
         ("d.npy", DESK_M * 1000, "mm", "millimetres"),
         ("d.npy", DESK_M * 100, "cm", "centimetres"),
-        ("d.png", u16(DESK_M * 5000), "5000", "5000 per metre"),
-        ("d.png", u16(DESK_M * 256), "256", "256 per metre"),
-        ("d.npy", (DESK_M * 1e6).astype(np.int32), "1e6", "1000000 per metre"),
+        ("d.png", u16(DESK_M * 5000), "5000", "1/5000 m"),
+        ("d.png", u16(DESK_M * 256), "256", "1/256 m"),
+        ("d.npy", (DESK_M * 1e6).astype(np.int32), "1e6", "1/1000000 m"),
         ("d.png", np.round(DESK_M * 100).astype(np.uint8), "cm", "centimetres"),
     ],
 )

@@ -51,7 +51,7 @@ class _Unit:
 
     @property
     def name(self) -> str:
-        return _NAMES.get(self.per_metre, f"{self.per_metre:.8g} per metre")
+        return _NAMES.get(self.per_metre, f"1/{self.per_metre:.8g} m")
 
     @property
     def typed(self) -> str:
@@ -64,7 +64,7 @@ class DepthMap:
     """A user's depth map in metres."""
 
     metres: np.ndarray  # (h, w) float32, along the optical axis; NaN where the file has no depth
-    unit: str  # of the file's numbers, e.g. "millimetres" or "5000 per metre"
+    unit: str  # of the file's numbers, e.g. "millimetres" or "1/5000 m"
     summary: str  # one line: the unit, whether it is assumed, median and range
     warnings: tuple[str, ...] = ()
 

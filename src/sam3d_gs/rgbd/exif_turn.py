@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 _TAG = 0x0112
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF")  # those with EXIF; no other decoder is started
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")  # those with EXIF; no other decoder is started
 UPRIGHT = 1
 SWAPPING = (5, 6, 7, 8)  # orientations that exchange width and height
 
