@@ -77,7 +77,7 @@ class NativeObjects:
         log.info("%s", depth.summary)
         for warning in depth.warnings:
             log.warning("%s", warning)
-        metres = depth_of_photo(depth.metres, photo, self.options.depth.name)
+        metres = depth_of_photo(depth.metres, photo, str(self.options.depth))
         K = self._intrinsics(photo)
         pointmap = from_depth(metres, K, (photo.width_px, photo.height_px))
         unit = "" if depth.unit == "metres" else f", in {depth.unit}"
