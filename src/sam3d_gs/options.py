@@ -8,6 +8,7 @@ define a dataclass of the same kind.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,14 +247,29 @@ def parse_numbers(flag: str, text: str, expected: str, example: str) -> tuple[fl
 
 
 def _parse_box(text: str) -> tuple[float, ...]:
-    box = parse_numbers("--box", text, "x0,y0,x1,y1", "10,20,300,400")
-    if not (box[0] < box[2] and box[1] < box[3]):
-        raise UsageError(f"--box {text}: the second corner must lie right of and below the first.")
-    return box
+    return parse_numbers("--box", text, "x0,y0,x1,y1", "10,20,300,400")
 
 
 def _parse_point(text: str) -> tuple[float, ...]:
     return parse_numbers("--point", text, "x,y", "150,200")
+
+
+def _check_corners(box: tuple[float, ...]) -> None:
+    x, y, right, below = box
+    if x < right and y < below:
+        return
+    message = f"--box {_joined(box)}: the second corner must lie right of and below the first."
+    if right > 0 and below > 0:
+        corners = _joined((x, y, x + right, y + below))
+        message += f" If it is x,y,width,height as in COCO, its corners are --box {corners}."
+    raise UsageError(message)
+
+
+def _joined(values: Any) -> str:
+    """As on the command line."""
+    if not isinstance(values, (tuple, list)):
+        return str(values)
+    return ",".join(f"{value:.8g}" if isinstance(value, (int, float)) else str(value) for value in values)
 
 
 def _parse_phrase_threshold(text: str) -> tuple[str, float]:
@@ -356,6 +372,13 @@ class Sam3Options(MaskOptions):
         """False with boxes or points, which select an object without naming it."""
         return not self.boxes and not self.points
 
+    def check(self) -> None:
+        super().check()
+        for box in self.boxes:  # parsed again: those given in Python were not
+            _check_corners(_parse_box(_joined(box)))
+        for point in self.points:
+            _parse_point(_joined(point))
+
     def resolved(self, workspace: Path) -> Sam3Options:
         here = Path(self.sam3)
         sam3 = str(here.absolute()) if here.exists() else self.sam3
@@ -406,6 +429,22 @@ class Sam3dOptions(EngineOptions):
     gaussians_per_voxel: int | None = option(None, "4 or 32. Default: the preset's.", choices=GAUSSIANS_PER_VOXEL)
 
 
+_DEPTH_UNITS = {"m": 1.0, "cm": 100.0, "mm": 1000.0}
+
+
+def depth_units_per_metre(text: str) -> float:
+    """How many units of a depth map make a metre: 1000 of "mm", 5000 of "5000". Raises UsageError."""
+    word = str(text).strip().casefold()
+    try:
+        count = _DEPTH_UNITS.get(word) or float(word)
+    except ValueError:
+        count = math.nan
+    if 1 <= count <= 1e7:
+        return count
+    hint = f" Is it metres per unit? Then give {1 / count:g}." if 1e-7 <= count < 1 else ""
+    raise UsageError(f"--depth-unit {text!r} is not m, cm, mm, or the number of units per metre, e.g. 5000.{hint}")
+
+
 @dataclass(frozen=True)
 class NativeOptions(Sam3dOptions):
     """Engine `native`."""
@@ -415,13 +454,21 @@ class NativeOptions(Sam3dOptions):
     )
     depth: Path | None = option(
         None,
-        "Your own depth map instead of MoGe's: .npy or .exr in metres, .png in millimetres.",
+        "Your own depth map instead of MoGe's: .npy, .npz, .png (16 bit), .tif, .pfm or .exr.",
         content="file",
         one_photo=True,
         same_result=True,
     )
+    depth_unit: str | None = option(
+        None,
+        "What --depth counts: m, cm, mm, or the number of units per metre, e.g. 5000. Default: mm for integers, m for "
+        "floating-point numbers.",
+    )
     intrinsics: str | None = option(
-        None, "Camera of --depth: fx,fy,cx,cy in pixels, or a file with the 3 x 3 matrix K.", content="file"
+        None,
+        "Camera of --depth: fx,fy,cx,cy in pixels, or a file: a 3 x 3 matrix K, Open3D, RealSense, ROS, COLMAP, "
+        "transforms.json.",
+        content="file",
     )
     fov_deg: float | None = _fov_option()
     dtype: str = option("auto", "auto, fp16, bf16 or fp32.", choices=DTYPES)
@@ -434,6 +481,10 @@ class NativeOptions(Sam3dOptions):
         super().check()
         if self.intrinsics and not self.depth:
             raise UsageError("--intrinsics needs --depth, else MoGe estimates the camera. Leave it out or add --depth.")
+        if self.depth_unit is not None:
+            depth_units_per_metre(self.depth_unit)
+            if not self.depth:
+                raise UsageError("--depth-unit needs --depth. Leave it out or add --depth.")
         if self.moge and self.depth:
             raise UsageError("--depth replaces MoGe. Leave out --moge or --depth.")
         if self.fov_deg is not None and not self.depth:

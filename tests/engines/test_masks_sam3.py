@@ -95,10 +95,27 @@ def test_options_of_sam3_are_refused_elsewhere(cli: Cli, picture: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_box_outside_the_photo(cli: Cli, tiny: Path, picture: Path) -> None:
-    code, err = cli(picture, "--engine", "sam3", "--sam3", tiny, "--box", "4,12,65,36")
+def test_a_box_reaches_beyond_the_photo_by_a_pixel(cli: Cli, tiny: Path, picture: Path, tmp_path: Path) -> None:
+    """As SAM 3's own boxes do; the first number looks like an option."""
+    code, err = cli(picture, "--engine", "sam3", "--sam3", tiny, "--box", "-0.7,12,28,48.4", "--point", "64,48")
+    assert code == 0, err
+    assert {row["object_id"] for row in rows(tmp_path)} == {"00-object-at-14-30-0", "01-object-at-64-48-0"}
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--box", "70,12,95,36"], "--box 70,12,95,36 lies outside kitchen.png, 64 x 48 px"),
+        (["--box", "0.25,0.5,0.75,1"], "looks like fractions of the photo. Give pixels of kitchen.png, 64 x 48 px: "),
+        (["--point", "0.5,0.5"], "--point 32,24"),
+    ],
+)
+def test_a_box_or_point_that_is_not_on_the_photo(cli: Cli, picture: Path, args: list[str], says: str) -> None:
+    """Refused before the network is loaded: there is none."""
+    code, err = cli(picture, "--engine", "sam3", "--sam3", "absent", *args)
     assert code == EXIT_FAILED
-    assert "--box 4,12,65,36 lies outside kitchen.png, 64 x 48 px" in err
+    assert says in err
+    assert err.count("\n") == 1
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from sam3d_gs.errors import EXIT_FAILED, EXIT_PARTIAL, EXIT_STOPPED, EXIT_USAGE,
 from sam3d_gs.gaussians import pt
 from sam3d_gs.gaussians.pt import read_pt
 from sam3d_gs.options import NativeOptions
+from sam3d_gs.photo import load_photo
 from sam3d_gs.sam3d_torch import pose
 from sam3d_gs.sam3d_torch.runtime import object_seed
 from sam3d_gs.types import InstanceMask, Photo, PlacedObject
@@ -254,6 +255,32 @@ def test_own_depth_makes_the_scene_metric(
 
 
 @pytest.mark.slow
+def test_the_unit_and_the_camera_of_other_programs(lift: Run, picture: Path, masks: Path, tmp_path: Path) -> None:
+    """TUM's 5000 per metre with 65535 for none, and ROS's calibration at twice the photo's size."""
+    depth = np.full((48, 64), 1.5 * 5000, np.uint16)
+    depth[:10] = 65535
+    Image.fromarray(depth).save(tmp_path / "depth.png")
+    (tmp_path / "ros.yaml").write_text(
+        "image_width: 128\nimage_height: 96\n"
+        "camera_matrix: {rows: 3, cols: 3, data: [100, 0, 62, 0, 120, 50, 0, 0, 1]}\n"
+    )
+    given = ("--depth", tmp_path / "depth.png", "--intrinsics", tmp_path / "ros.yaml")
+    code, _, err = lift(picture, masks, *given)
+    assert code == 0, err
+    assert "median depth is 7.5 m if the unit is millimetres" in err
+    assumed = objects_of(tmp_path)
+    code, _, err = lift(picture, masks, *given, "--depth-unit", "5000")
+    assert code == 0, err
+    assert "depth.png: depth in 1/5000 m, 1.5 to 1.5 m" in err
+    assert "unusual" not in err
+    for object_id, made in objects_of(tmp_path).items():
+        assert made.scale_source == "metric: depth from depth.png, in 1/5000 m"
+        np.testing.assert_allclose(made.K, [[50, 0, 31], [0, 60, 25], [0, 0, 1]])
+        assert assumed[object_id].scale_source == "metric: depth from depth.png, in millimetres"
+        assert assumed[object_id].pose.translation[2] == pytest.approx(5 * made.pose.translation[2], rel=1e-3)
+
+
+@pytest.mark.slow
 def test_intrinsics_speak_of_the_photos_file(checkpoints: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "depth.npy", np.ones((48, 64), np.float32))
     options = NativeOptions(
@@ -268,6 +295,25 @@ def test_intrinsics_speak_of_the_photos_file(checkpoints: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_depth_and_camera_of_the_sensor_turn_with_the_photo(checkpoints: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "p.jpg", exif=exif)
+    depth = np.ones((48, 64), np.float32)
+    depth[0, 0] = 2
+    np.save(tmp_path / "depth.npy", depth)
+    camera = {"fx": 50, "fy": 60, "cx": 31, "cy": 25, "width": 64, "height": 48}
+    (tmp_path / "k.json").write_text(json.dumps(camera))
+    options = NativeOptions(
+        "native", checkpoints=checkpoints, depth=tmp_path / "depth.npy", intrinsics=str(tmp_path / "k.json")
+    )
+    geometry = NativeObjects(options)._geometry(load_photo(tmp_path / "p.jpg"))
+    assert geometry.pointmap.shape == (64, 48, 3)
+    assert geometry.pointmap[0, 47, 2] == 2  # the first pixel of the sensor is now at the top right
+    np.testing.assert_allclose(geometry.K, [[60, 0, 23], [0, 50, 31], [0, 0, 1]])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("depth", "reason"),
     [
@@ -275,6 +321,7 @@ def test_intrinsics_speak_of_the_photos_file(checkpoints: Path, tmp_path: Path) 
         (np.zeros((48, 64), np.float32), "no valid depth"),
         (np.ones((64, 48), np.float32), "their shapes differ"),
         (np.ones((48, 64, 3), np.float32), "expected one number per pixel"),
+        (np.full((48, 64), 1500.0, np.float32), "Try --depth-unit mm (1.5 m)"),
     ],
 )
 def test_unusable_depth_is_one_line(
@@ -387,6 +434,8 @@ def test_an_object_does_not_depend_on_what_else_is_wanted(checkpoints: Path) -> 
         (("--engine", "native", "--preset", "best"), "Expected normal or draft or quality"),
         (("--engine", "native", "--device", "tpu"), "Expected auto or cuda or cpu or mps"),
         (("--engine", "native", "--dtype", "int8"), "Expected auto or fp16 or bf16 or fp32"),
+        (("--engine", "native", "--depth-unit", "mm"), "--depth-unit needs --depth"),
+        (("--engine", "native", "--depth", "d.npy", "--depth-unit", "0.001"), "Then give 1000."),
         (("other.png", "--engine", "native", "--depth", "d.npy"), "--depth is for one photo, but 2 are given"),
     ],
 )

@@ -10,13 +10,14 @@ import torch
 
 from sam3d_gs import __version__
 from sam3d_gs.engines.api import FailedObject
-from sam3d_gs.errors import BadInputError
 from sam3d_gs.options import NativeOptions
 from sam3d_gs.photo import USUAL_FOV_DEG, intrinsics, warn_of_unused_fov
+from sam3d_gs.rgbd.depth_units import read_depth
+from sam3d_gs.rgbd.photo_fit import depth_of_photo, intrinsics_of_photo
 from sam3d_gs.sam3d_torch.checkpoints.checkpoint import Checkpoint
 from sam3d_gs.sam3d_torch.contract import Failure, PhotoGeometry, Request, Result, RuntimeOptions
 from sam3d_gs.sam3d_torch.gaussian_decoder import GaussianFields
-from sam3d_gs.sam3d_torch.pointmap import from_depth, read_depth, read_intrinsics
+from sam3d_gs.sam3d_torch.pointmap import from_depth
 from sam3d_gs.sam3d_torch.runtime import Sam3dRuntime, object_seed
 from sam3d_gs.types import Gaussians, InstanceMask, Photo, PlacedObject
 
@@ -72,34 +73,28 @@ class NativeObjects:
     def _geometry(self, photo: Photo) -> PhotoGeometry:
         if self.options.depth is None:
             return self._runtime.geometry(photo.rgb)
-        depth, size = read_depth(self.options.depth), (photo.width_px, photo.height_px)
-        if self.options.intrinsics:
-            K = self._intrinsics(self.options.intrinsics, photo)
-        else:
-            K = intrinsics(photo.width_px, photo.height_px, photo.focal_px, self.options.fov_deg)
-            warn_of_unused_fov(photo, self.options.fov_deg)
-            if photo.focal_px is None:
-                log.warning(
-                    "%s: no focal length in EXIF and no --intrinsics, so --fov %g is assumed; widths may be off.",
-                    photo.path.name,
-                    self.options.fov_deg or USUAL_FOV_DEG,
-                )
-        try:
-            pointmap = from_depth(depth, K, size)
-        except BadInputError as error:
-            raise BadInputError(f"{self.options.depth}: {error}") from error
-        return PhotoGeometry(pointmap, K, f"metric: depth from {self.options.depth.name}")
+        depth = read_depth(self.options.depth, self.options.depth_unit)
+        log.info("%s", depth.summary)
+        for warning in depth.warnings:
+            log.warning("%s", warning)
+        metres = depth_of_photo(depth.metres, photo, str(self.options.depth))
+        K = self._intrinsics(photo)
+        pointmap = from_depth(metres, K, (photo.width_px, photo.height_px))
+        unit = "" if depth.unit == "metres" else f", in {depth.unit}"
+        return PhotoGeometry(pointmap, K, f"metric: depth from {self.options.depth.name}{unit}")
 
-    def _intrinsics(self, source: str, photo: Photo) -> np.ndarray:
-        """The user's K, given for the photo's file, scaled to the size we work on."""
-        file_size = photo.file_size or (photo.width_px, photo.height_px)
-        K = read_intrinsics(source, file_size)
-        if not (0 < K[0, 2] < file_size[0] and 0 < K[1, 2] < file_size[1]):
-            raise BadInputError(
-                f"--intrinsics {source}: the principal point ({K[0, 2]:g}, {K[1, 2]:g}) lies outside "
-                f"{photo.path.name}, {file_size[0]} x {file_size[1]} px. Give them in pixels of that photo."
+    def _intrinsics(self, photo: Photo) -> np.ndarray:
+        """K of the user's own depth: from --intrinsics, EXIF or --fov."""
+        if self.options.intrinsics:
+            return intrinsics_of_photo(self.options.intrinsics, photo)
+        warn_of_unused_fov(photo, self.options.fov_deg)
+        if photo.focal_px is None:
+            log.warning(
+                "%s: no focal length in EXIF and no --intrinsics, so --fov %g is assumed; widths may be off.",
+                photo.path.name,
+                self.options.fov_deg or USUAL_FOV_DEG,
             )
-        return K * np.array([photo.width_px / file_size[0], photo.height_px / file_size[1], 1.0])[:, None]
+        return intrinsics(photo.width_px, photo.height_px, photo.focal_px, self.options.fov_deg)
 
     def _placed(
         self, photo: Photo, mask: InstanceMask, geometry: PhotoGeometry, made: Result, seed: int

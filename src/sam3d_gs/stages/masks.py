@@ -13,6 +13,8 @@ from sam3d_gs.errors import BadInputError, Sam3dGsError, command
 from sam3d_gs.files import atomic_path
 from sam3d_gs.manifest import StageRecord, fingerprint
 from sam3d_gs.masks.files import read_masks, write_masks
+from sam3d_gs.masks.prompts import check_prompts
+from sam3d_gs.options import Sam3Options
 from sam3d_gs.phrase_files import read_phrases
 from sam3d_gs.stages.bookkeeping import (
     Context,
@@ -49,6 +51,8 @@ def run(context: Context, choice: EngineChoice, engine: Callable[[], MaskEngine]
         if note is not None:
             return StageResult("masks", "up to date", note)
     context.progress(0, 1, "masks")
+    if isinstance(choice.options, Sam3Options):
+        check_prompts(choice.options, photo)  # before the network loads
     loaded = engine()
     with recording(context, "masks", choice, inputs) as recorder:
         found = checked_masks(loaded.masks(photo, phrases), (photo.height_px, photo.width_px))
