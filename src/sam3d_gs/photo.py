@@ -8,7 +8,7 @@ import math
 import re
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +27,7 @@ MAX_BYTES = 1 << 30  # of a file
 MAX_PIXELS = 300_000_000  # a guard against decompression bombs; opening 300 Mpx takes about 1 GB
 USUAL_FOV_DEG = 55.0  # along the longer side: between phone cameras and typical photos on the web
 _FILM_DIAGONAL_MM = math.hypot(36, 24)  # the "35 mm equivalent" of EXIF compares diagonals
+UPRIGHT = 1  # EXIF orientation
 _ORIENTATION, _EXIF_IFD, _FOCAL_35MM = 0x0112, 0x8769, 0xA405
 _START_BYTES = 512
 _OTHER_KINDS = (
@@ -187,14 +188,30 @@ def frame_count(image: Image.Image) -> int:
     return int(getattr(image, "n_frames", 1))
 
 
-def orientation(path: Path) -> int:
-    """The EXIF orientation of a photo, 1 to 8, that `open_image` applies; 1: none."""
+def exif_orientation(path: Path) -> int:
+    """The EXIF orientation of a photo's file, 1 to 8, that `open_image` applies; UPRIGHT if it has none."""
     try:
-        with opened(path) as image:
-            found = int(image.getexif().get(_ORIENTATION, 1))
-    except (Sam3dGsError, ValueError, TypeError):
-        return 1
-    return found if 1 <= found <= 8 else 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=("JPEG", "PNG", "WEBP", "TIFF")) as image:  # those with EXIF
+                found = image.getexif().get(_ORIENTATION, UPRIGHT)
+    except Exception:  # it was opened before; its EXIF block may be damaged
+        return UPRIGHT
+    return found if found in range(1, 9) else UPRIGHT
+
+
+def turn_upright(values: np.ndarray, orientation: int) -> np.ndarray:
+    """(h, w) in the rows and columns that the file of a photo has -> upright, as `open_image` turns photos."""
+    turns: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+        2: lambda v: v[:, ::-1],
+        3: lambda v: v[::-1, ::-1],
+        4: lambda v: v[::-1],
+        5: lambda v: v.T,
+        6: lambda v: np.rot90(v, -1),
+        7: lambda v: v[::-1, ::-1].T,
+        8: lambda v: np.rot90(v),
+    }
+    return np.ascontiguousarray(turns[orientation](values)) if orientation in turns else values
 
 
 def photo_of_image(image: Image.Image, path: Path, sha256: str, options: PhotoOptions = PhotoOptions()) -> Photo:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.options import PhotoOptions
-from sam3d_gs.photo import load_photo
+from sam3d_gs.photo import exif_orientation, load_photo, turn_upright
 from sam3d_gs.rgbd import exif_turn
 from sam3d_gs.rgbd.photo_fit import depth_of_photo, intrinsics_of_photo
 from sam3d_gs.types import Photo
@@ -52,8 +52,8 @@ def test_depth_and_camera_turn_as_the_photo_does(tmp_path: Path, orientation: in
     depth = np.full((30, 50), 9.0)
     depth[4, 41] = 1.0
     taken = stored(tmp_path / f"p.{suffix}", sensor, orientation)
-    assert exif_turn.orientation(taken.path) == orientation
-    turned = exif_turn.turned(depth, orientation)
+    assert exif_orientation(taken.path) == orientation
+    turned = turn_upright(depth, orientation)
     np.testing.assert_array_equal(turned == 1, taken.rgb[..., 0] == 255)
     fx, fy, cx, cy = exif_turn.turned_camera((60.0, 70.0, 22.0, 13.0), (50, 30), orientation)
     (y,), (x,) = np.nonzero(turned == 1)
@@ -64,7 +64,7 @@ def test_depth_and_camera_turn_as_the_photo_does(tmp_path: Path, orientation: in
 def test_orientation_of_files_without_one(tmp_path: Path) -> None:
     (tmp_path / "no.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n")
     for path in (tmp_path / "no.jpg", tmp_path / "absent.jpg", tmp_path):
-        assert exif_turn.orientation(path) == 1
+        assert exif_orientation(path) == 1
 
 
 @pytest.mark.parametrize("orientation", exif_turn.SWAPPING)
@@ -72,7 +72,7 @@ def test_depth_of_the_sensor_is_turned(tmp_path: Path, orientation: int, caplog:
     taken = stored(tmp_path / "p.jpg", np.zeros((60, 80, 3), np.uint8), orientation)
     depth = np.arange(1, 1201, dtype=np.float32).reshape(30, 40)
     found = depth_of_photo(depth, taken, "d.npy")
-    np.testing.assert_array_equal(found, exif_turn.turned(depth, orientation))
+    np.testing.assert_array_equal(found, turn_upright(depth, orientation))
     assert "d.npy lies on its side as the sensor of p.jpg did: turned upright" in caplog.text
     caplog.clear()
     assert depth_of_photo(found, taken, "d.npy") is found  # drawn upright already

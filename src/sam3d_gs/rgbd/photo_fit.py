@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from sam3d_gs.errors import BadInputError
+from sam3d_gs.photo import UPRIGHT, exif_orientation, turn_upright
 from sam3d_gs.rgbd import exif_turn
 from sam3d_gs.rgbd.camera import Camera, View
 from sam3d_gs.rgbd.intrinsics_files import read_intrinsics
@@ -30,11 +31,11 @@ def depth_of_photo(metres: np.ndarray, photo: Photo, name: str) -> np.ndarray:
     Warns where that cannot be seen. Raises BadInputError for a map of another shape than the photo.
     """
     height, width = metres.shape
-    size, turn = _file_size(photo), exif_turn.orientation(photo.path)
+    size, turn = _file_size(photo), exif_orientation(photo.path)
     upright = same_shape((width, height), size, DEPTH_ASPECT)
     swapped = same_shape((height, width), size, DEPTH_ASPECT)
     if upright:
-        if turn != exif_turn.UPRIGHT and (swapped or turn not in exif_turn.SWAPPING):
+        if turn != UPRIGHT and (swapped or turn not in exif_turn.SWAPPING):
             log.warning(
                 "%s: EXIF turns the photo, and the shape of %s does not tell whether it was turned, too. It is taken "
                 "as upright.",
@@ -48,7 +49,7 @@ def depth_of_photo(metres: np.ndarray, photo: Photo, name: str) -> np.ndarray:
     if turn not in exif_turn.SWAPPING:
         raise BadInputError(message + "their shapes differ, it lies on its side. Turn it upright, as the photo is.")
     log.warning("%s lies on its side as the sensor of %s did: turned upright as EXIF says.", name, photo.path.name)
-    return exif_turn.turned(metres, turn)
+    return turn_upright(metres, turn)
 
 
 def intrinsics_of_photo(source: str, photo: Photo) -> np.ndarray:
@@ -91,7 +92,7 @@ def _scaled(camera: Camera, factors: tuple[float, float]) -> Camera:
 
 def _at_photo_size(camera: Camera, source: str, photo: Photo) -> Camera:
     """A camera that states its picture's size, at the photo's; turned first if that is the sensor's."""
-    size, stated, turn = _file_size(photo), camera.size or (1.0, 1.0), exif_turn.orientation(photo.path)
+    size, stated, turn = _file_size(photo), camera.size or (1.0, 1.0), exif_orientation(photo.path)
     told = f"--intrinsics {source}: made for {stated[0]:g} x {stated[1]:g} px"
     if not same_shape(stated, size, CAMERA_ASPECT):
         turned = stated[1], stated[0]

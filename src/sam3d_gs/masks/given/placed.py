@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from PIL import Image
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.masks.given.found import Found
 from sam3d_gs.masks.rules import Overlaps, background, outline_contact
+from sam3d_gs.photo import UPRIGHT, turn_upright
 from sam3d_gs.types import Photo
 
 log = logging.getLogger("sam3d_gs")
@@ -19,15 +20,6 @@ log = logging.getLogger("sam3d_gs")
 SAME_IOU = 0.95  # two masks that overlap more are one object given twice
 _MOST_OF_A_PHOTO = 0.8
 _CLEAR = 1.3  # how many times stronger the photo's edges along the outlines must be to decide between two orientations
-_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {  # EXIF orientation -> the picture as a viewer shows it
-    2: lambda mask: mask[:, ::-1],
-    3: lambda mask: mask[::-1, ::-1],
-    4: lambda mask: mask[::-1],
-    5: lambda mask: mask.T,
-    6: lambda mask: np.rot90(mask, -1),
-    7: lambda mask: mask[::-1, ::-1].T,
-    8: lambda mask: np.rot90(mask, 1),
-}
 
 
 def on_photo(found: Sequence[Found], photo: Photo, orientation: int) -> tuple[list[Found], list[str]]:
@@ -36,19 +28,18 @@ def on_photo(found: Sequence[Found], photo: Photo, orientation: int) -> tuple[li
     orientation: of the photo's file, in EXIF. Masks that were drawn on its pixels as they are stored are turned with
     it; where the size does not tell, the edges in the photo do. Raises BadInputError for a mask of another shape.
     """
-    turn = _TURNS.get(orientation)
-    if turn is None:
+    if orientation == UPRIGHT:
         return [_sized(item, photo) for item in found], []
-    turned = [replace(item, mask=turn(item.mask)) for item in found]
+    raw = [replace(item, mask=turn_upright(item.mask, orientation)) for item in found]
     about = f"the photo has EXIF orientation {orientation}"
-    must_turn = [not _fits(a.mask, photo) and _fits(b.mask, photo) for a, b in zip(found, turned, strict=True)]
+    must_turn = [not _fits(a.mask, photo) and _fits(b.mask, photo) for a, b in zip(found, raw, strict=True)]
     if any(must_turn):
-        chosen = [b if must else a for a, b, must in zip(found, turned, must_turn, strict=True)]
+        chosen = [b if must else a for a, b, must in zip(found, raw, must_turn, strict=True)]
         warning = f"{sum(must_turn)} of {len(found)} masks were drawn on the unturned photo ({about}): turned with it."
         return [_sized(item, photo) for item in chosen], [warning]
-    if not all(_fits(item.mask, photo) for item in turned):
+    if not all(_fits(item.mask, photo) for item in raw):
         return [_sized(item, photo) for item in found], []
-    upright, other = [_sized(item, photo) for item in found], [_sized(item, photo) for item in turned]
+    upright, other = [_sized(item, photo) for item in found], [_sized(item, photo) for item in raw]
     edges = _edges(photo.rgb)
     ratio = (_strength(other, edges) + 1) / (_strength(upright, edges) + 1)  # 1 of 255 is noise
     if ratio > _CLEAR:
@@ -73,9 +64,9 @@ def _sized(item: Found, photo: Photo) -> Found:
         return replace(item, mask=np.ascontiguousarray(item.mask))
     if not _fits(item.mask, photo):
         height, width = item.mask.shape
-        turned = " It fits when turned by 90 degrees." if _fits(item.mask.T, photo) else ""
+        hint = " It fits when turned by 90 degrees." if _fits(item.mask.T, photo) else ""
         raise BadInputError(
-            f"{item.source} has {width} x {height} pixels, the photo {photo.width_px} x {photo.height_px}.{turned} "
+            f"{item.source} has {width} x {height} pixels, the photo {photo.width_px} x {photo.height_px}.{hint} "
             "Masks must cover the whole upright photo, not a crop of it."
         )
     grey = Image.fromarray(item.mask.astype(np.uint8) * np.uint8(255))

@@ -14,7 +14,7 @@ from sam3d_gs.masks.given.found import Found, check_count
 from sam3d_gs.masks.given.outlines import is_for, read_outlines
 from sam3d_gs.masks.given.pictures import read_picture
 from sam3d_gs.masks.given.placed import doubts, not_inverted, on_photo
-from sam3d_gs.photo import orientation
+from sam3d_gs.photo import exif_orientation
 from sam3d_gs.types import Photo
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm", ".avif", ".heic")
@@ -101,4 +101,4 @@ def _unread(path: Path) -> list[str]:
 
 def _orientation(photo: Photo) -> int:
     """The EXIF orientation of the photo's file; 1 for a photo in memory."""
-    return orientation(photo.path) if exists(photo.path) else 1
+    return exif_orientation(photo.path) if exists(photo.path) else 1
