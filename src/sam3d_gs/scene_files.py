@@ -90,6 +90,7 @@ def _object(obj: ObjectDescription) -> dict[str, Any]:
         "gaussians": obj.gaussians,
         "files": dict(obj.files),
         "reprojection_iou": None if obj.reprojection_iou is None else round(obj.reprojection_iou, 4),
+        **({"edited": list(obj.edited)} if obj.edited else {}),
     }
 
 
@@ -106,6 +107,7 @@ def _read_object(row: Fields) -> ObjectDescription:
         gaussians=row.whole("gaussians"),
         files=row.each_text("files"),
         reprojection_iou=row.number("reprojection_iou", None),
+        edited=row.texts("edited"),
     )
 
 
