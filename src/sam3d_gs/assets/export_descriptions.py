@@ -14,7 +14,6 @@ from sam3d_gs.assets.export_records import ExportRecords
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.files import read_json, write_json
 from sam3d_gs.json_values import Fields
-from sam3d_gs.workspace import Workspace
 
 _OF_ONE_FILE = ("files", "tool")  # what two exports of the same scene may differ in
 
@@ -47,11 +46,8 @@ def describe(
     workspace = records.workspace
     shared, own = workspace.export("json", frame), workspace.export(f"{form}.json", frame)
     former = _read(shared)
-    others = {
-        kind: path
-        for kind, path in _files(former).items()
-        if path != workspace.relative(target) and _is_there(workspace, path)
-    }
+    there = {workspace.relative(path) for path in workspace.exports() if path.exists()} - {workspace.relative(target)}
+    others = {kind: path for kind, path in _files(former).items() if path in there}
     free = not others or (_same(former, data) and not others.keys() & data["files"].keys())
     if free and (force or records.is_ours(shared)):
         removed = (own,) if own.exists() and records.is_ours(own) else ()
@@ -72,10 +68,6 @@ def _files(data: Mapping[str, Any]) -> dict[str, str]:
         return Fields(data).each_text("files")
     except ValueError:
         return {}
-
-
-def _is_there(workspace: Workspace, relative: str) -> bool:
-    return any(workspace.relative(path) == relative and path.exists() for path in workspace.exports())
 
 
 def _same(former: Mapping[str, Any], data: Mapping[str, Any]) -> bool:

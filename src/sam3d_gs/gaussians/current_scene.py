@@ -14,7 +14,7 @@ from sam3d_gs.edits import is_edited
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.gaussians.assignment import Assignment, assign
 from sam3d_gs.gaussians.merge import concatenated
-from sam3d_gs.gaussians.ply import read_ply
+from sam3d_gs.gaussians.ply import count_ply, read_ply
 from sam3d_gs.gaussians.pose import (
     box_corners,
     compose,
@@ -49,14 +49,17 @@ class SceneFiles:
     """The files of a finished scene, and which of them a user has edited."""
 
     def __init__(self, workspace: Workspace) -> None:
-        """Raises BadInputError when the scene's .ply cannot be read."""
         self.workspace = workspace
-        self.merged = read_ply(workspace.scene_ply)
         try:
             manifest = manifests.load(workspace.manifest)
         except BadInputError:  # the scene's own files say enough
             manifest = None
         self._record = manifest.stages.get("scene") if manifest else None
+
+    @cached_property
+    def merged(self) -> Gaussians:
+        """Raises BadInputError when the scene's .ply cannot be read."""
+        return read_ply(self.workspace.scene_ply)
 
     @cached_property
     def description(self) -> SceneDescription:
@@ -68,8 +71,8 @@ class SceneFiles:
 
     @cached_property
     def ply_edited(self) -> bool:
-        described = sum(item.gaussians for item in self.description.objects)
-        return described != len(self.merged) or is_edited(self.workspace, self._record, self.workspace.scene_ply)
+        path, described = self.workspace.scene_ply, sum(item.gaussians for item in self.description.objects)
+        return described != count_ply(path) or is_edited(self.workspace, self._record, path)
 
     @cached_property
     def objects_edited(self) -> bool:

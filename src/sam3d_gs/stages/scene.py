@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,10 @@ import numpy as np
 from sam3d_gs.edits import is_edited
 from sam3d_gs.errors import BadInputError, Sam3dGsError, command
 from sam3d_gs.files import sha256_of
-from sam3d_gs.gaussians.merge import concatenated, merge_objects, open_objects
+from sam3d_gs.gaussians.merge import check_same_photo, concatenated, merge_objects, open_objects
 from sam3d_gs.gaussians.packed import Packed
 from sam3d_gs.gaussians.pose import transform
-from sam3d_gs.gaussians.pt import PtFile, PtHeader
+from sam3d_gs.gaussians.pt import PtFile, PtHeader, open_pt
 from sam3d_gs.gaussians.reprojection import LOW_IOU, MaskFit
 from sam3d_gs.gaussians.scene import describe_object, scene_up
 from sam3d_gs.gaussians.thinning import Thinning, share
@@ -42,6 +43,8 @@ from sam3d_gs.stages.scene_edits import EditedFiles, ObjectEdit
 from sam3d_gs.types import Gaussians, ObjectDescription, PlacedObject, SceneDescription
 from sam3d_gs.workspace import Workspace
 
+log = logging.getLogger("sam3d_gs")
+
 
 def run(context: Context, options: SceneOptions) -> StageResult:
     """Write all results of a photo. Raises Sam3dGsError when there are no objects.
@@ -59,6 +62,7 @@ def run(context: Context, options: SceneOptions) -> StageResult:
     inputs |= {"failed": fingerprint(objects.errors), **files.hashes()}
     remade = [] if former is None else [name for name in items if former.inputs.get(name) != inputs[name]]
     if former is not None and _keeps_merged(context, former, files, inputs):
+        log.info("%s: %s was edited by hand, so the scene stays as it is.", workspace.photo, workspace.scene_ply)
         return StageResult("scene", "up to date", f"{len(items)} objects{scene_edits.note(workspace, files, {})}")
     if remade:
         replaced = [path for object_id, path in files.singles.items() if object_id in remade]
@@ -169,13 +173,14 @@ def _make(
 
 def _opened(sources: Mapping[str, Path], edits: Mapping[str, ObjectEdit]) -> list[PtFile]:
     """The objects with what counts instead. Raises BadInputError naming a file that is not usable."""
-    opened = open_objects(list(sources.values()))
+    opened = [open_pt(path) for path in sources.values()]
     for object_id, file in zip(sources, opened, strict=True):
         if file.header.object_id != object_id:
             raise BadInputError(
                 f"{file.header.path} was edited by hand, and holds the object {file.header.object_id}, expected "
                 f"{object_id}. Put the right one there, or run the objects stage with --force."
             )
+    check_same_photo([file.header for file in opened])
     return [edits[name].applied_to(file) if name in edits else file for name, file in zip(sources, opened, strict=True)]
 
 
