@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sam3d_gs import load_scene
 from sam3d_gs import manifest as manifests
+from sam3d_gs.engines import registry
 from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.gaussians.ply import read_ply, write_ply
 from sam3d_gs.gaussians.pt import read_pt, write_pt
@@ -324,6 +326,19 @@ def test_edited_phrases_outlive_other_options(done: Context) -> None:
     assert [p.text for p in read_phrases(done.workspace.phrases_json)] == ["a teapot"]
 
 
+def test_a_new_list_of_the_user_counts_more_than_edited_phrases(
+    done: Context, caplog: pytest.LogCaptureFixture
+) -> None:
+    done.workspace.phrases_json.write_text('["a teapot"]')
+    choice = registry.choose("phrases", phrases=["plate"])
+    assert phrases.run(done, choice, lambda: FakePhrases(["plate"])).status == "done"
+    assert [p.text for p in read_phrases(done.workspace.phrases_json)] == ["plate"]
+    assert done.workspace.set_aside(done.workspace.phrases_json).read_text() == '["a teapot"]'
+    assert "kept as phrases.edited.json" in caplog.text
+    done.workspace.phrases_json.write_text('["a spoon"]')
+    assert phrases.run(done, choice, FakePhrases).summary == "edited by hand"
+
+
 def test_phrases_written_after_a_failure_are_used(context: Context) -> None:
     with pytest.raises(Sam3dGsError):
         phrases.run(context, fake_choice("phrases"), lambda: FakePhrases([]))
@@ -339,3 +354,22 @@ def test_edits_made_after_a_failure_show(done: Context) -> None:
     assert manifest is not None
     assert list(manifest.stages["phrases"].stamps) == [done.workspace.relative(done.workspace.phrases_json)]
     assert phrases.run(done, fake_choice("phrases"), FakePhrases).status == "done", "nothing was edited"
+
+
+def test_a_scene_that_is_loaded_has_the_edits(done: Context) -> None:
+    root = done.workspace.root
+    edit_json(done.workspace.scene_json, move)
+    clean(done.workspace.single_ply(SPOON), 100)
+    for _ in range(2):  # before and after the scene stage has used them
+        loaded = load_scene("kitchen", root)
+        x = read_pt(done.workspace.object_pt(CUP)).pose.translation[0]
+        assert loaded[CUP].pose.translation[0] == pytest.approx(x + 0.5)
+        assert [len(obj.gaussians) for obj in loaded] == [400, 300]
+        scene.run(done, QUICK)
+    merged = read_ply(done.workspace.scene_ply)
+    write_ply(done.workspace.scene_ply, merged.take(slice(50, 400)))
+    cleaned = load_scene("kitchen", root)
+    assert cleaned.object_ids == (CUP,)
+    np.testing.assert_allclose(cleaned[CUP].gaussians_in_camera().means, merged.means[50:400], atol=1e-5)
+    objects.run(forced(done), OWN_MASK_ONLY, FakeObjects)
+    assert [len(obj.gaussians) for obj in load_scene("kitchen", root)] == [400, 400], "made again since"

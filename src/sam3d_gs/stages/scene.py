@@ -85,6 +85,19 @@ def run(context: Context, options: SceneOptions) -> StageResult:
     return StageResult("scene", "done", summary, recorder.record.seconds, tuple(_warnings(described)))
 
 
+def objects_now(workspace: Workspace, objects: StageRecord, placed: Sequence[PlacedObject]) -> list[PlacedObject]:
+    """The objects that `objects` records, with what a user has edited in the files of their scene.
+
+    They are as they were made when the scene is not of these very objects. Raises BadInputError when an edited file
+    cannot be used.
+    """
+    former = recorded(workspace, "scene")
+    made = {object_id: _content_hash(workspace, objects, item) for object_id, item in objects.items.items()}
+    if former is None or any(former.inputs.get(object_id) != value for object_id, value in made.items()):
+        return list(placed)
+    return scene_edits.with_edits(workspace, former, placed)
+
+
 def _keeps_merged(context: Context, former: StageRecord, files: EditedFiles, inputs: Mapping[str, str]) -> bool:
     """Whether the merged .ply was edited by hand, so that the scene stays as it is.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,12 +12,16 @@ import numpy as np
 from sam3d_gs.edits import is_edited, names
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.files import sha256_of
-from sam3d_gs.gaussians.pose import pose_from_matrix, pose_matrix
-from sam3d_gs.gaussians.pt import PtFile, PtHeader
+from sam3d_gs.gaussians.current_scene import SceneFiles, current_scene
+from sam3d_gs.gaussians.ply import read_ply
+from sam3d_gs.gaussians.pose import inverse, pose_from_matrix, pose_matrix, transform
+from sam3d_gs.gaussians.pt import PtFile, PtHeader, open_pt
 from sam3d_gs.manifest import StageRecord
 from sam3d_gs.scene_files import read_scene
-from sam3d_gs.types import ObjectDescription, Pose, SceneDescription
+from sam3d_gs.types import ObjectDescription, PlacedObject, Pose, SceneDescription
 from sam3d_gs.workspace import Workspace
+
+log = logging.getLogger("sam3d_gs")
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,42 @@ def _of_earlier_runs(
         for row in rows.values()
         if row.edited
     }
+
+
+def with_edits(workspace: Workspace, former: StageRecord | None, placed: Sequence[PlacedObject]) -> list[PlacedObject]:
+    """Objects as their .pt files have them -> as a user has edited them in the files of their scene.
+
+    former: the record of the scene stage, which must be about these very objects. Objects of which nothing is left in
+    an edited merged .ply are left out. Raises BadInputError when an edited file cannot be used.
+    """
+    if former is None or former.status != "done" or not workspace.scene_json.is_file():
+        return list(placed)
+    files = edited_files(workspace, former, [obj.object_id for obj in placed])
+    edits = object_edits(workspace, files, lambda: _headers(workspace, placed), ())
+    found = [_edited(obj, edits.get(obj.object_id, ObjectEdit())) for obj in placed]
+    if not files.ply:
+        return found
+    cleaned = current_scene(SceneFiles(workspace))
+    log.info("%s", cleaned.remark)
+    parts = {row.object_id: part for row, part in zip(cleaned.description.objects, cleaned.parts, strict=True)}
+    return [
+        replace(obj, gaussians=transform(parts[obj.object_id], inverse(obj.pose)))
+        for obj in found
+        if obj.object_id in parts
+    ]
+
+
+def _headers(workspace: Workspace, placed: Sequence[PlacedObject]) -> list[PtHeader]:
+    return [open_pt(workspace.object_pt(obj.object_id)).header for obj in placed]
+
+
+def _edited(obj: PlacedObject, edit: ObjectEdit) -> PlacedObject:
+    return replace(
+        obj,
+        pose=edit.pose or obj.pose,
+        phrase=edit.phrase or obj.phrase,
+        gaussians=read_ply(edit.ply) if edit.ply else obj.gaussians,
+    )
 
 
 def note(workspace: Workspace, files: EditedFiles, edits: Mapping[str, ObjectEdit]) -> str:
