@@ -326,9 +326,7 @@ def test_edited_phrases_outlive_other_options(done: Context) -> None:
     assert [p.text for p in read_phrases(done.workspace.phrases_json)] == ["a teapot"]
 
 
-def test_a_new_list_of_the_user_counts_more_than_edited_phrases(
-    done: Context, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_new_list_counts_more_than_edited_phrases(done: Context, caplog: pytest.LogCaptureFixture) -> None:
     done.workspace.phrases_json.write_text('["a teapot"]')
     choice = registry.choose("phrases", phrases=["plate"])
     assert phrases.run(done, choice, lambda: FakePhrases(["plate"])).status == "done"
