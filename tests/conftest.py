@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("SAM3D_GS_WORKSPACE", "SAM3D_GS_PROFILE", "SAM3D_GS_QUIET", "SAM3D_GS_PHOTO"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _logger_as_it_was() -> Iterator[None]:
+    """The command line, called in this process, takes the logger to itself; later tests look at it with `caplog`."""
+    logger = logging.getLogger("sam3d_gs")
+    handlers, propagate, level = logger.handlers[:], logger.propagate, logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.propagate = propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ LAYERS = [
         "system.nvidia",
         "system.devices",
     ),
-    ("phrase_files", "masks", "rgbd", "scene_files", "gaussians", "engines.api", "vlm.model"),
+    ("edits", "phrase_files", "masks", "rgbd", "scene_files", "gaussians", "engines.api", "vlm.model"),
     ("engines.spec", "engines.plugins", "engines.registry"),
     ("embedded", "sam3d_torch", "sam3_networks", "vlm"),
     ("engines", "report", "assets"),

@@ -373,7 +373,10 @@ class _Collect(Silent):
 
 
 def load_scene(photo: PathArgument, workspace: PathArgument = ".") -> Scene:
-    """A finished scene of a workspace, by the photo's file or its name there. Raises BadInputError."""
+    """A finished scene of a workspace, by the photo's file or its name there, with what was edited in its files.
+
+    Raises BadInputError.
+    """
     return _read_scene(find_workspace(Path(workspace).absolute(), Path(fspath(photo))))
 
 
@@ -383,6 +386,7 @@ def _read_scene(workspace: Workspace) -> Scene:
     from sam3d_gs.masks.files import read_masks
     from sam3d_gs.photo import load_photo as load_file
     from sam3d_gs.phrase_files import read_phrases
+    from sam3d_gs.stages.scene import objects_now
 
     manifest = load(workspace.manifest)
     record = manifest.stages.get("objects") if manifest else None
@@ -391,6 +395,7 @@ def _read_scene(workspace: Workspace) -> Scene:
     photo = load_file(workspace.image_png, PhotoOptions(sys.maxsize))  # it has the size that masks and K refer to
     photo = dataclasses.replace(photo, name=workspace.photo, sha256=str(manifest.photo["sha256"]))
     placed = [read_pt(workspace.own_file(item.output, workspace.manifest)) for item in record.items.values()]
+    placed = objects_now(workspace, record, placed)
     masks = read_masks(workspace, (photo.width_px, photo.height_px))
     phrases = read_phrases(workspace.phrases_json) if workspace.phrases_json.exists() else []
     failures = [FailedObject(key, reason) for key, reason in record.errors.items()]

@@ -41,7 +41,7 @@ from sam3d_gs.commands.options import (
 from sam3d_gs.commands.status import status
 from sam3d_gs.commands.terminal import StderrHandler, open_streams, say_path, tell
 from sam3d_gs.errors import EXIT_FAILED, EXIT_STOPPED, BadInputError, UnexpectedError, UsageError, as_one_line
-from sam3d_gs.options import STAGES, PhotoOptions, SceneOptions
+from sam3d_gs.options import EXPORT_SPZ_VERSION, STAGES, PhotoOptions, SceneOptions
 
 if TYPE_CHECKING:
     from sam3d_gs.engines.registry import EngineChoice
@@ -294,14 +294,21 @@ def export(
             show_default=False,
         ),
     ] = "",
+    spz_version: Annotated[
+        int, typer.Option(help="Of an .spz: 3, or 2 for older readers (GaussianSplats3D, spz-js).")
+    ] = EXPORT_SPZ_VERSION,
     workspace: Root = Path(),
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Replace an export that was edited; it is kept under another name.")
+    ] = False,
 ) -> None:
     """Write the scene compressed, in another frame or in metres: <photo>[.<frame>].<format>, and poses as .json."""
     from sam3d_gs.assets.scene_export import export_scene, read_known_size
     from sam3d_gs.pipeline import find_workspace
 
     found = find_workspace(workspace.absolute(), photo)
-    for path in export_scene(found, form, frame, read_known_size(known_size) if known_size else None):
+    size = read_known_size(known_size) if known_size else None
+    for path in export_scene(found, form, frame, size, force=force, spz_version=spz_version):
         say_path(path)
 
 

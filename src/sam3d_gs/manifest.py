@@ -26,6 +26,14 @@ Status = Literal["running", "done", "partial", "failed"]
 
 
 @dataclass(frozen=True)
+class Stamp:
+    """A file as it was written, to tell later whether a user has edited it."""
+
+    sha256: str  # of its bytes
+    mtime_us: int  # when it was written, microseconds: while this and its size stay, the bytes need not be read
+
+
+@dataclass(frozen=True)
 class Item:
     """The result for one object, recorded so that a stage can resume object by object."""
 
@@ -45,6 +53,7 @@ class StageRecord:
     inputs: Mapping[str, str]  # name -> hash
     outputs: Mapping[str, int] = field(default_factory=dict)  # path relative to the workspace root -> bytes
     items: Mapping[str, Item] = field(default_factory=dict)  # object id -> its result
+    stamps: Mapping[str, Stamp] = field(default_factory=dict)  # path -> what was written, of files that users may edit
     errors: Mapping[str, str] = field(default_factory=dict)  # object id, or "stage", -> reason
     licences: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -112,7 +121,7 @@ def _record(row: Fields) -> StageRecord:
     status = row.text("status")
     if status not in get_args(Status):
         raise ValueError(f"status is {status!r:.40}, expected {', '.join(get_args(Status))}")
-    items = row.fields("items", Fields({}))
+    items, stamps = row.fields("items", Fields({})), row.fields("stamps", Fields({}))
     return StageRecord(
         status=cast(Status, status),
         engine=row.text("engine"),
@@ -120,12 +129,17 @@ def _record(row: Fields) -> StageRecord:
         inputs=row.each_text("inputs"),
         outputs=row.each_whole("outputs"),
         items={object_id: _item(items.fields(object_id)) for object_id in items.value},
+        stamps={path: _stamp(stamps.fields(path)) for path in stamps.value},
         errors=row.each_text("errors"),
         licences=row.each_text("licences"),
         seconds=row.number("seconds", 0.0),
         peak_memory_mb=row.number("peak_memory_mb", 0.0),
         tool_version=row.text("tool_version", ""),
     )
+
+
+def _stamp(row: Fields) -> Stamp:
+    return Stamp(row.text("sha256"), row.whole("mtime_us"))
 
 
 def _item(row: Fields) -> Item:

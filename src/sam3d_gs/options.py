@@ -21,6 +21,8 @@ STAGES_WITH_ENGINES = STAGES[:-1]  # the scene stage is plain geometry
 PROFILES = ("embedded", "full")  # their engines are in engines/registry.py
 
 EXPORT_FORMATS = ("spz", "compressed.ply", "ply")
+EXPORT_SPZ_VERSIONS = (2, 3)
+EXPORT_SPZ_VERSION = 3  # older readers take 2 only
 EXPORT_FRAMES = ("opencv", "opengl", "y-up", "z-up", "ros")  # defined in gaussians/frames.py
 TURNTABLES = ("webp", "gif", "none")
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.errors import UsageError
+from sam3d_gs.options import EXPORT_SPZ_VERSION
 from sam3d_gs.types import Gaussians, InstanceMask, Photo, Phrase, PlacedObject, Pose, SceneDescription
 
 if TYPE_CHECKING:
@@ -155,13 +156,20 @@ class Scene:
             raise UsageError("A scene needs at least one object.")
         return replace(self, objects=tuple(obj for obj in self if obj.object_id not in object_ids))
 
-    def save(self, path: str | PathLike[str], frame: str = "opencv", scale: float = 1.0) -> list[Path]:
+    def save(
+        self,
+        path: str | PathLike[str],
+        frame: str = "opencv",
+        scale: float = 1.0,
+        spz_version: int = EXPORT_SPZ_VERSION,
+    ) -> list[Path]:
         """Write all Gaussians into one splat file, and beside it `<path>.json` with camera, poses and boxes.
 
         Args:
             path: ends with .ply (INRIA layout), .compressed.ply (PlayCanvas) or .spz (Niantic).
             frame: "opencv" or "opengl" (the camera's), or "y-up", "z-up", "ros": level, on the floor below the camera.
             scale: units of the file per scene unit, e.g. to write metres.
+            spz_version: 2 writes an .spz for readers from before version 3, such as GaussianSplats3D and spz-js.
 
         Returns the paths written. Raises UsageError for another suffix or frame, Sam3dGsError when writing fails,
         MissingPackageError without gsply for the compressed formats.
@@ -176,7 +184,7 @@ class Scene:
         if not (np.isfinite(scale) and scale > 0):
             raise UsageError(f"scale is {scale}. Expected a number above 0.")
         target = Path(path)
-        moved = write_scene_splats(target, [obj.placed for obj in self.objects], frame, scale)
+        moved = write_scene_splats(target, [obj.placed for obj in self.objects], frame, scale, spz_version)
         described = target.with_name(f"{target.name}.json")
         files = {"compressed" if target.name.endswith(SUFFIXES) else "ply": target.name}
         if moved is None:

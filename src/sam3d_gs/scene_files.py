@@ -26,7 +26,14 @@ def write_scene(path: Path, scene: SceneDescription, files: dict[str, str]) -> N
 def write_moved_scene(
     path: Path, scene: SceneDescription, frame: str, T_frame_camera: np.ndarray, files: dict[str, str]
 ) -> None:
-    """Write a scene whose objects, boxes and up are in another frame than the camera's; `frame` describes it.
+    """Write what `moved_scene_data` makes."""
+    write_json(path, moved_scene_data(scene, frame, T_frame_camera, files))
+
+
+def moved_scene_data(
+    scene: SceneDescription, frame: str, T_frame_camera: np.ndarray, files: dict[str, str]
+) -> dict[str, Any]:
+    """The JSON of a scene whose objects, boxes and up are in another frame than the camera's; `frame` describes it.
 
     T_frame_camera: (4, 4) from the camera frame to that one.
     """
@@ -34,7 +41,7 @@ def write_moved_scene(
     for row in rows:
         row["T_frame_object"] = row.pop("T_camera_object")
         del row["files"]  # those are in the camera frame, or in none
-    write_json(path, {**_head(scene, frame, files), "T_frame_camera": _plain(T_frame_camera), "objects": rows})
+    return {**_head(scene, frame, files), "T_frame_camera": _plain(T_frame_camera), "objects": rows}
 
 
 def _head(scene: SceneDescription, frame: str, files: dict[str, str]) -> dict[str, Any]:
@@ -90,6 +97,7 @@ def _object(obj: ObjectDescription) -> dict[str, Any]:
         "gaussians": obj.gaussians,
         "files": dict(obj.files),
         "reprojection_iou": None if obj.reprojection_iou is None else round(obj.reprojection_iou, 4),
+        **({"edited": list(obj.edited)} if obj.edited else {}),
     }
 
 
@@ -106,6 +114,7 @@ def _read_object(row: Fields) -> ObjectDescription:
         gaussians=row.whole("gaussians"),
         files=row.each_text("files"),
         reprojection_iou=row.number("reprojection_iou", None),
+        edited=row.texts("edited"),
     )
 
 

@@ -184,6 +184,7 @@ class ObjectDescription:
     gaussians: int  # their number
     files: Mapping[str, str]  # kind -> path relative to the workspace
     reprojection_iou: float | None  # with its mask; None if there is no mask
+    edited: tuple[str, ...] = ()  # what a user changed by hand: "pose", "phrase"
 
 
 @dataclass(frozen=True)

@@ -109,17 +109,42 @@ class Workspace:
         return self.multi_dir / f"{self.photo}.{suffix}"
 
     def export(self, form: str, frame: str = "") -> Path:
-        """`form`: one of EXPORT_FORMATS, or "json" for the description. `frame`: one of EXPORT_FRAMES, or empty."""
+        """`form`: one of EXPORT_FORMATS, or a description: "json" of a frame's files, "<format>.json" of one alone.
+
+        `frame`: one of EXPORT_FRAMES, or empty.
+        """
         return self.multi_dir / ".".join(part for part in (self.photo, frame, form) if part)
 
     def exports(self) -> list[Path]:
-        """Every path that `sam3d-gs export` may write."""
-        moved = [self.export(form, frame) for frame in EXPORT_FRAMES for form in (*EXPORT_FORMATS, "json")]
+        """Every path that `sam3d-gs export` may write in `multi_dir`."""
+        forms = (*EXPORT_FORMATS, "json", *(f"{form}.json" for form in EXPORT_FORMATS))
+        moved = [self.export(form, frame) for frame in EXPORT_FRAMES for form in forms]
         return [self.export(form) for form in EXPORT_FORMATS if form != "ply"] + moved
+
+    @property
+    def exports_json(self) -> Path:
+        """What `sam3d-gs export` wrote, to tell later whether a user has edited it."""
+        return self.run_dir / "exports.json"
 
     def in_multi_dir(self) -> list[Path]:
         """Every path the photo may have in `multi_dir`, which all photos share."""
-        return [self.scene_ply, self.scene_json, self.turntable("webp"), self.turntable("gif"), *self.exports()]
+        own = [self.scene_ply, self.scene_json, *self.exports()]
+        edited = [self.set_aside(path) for path in own]
+        return [*own, self.turntable("webp"), self.turntable("gif"), *edited]
+
+    def is_editable(self, path: Path) -> bool:
+        """Whether users may edit this file, and later stages use it: phrases, masks, objects and scenes.
+
+        Pictures, pages and logs are not: they are made again whenever something has changed.
+        """
+        if path.suffix == ".png":
+            return self.masks_dir in path.parents
+        return path in (self.phrases_json, self.masks_json, self.scene_json) or path.suffix in (".pt", ".ply")
+
+    @staticmethod
+    def set_aside(path: Path) -> Path:
+        """Where an edited file is kept when a new one replaces it: desk.ply becomes desk.edited.ply."""
+        return path.with_name(f"{path.stem}.edited{path.suffix}")
 
     def folders(self) -> list[Path]:
         """Every folder that is the photo's alone. The run folder is last: its manifest says whose the others are."""
@@ -162,7 +187,8 @@ def folder_name(root: Path, stem: str, sha256: str) -> str:
 
 def is_reserved(name: str) -> bool:
     """Whether a folder of this name in RUNS_DIR cannot be a photo's: its files would be those of others."""
-    ends = tuple(f".{part}" for part in ("compressed", *EXPORT_FRAMES))  # <photo>.compressed.ply is an export
+    described = (f"{frame}.{form}" for frame in EXPORT_FRAMES for form in EXPORT_FORMATS)
+    ends = tuple(f".{part}" for part in ("compressed", "edited", *EXPORT_FRAMES, *described))  # those of exports
     return name.casefold() in _RESERVED or name.casefold().endswith(ends)
 
 

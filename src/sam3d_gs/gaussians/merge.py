@@ -42,7 +42,7 @@ def open_objects(paths: Sequence[Path]) -> list[PtFile]:
 def merge_objects(
     files: Sequence[PtFile],
     scene_ply: Path,
-    single_ply: Callable[[str], Path] | None = None,
+    single_ply: Callable[[str], Path | None] | None = None,
     then: Callable[[PlacedObject], None] | None = None,
 ) -> None:
     """Write the Gaussians of all objects, moved to the camera frame, into one .ply, in the order given.
@@ -50,7 +50,7 @@ def merge_objects(
     Args:
         files: from `open_objects`; they are used up.
         scene_ply: replaced when everything has gone well; otherwise that of an earlier run stays as it was.
-        single_ply: object id -> path. Each object is also written alone, in its object frame.
+        single_ply: object id -> path. Each object is also written alone, in its object frame; None: this one is not.
         then: called with each object once it is written, while it is in memory. It must not keep the object, or
             more than two will be in memory at a time.
 
@@ -60,8 +60,8 @@ def merge_objects(
     with ply_writer(scene_ply, total, [SCENE_COMMENT]) as scene, ThreadPoolExecutor(_WORKERS) as pool:
         for obj in _ahead(pool, PtFile.take, files, ahead=1):
             write_moved(scene, pool, obj.gaussians, obj.pose)
-            if single_ply:
-                with ply_writer(single_ply(obj.object_id), len(obj.gaussians), [SINGLE_COMMENT]) as single:
+            if single_ply and (path := single_ply(obj.object_id)):
+                with ply_writer(path, len(obj.gaussians), [SINGLE_COMMENT]) as single:
                     for records in _ahead(pool, pack, blocks(obj.gaussians), ahead=2 * _WORKERS):
                         single.write(records)
             if then:

@@ -142,6 +142,19 @@ def read_ply(path: Path) -> Gaussians:
     return Gaussians(gaussians.means, quats, gaussians.log_scales, gaussians.opacity_logits, gaussians.sh0)
 
 
+def count_ply(path: Path) -> int:
+    """How many Gaussians a 3DGS .ply holds, from its header. Raises BadInputError like `read_ply`."""
+    if not path.is_file():
+        raise BadInputError(f"No .ply file at {path}.")
+    try:
+        with path.open("rb") as stream:
+            vertices = find_vertices(stream, path)
+    except OSError as error:
+        raise BadInputError(f"Cannot read {path}: {error}. Write it again or give another file.") from error
+    _check_columns(vertices, path)
+    return vertices.count
+
+
 def _check_columns(vertices: Vertices, path: Path) -> None:
     have = vertices.dtype.names or ()
     if "packed_position" in have:

@@ -26,6 +26,7 @@ import numpy as np
 from sam3d_gs.errors import BadInputError, MissingPackageError, ObjectError
 from sam3d_gs.files import atomic_path
 from sam3d_gs.gaussians.check import COLUMNS, problem, unit_quats
+from sam3d_gs.gaussians.ply import count_ply, read_ply
 from sam3d_gs.types import Gaussians, PlacedObject, Pose
 from sam3d_gs.workspace import is_object_id
 
@@ -90,9 +91,23 @@ def read_pt(path: Path) -> PlacedObject:
 class PtFile:
     """An open .pt file: its header is checked and in memory, its Gaussians wait in the file until `take`."""
 
-    def __init__(self, header: PtHeader, content: dict[str, Any]) -> None:
+    def __init__(self, header: PtHeader, content: dict[str, Any], ply: Path | None = None) -> None:
         self.header = header
         self._content = content
+        self._ply = ply  # whose Gaussians, in the object frame, count instead
+
+    def edited(self, pose: Pose | None = None, phrase: str | None = None, ply: Path | None = None) -> PtFile:
+        """The same object with a user's pose, phrase, or Gaussians from a .ply; None leaves one as it is.
+
+        Raises BadInputError naming the .ply when it is not usable.
+        """
+        header = replace(
+            self.header,
+            pose=pose or self.header.pose,
+            phrase=self.header.phrase if phrase is None else phrase,
+            count=count_ply(ply) if ply else self.header.count,
+        )
+        return PtFile(header, self._content, ply or self._ply)
 
     def take(self) -> PlacedObject:
         """Check the Gaussians and hand the object over. Can be called once: the file is then let go.
@@ -103,7 +118,7 @@ class PtFile:
         content, self._content = self._content, {}
         header = self.header
         try:
-            gaussians = _gaussians(content)
+            gaussians = read_ply(self._ply) if self._ply else _gaussians(content)
         except (ValueError, TypeError, OverflowError, RuntimeError) as error:
             raise _bad(header.path, str(error)) from error
         return PlacedObject(

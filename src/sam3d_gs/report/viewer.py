@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from sam3d_gs.errors import BadInputError, MissingPackageError
+from sam3d_gs.gaussians.current_scene import CurrentScene, SceneFiles, current_scene
 from sam3d_gs.gaussians.ply import read_ply
 from sam3d_gs.gaussians.pose import pose_from_matrix, transform
 from sam3d_gs.gaussians.thinning import share, thin
@@ -70,7 +71,26 @@ def from_workspace(workspace: Workspace) -> ViewedScene:
     if not described.objects:
         raise BadInputError(f"{workspace.scene_json} has no objects to show. Run the scene stage again.")
     photo = np.asarray(to_rgb(open_image(workspace.image_png))) if workspace.image_png.is_file() else None
+    cleaned = _cleaned(workspace)
+    if cleaned is not None:
+        budgets = share(list(map(len, cleaned.parts)), MAX_SPLATS)
+        parts = [thin(part, budget) for part, budget in zip(cleaned.parts, budgets, strict=True)]
+        return ViewedScene(cleaned.description, parts, photo)
     return ViewedScene(described, _gaussians(workspace, described), photo)
+
+
+def _cleaned(workspace: Workspace) -> CurrentScene | None:
+    """The scene of a merged .ply that a user has edited; None when it is as it was made, or of no use."""
+    files = SceneFiles(workspace)
+    if not workspace.scene_ply.is_file() or not files.ply_edited:
+        return None
+    try:
+        cleaned = current_scene(files)
+    except BadInputError as error:
+        log.warning("%s The objects are shown as they were made.", error)
+        return None
+    log.info("%s", cleaned.remark)
+    return cleaned
 
 
 def from_memory(description: SceneDescription, objects: Sequence[PlacedObject], photo: Photo) -> ViewedScene:

@@ -7,12 +7,13 @@ import hashlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from sam3d_gs import edits
 from sam3d_gs import manifest as manifests
 from sam3d_gs.engines.registry import EngineChoice
 from sam3d_gs.errors import BadInputError, Sam3dGsError, command
@@ -61,7 +62,7 @@ def recorded(workspace: Workspace, stage: str) -> StageRecord | None:
     """
     manifest = manifests.load(workspace.manifest)
     record = manifest.stages.get(stage) if manifest else None
-    for path in _files(record) if record else ():
+    for path in {**_files(record), **record.stamps} if record else ():
         recorded_path(workspace, path)
     return record
 
@@ -86,14 +87,34 @@ def finished(workspace: Workspace, stage: str, photo_argument: Path) -> StageRec
     return record
 
 
-def intact(workspace: Workspace, record: StageRecord) -> bool:
-    """Whether every output in the record exists and has the recorded size."""
-    return all(_size(recorded_path(workspace, path)) == size for path, size in _files(record).items())
+def record_as_done(workspace: Workspace, stage: str, record: StageRecord) -> None:
+    """Record that a stage has its result, because the user has made it."""
+    manifest = manifests.load(workspace.manifest)
+    assert manifest is not None, "the stage has run before"
+    manifests.save(workspace.manifest, manifest.with_stage(stage, dataclasses.replace(record, status="done")))
 
 
-def item_intact(workspace: Workspace, item: Item) -> bool:
-    """Whether the item's file exists and has the recorded size."""
-    return _size(recorded_path(workspace, item.output)) == item.size
+def intact(workspace: Workspace, record: StageRecord, kept: Collection[Path] = ()) -> bool:
+    """Whether every output in the record exists as it was written. Files in `kept` need only exist."""
+    return all(
+        path.is_file() if path in kept else _size(path) == size and not edits.is_edited(workspace, record, path)
+        for path, size in ((recorded_path(workspace, name), size) for name, size in _files(record).items())
+    )
+
+
+def refuse_to_replace(context: Context, stage: str, edited: Collection[Path], why: str) -> None:
+    """Raise BadInputError when there are edited files: what the stage makes would replace them.
+
+    `why`: a clause, what has changed since.
+    """
+    if not edited:
+        return
+    first = next(iter(edited))
+    raise BadInputError(
+        f"{edits.names(edited)} in {first.parent}: edited by hand, and {why}. The edit is kept, and the {stage} stage "
+        f"did not run. To replace it, run {command(stage, context.photo.path, '--force')}; yours is then kept as "
+        f"{context.workspace.set_aside(first).name}."
+    )
 
 
 def _size(path: Path) -> int:
@@ -110,17 +131,39 @@ class Recorder:
     context: Context
     stage: str
     record: StageRecord
+    kept: Collection[Path] = ()  # edited files, which this stage does not write
     started_s: float = field(default_factory=time.perf_counter)
+    started_ns: int = field(default_factory=time.time_ns)
 
     def add_output(self, *paths: Path) -> None:
         workspace = self.context.workspace
-        added = {workspace.relative(path): path.stat().st_size for path in paths}
+        written = [path for path in paths if path not in self.kept]
+        added = {workspace.relative(path): path.stat().st_size for path in written}
         self._update(outputs={**self.record.outputs, **added})
+        self._stamp(*written)
 
     def add_item(self, object_id: str, input_hash: str, path: Path, seconds: float) -> None:
         item = Item(input_hash, self.context.workspace.relative(path), path.stat().st_size, round(seconds, 3))
         self._update(items={**self.record.items, object_id: item})
+        self._stamp(path)
         self.save()
+
+    def _stamp(self, *paths: Path) -> None:
+        workspace = self.context.workspace
+        stamps = {workspace.relative(path): edits.stamp(path) for path in paths if workspace.is_editable(path)}
+        self._update(stamps={**self.record.stamps, **stamps})
+
+    def remember(self, former: StageRecord | None) -> None:
+        """After a failure: take over the stamps of files that were not written, so that edits of them still show."""
+        stamps = former.stamps if former else {}
+        old = {name: stamp for name, stamp in stamps.items() if self._is_older(self.context.workspace.root / name)}
+        self._update(stamps={**old, **self.record.stamps})
+
+    def _is_older(self, path: Path) -> bool:
+        try:
+            return path.stat().st_mtime_ns < self.started_ns
+        except OSError:
+            return False
 
     def add_error(self, object_id: str, reason: str) -> None:
         self._update(errors={**self.record.errors, object_id: reason})
@@ -149,29 +192,37 @@ def recording(
     choice: EngineChoice | SceneOptions,
     inputs: Mapping[str, str],
     items: Mapping[str, Item] | None = None,
+    kept: Collection[Path] = (),
 ) -> Iterator[Recorder]:
     """Record a stage from its start ("running") to its end; a failure is recorded with its reason and raised again.
 
-    `items`: results of an earlier run that are reused. If the stage succeeds, files that only the former record names
-    are removed, so that no stale files remain.
+    `items`: results of an earlier run that are reused. `kept`: edited files that stay. All other edited files of the
+    earlier run are set aside first. If the stage succeeds, files that only the former record names are removed, so
+    that no stale files remain.
     """
     workspace = context.workspace
     former = recorded(workspace, stage)
+    reused = {*kept, *(workspace.root / item.output for item in (items or {}).values())}
+    edits.set_aside(workspace, [path for path in edits.edited_files(workspace, former) if path not in reused])
+    names = {workspace.relative(path) for path in reused}
     record = StageRecord(
         status="running",
         engine=choice.name if isinstance(choice, EngineChoice) else "-",
         options=plain_options(choice.options if isinstance(choice, EngineChoice) else choice),
         inputs=dict(inputs),
+        outputs={name: size for name, size in (former.outputs if former else {}).items() if name in names},
         items=dict(items or {}),
+        stamps={name: stamp for name, stamp in (former.stamps if former else {}).items() if name in names},
         licences=dict(choice.licences) if isinstance(choice, EngineChoice) else {},
     )
-    recorder = Recorder(context, stage, record)
+    recorder = Recorder(context, stage, record, kept)
     recorder.save()
     try:
         yield recorder
     except Exception as error:
         reason = str(error) if isinstance(error, Sam3dGsError) else f"{type(error).__name__}: {error}"
         recorder.add_error("stage", reason)
+        recorder.remember(former)
         recorder.finish("failed")
         raise
     if recorder.record.status == "running":

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sam3d_gs import edits
 from sam3d_gs.engines.api import MaskEngine
 from sam3d_gs.engines.registry import EngineChoice
 from sam3d_gs.errors import BadInputError, Sam3dGsError, command
@@ -24,6 +25,7 @@ from sam3d_gs.stages.bookkeeping import (
     intact,
     recorded,
     recording,
+    refuse_to_replace,
     result_options,
 )
 from sam3d_gs.types import InstanceMask, Phrase
@@ -46,10 +48,13 @@ def run(context: Context, choice: EngineChoice, engine: Callable[[], MaskEngine]
         inputs["phrases"] = fingerprint([[p.text, p.box_xyxy] for p in phrases])
     former = recorded(workspace, "masks")
     same = former is not None and former.same_work(choice.name, result_options(choice.options), inputs)
-    if not context.force and former is not None and former.status == "done" and same:
-        note = _reuse_note(context, former)
-        if note is not None:
-            return StageResult("masks", "up to date", note)
+    if not context.force and former is not None:
+        if former.status == "done" and same:
+            note = _reuse_note(context, former)
+            if note is not None:
+                return StageResult("masks", "up to date", note)
+        edited = edits.edited_files(workspace, former)
+        refuse_to_replace(context, "masks", edited, "the photo, phrases or options are other ones than for these masks")
     context.progress(0, 1, "masks")
     if isinstance(choice.options, Sam3Options):
         check_prompts(choice.options, photo)  # before the network loads
@@ -73,18 +78,21 @@ def run(context: Context, choice: EngineChoice, engine: Callable[[], MaskEngine]
 def _reuse_note(context: Context, former: StageRecord) -> str | None:
     """None if the masks of an earlier run cannot be reused, else a note for the summary, empty or "edited by hand".
 
-    Masks repainted by hand and rows deleted from masks.json are kept.
+    Masks repainted by hand and rows deleted from masks.json are kept. Raises BadInputError if such an edit cannot be
+    used.
     """
     workspace, photo = context.workspace, context.photo
     if intact(workspace, former):
         return ""
+    if not edits.edited_files(workspace, former):  # something is missing
+        return None
     try:
-        masks = read_masks(workspace, (photo.width_px, photo.height_px))
+        read_masks(workspace, (photo.width_px, photo.height_px))
     except BadInputError as error:
-        log.warning("The masks of %s are computed again: %s", workspace.photo, error)
-        return None
-    if not any(mask.dropped is None for mask in masks):
-        return None
+        raise BadInputError(
+            f"The masks of {workspace.photo} were edited by hand and cannot be used: {error} They are kept; --force "
+            "makes new ones."
+        ) from error
     log.info("The masks of %s were edited by hand: kept (--force replaces them).", workspace.photo)
     return "edited by hand"
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
+from sam3d_gs.edits import edited_files, is_edited, names
 from sam3d_gs.engines.api import FailedObject, ObjectEngine
 from sam3d_gs.engines.registry import EngineChoice
-from sam3d_gs.errors import ObjectError, Sam3dGsError, command
+from sam3d_gs.errors import BadInputError, ObjectError, Sam3dGsError, command
 from sam3d_gs.files import sha256_of
 from sam3d_gs.manifest import Item, StageRecord, fingerprint
 from sam3d_gs.masks.files import mask_path, read_masks
@@ -18,9 +20,9 @@ from sam3d_gs.stages.bookkeeping import (
     StageResult,
     finished,
     input_hashes,
-    item_intact,
     recorded,
     recording,
+    refuse_to_replace,
     result_options,
 )
 from sam3d_gs.types import InstanceMask
@@ -49,7 +51,7 @@ def run(context: Context, choice: EngineChoice, engine: Callable[[], ObjectEngin
     former = recorded(workspace, "objects")
     reuse = {} if former is None or context.force else _reusable(context, former, object_hashes)
     if former and former.status == "done" and reuse.keys() == object_hashes.keys() == former.items.keys():
-        return StageResult("objects", "up to date", f"{len(reuse)} objects")
+        return StageResult("objects", "up to date", f"{len(reuse)} objects{_edited_note(context, former)}")
     if reuse:
         log.info("%s: %d of %d objects are up to date.", workspace.photo, len(reuse), len(masks))
     context.progress(len(reuse), len(masks), "objects")
@@ -93,12 +95,41 @@ def _object_hashes(
 
 
 def _reusable(context: Context, former: StageRecord, object_hashes: Mapping[str, str]) -> dict[str, Item]:
-    """The objects of an earlier run whose hash and file are unchanged."""
-    return {
-        object_id: item
-        for object_id, item in former.items.items()
-        if object_hashes.get(object_id) == item.input and item_intact(context.workspace, item)
-    }
+    """The objects of an earlier run that depend on nothing that has changed; their files may be edited by hand.
+
+    Raises BadInputError if an edited one would have to be made again.
+    """
+    workspace, found, replaced = context.workspace, {}, []
+    for object_id, item in former.items.items():
+        path = workspace.root / item.output
+        edited = is_edited(workspace, former, path)
+        if object_id not in object_hashes or not path.is_file() or (edited and not _usable_edit(path, object_id)):
+            continue
+        if object_hashes[object_id] == item.input:
+            found[object_id] = item
+        elif edited:
+            replaced.append(path)
+    refuse_to_replace(context, "objects", replaced, "the masks or options have changed since")
+    return found
+
+
+def _usable_edit(path: Path, object_id: str) -> bool:
+    """Whether an edited .pt is one of this object; if not, a warning says why."""
+    from sam3d_gs.gaussians.pt import open_pt
+
+    try:
+        found = open_pt(path).header.object_id
+    except BadInputError as error:
+        log.warning("%s It was changed after it was made, and is made again.", error)
+        return False
+    if found != object_id:
+        log.warning("%s was edited by hand, and holds the object %s: made again.", path, found)
+    return found == object_id
+
+
+def _edited_note(context: Context, former: StageRecord) -> str:
+    edited = edited_files(context.workspace, former)
+    return f", edited by hand: {names(edited)}" if edited else ""
 
 
 def _reconstruct(

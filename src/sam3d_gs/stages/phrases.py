@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 
+from sam3d_gs.edits import is_edited
 from sam3d_gs.engines.api import PhraseEngine
 from sam3d_gs.engines.registry import EngineChoice
 from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.files import write_json
-from sam3d_gs.manifest import StageRecord
+from sam3d_gs.manifest import StageRecord, Stamp
 from sam3d_gs.phrase_files import read_phrases, write_phrases
 from sam3d_gs.stages.bookkeeping import (
     Context,
@@ -18,12 +19,12 @@ from sam3d_gs.stages.bookkeeping import (
     StageResult,
     input_hashes,
     intact,
+    record_as_done,
     recorded,
     recording,
     result_options,
 )
 from sam3d_gs.types import Phrase
-from sam3d_gs.workspace import Workspace
 
 log = logging.getLogger("sam3d_gs")
 
@@ -33,17 +34,13 @@ def run(context: Context, choice: EngineChoice, engine: Callable[[], PhraseEngin
     workspace, photo = context.workspace, context.photo
     inputs = {"photo": photo.sha256, **input_hashes(choice.options)}
     former = recorded(workspace, "phrases")
-    if (
-        not context.force
-        and former
-        and former.status == "done"
-        and former.same_work(choice.name, result_options(choice.options), inputs)
-    ):
-        if intact(workspace, former) and former.outputs:
-            return StageResult("phrases", "up to date", "")
-        if _edited_by_hand(workspace, former):
+    if not context.force and former:
+        if _edited_by_hand(context, former, choice, inputs):
             log.info("phrases.json of %s was edited by hand: kept (--force replaces it).", workspace.photo)
             return StageResult("phrases", "up to date", "edited by hand")
+        same = former.same_work(choice.name, result_options(choice.options), inputs)
+        if former.status == "done" and same and intact(workspace, former) and former.outputs:
+            return StageResult("phrases", "up to date", "")
     context.progress(0, 1, "phrases")
     loaded = engine()
     with recording(context, "phrases", choice, inputs) as recorder:
@@ -78,9 +75,20 @@ def _write_transcript(engine: PhraseEngine, recorder: Recorder) -> None:
         recorder.add_output(path)
 
 
-def _edited_by_hand(workspace: Workspace, former: StageRecord) -> bool:
-    """Whether phrases.json exists but has changed since this stage wrote it. Raises BadInputError if it is damaged."""
-    if not former.outputs or not workspace.phrases_json.exists():
+def _edited_by_hand(context: Context, former: StageRecord, choice: EngineChoice, inputs: Mapping[str, str]) -> bool:
+    """Whether phrases.json is the user's, which is then recorded as done. Raises BadInputError if it is damaged.
+
+    It is when it has changed since this stage wrote it, or was written after this stage had failed. A list that the
+    user gives now counts more, if it is another one than before.
+    """
+    path, workspace = context.workspace.phrases_json, context.workspace
+    unknown = former.status == "failed" and workspace.relative(path) not in {*former.outputs, *former.stamps}
+    if not path.is_file() or not (is_edited(workspace, former, path) or unknown):
         return False
-    read_phrases(workspace.phrases_json)  # raises for a damaged file rather than replace it
+    if choice.spec.chosen_by and not former.same_work(choice.name, result_options(choice.options), inputs):
+        return False
+    read_phrases(path)  # raises for a damaged file rather than replace it
+    if former.status != "done":
+        stamps = {workspace.relative(path): Stamp("", 0), **former.stamps}  # not known to be ours
+        record_as_done(workspace, "phrases", replace(former, errors={}, inputs=dict(inputs), stamps=stamps))
     return True
