@@ -20,7 +20,7 @@ from sam3d_gs.gaussians.reprojection import LOW_IOU, MaskFit
 from sam3d_gs.gaussians.scene import describe_object, scene_up
 from sam3d_gs.gaussians.thinning import Thinning, share
 from sam3d_gs.manifest import Item, StageRecord, fingerprint
-from sam3d_gs.masks.files import read_masks
+from sam3d_gs.masks.files import mask_path, read_masks
 from sam3d_gs.options import SceneOptions
 from sam3d_gs.report import pictures
 from sam3d_gs.report.run_report import write_run_report
@@ -157,7 +157,8 @@ def _make(
             "objects stage again."
         )
     masks = read_masks(workspace, (photo.width_px, photo.height_px))
-    made = _PerObject(recorder, options, MaskFit(masks), [header.count for header in headers], edits)
+    mask_files = {mask.object_id: mask_path(workspace, mask) for mask in masks}
+    made = _PerObject(recorder, options, MaskFit(masks), mask_files, [header.count for header in headers], edits)
 
     def add(obj: PlacedObject) -> None:
         made.add(obj)
@@ -210,11 +211,13 @@ class _PerObject:
         recorder: Recorder,
         options: SceneOptions,
         fit: MaskFit,
+        mask_files: Mapping[str, Path],
         counts: Sequence[int],
         edits: Mapping[str, ObjectEdit],
     ) -> None:
         """counts: how many Gaussians each object has."""
         self._recorder, self._options, self._fit, self._edits = recorder, options, fit, edits
+        self._mask_files = mask_files
         self._preview_limits = share(counts, pictures.SCENE_TURNTABLE_GAUSSIANS)
         self._splat_limits = splat_limits(counts)
         self.described: list[ObjectDescription] = []
@@ -239,7 +242,7 @@ class _PerObject:
         paths = {
             "ply": workspace.single_ply(obj.object_id),
             "pt": workspace.object_pt(obj.object_id),
-            "mask": workspace.mask_png(obj.object_id),
+            "mask": self._mask_files.get(obj.object_id, workspace.mask_png(obj.object_id)),
             "contact_sheet": workspace.contact_sheet(obj.object_id),
         }
         if self._options.turntable != "none":
