@@ -38,6 +38,7 @@ LAYERS = [
         "masks.png",
         "weights.repositories",
         "weights.hub",
+        "system.addresses",
         "system.machine",
         "system.nvidia",
         "system.devices",
