@@ -31,6 +31,7 @@ LAYERS = [
     ("types", "options", "errors"),
     (
         "files",
+        "locks",
         "json_values",
         "manifest",
         "workspace",
