@@ -248,7 +248,7 @@ def fetch(store: Store, file: RemoteFile, listing: Listing) -> None:
         arrived.unlink()
         if other:
             raise Sam3dGsError(
-                f"{repository}: instead of {file.name}, {store.hub.address} sent {other}, so it was not kept. Check "
+                f"{repository}: instead of {file.name}, {store.hub.address} sent a {other}, so it was not kept. Check "
                 "that the mirror has the file itself, or whether a proxy or the login page of a network answers."
             )
         log.warning("%s: %s arrived damaged%s.", repository, file.name, "" if attempt else "; trying once more")

@@ -45,16 +45,16 @@ def retry_after_s(headers: Any) -> float:
 
 
 def disguise(path: Path) -> str:
-    """What a file is instead of weights: a web page, or the pointer of Git LFS; "" for anything else."""
+    """What a file is instead of weights: a web page, or a pointer of Git LFS; "" for anything else."""
     try:
         with path.open("rb") as stream:
             head = stream.read(_HEAD_BYTES).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     except OSError:
         return ""
     if head.startswith(b"version https://git-lfs.github.com/spec/"):
-        return "the pointer of a Git LFS file"
+        return "Git LFS pointer"
     web = head.startswith((b"<!doctype html", b"<html")) and path.suffix.lower() not in (".html", ".htm")
-    return "a web page" if web else ""
+    return "web page" if web else ""
 
 
 def receive(library: Any, url: str, headers: dict[str, str], file: RemoteFile, folder: Path) -> Path:
