@@ -12,7 +12,6 @@ import ssl
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 _FILE, _FOLDER = "SSL_CERT_FILE", "SSL_CERT_DIR"
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -52,6 +51,8 @@ def distrust(error: BaseException, endpoint: str) -> str:
     cause = next((link for link in _chain(error) if isinstance(link, ssl.SSLCertVerificationError)), None)
     if cause is None and not any("CERTIFICATE_VERIFY_FAILED" in str(link) for link in _chain(error)):
         return ""
+    from urllib.request import getproxies
+
     reason = getattr(cause, "verify_message", "") or "certificate verify failed"
     address = urlsplit(endpoint)
     host, port = address.hostname or "", address.port or 443

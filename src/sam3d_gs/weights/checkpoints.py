@@ -25,6 +25,7 @@ log = logging.getLogger("sam3d_gs")
 
 _RECORD = ".sam3d_gs.json"
 _BLOCK = 1 << 20
+NAMES_ONLY = "nothing but names"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Checkpoints:
     where: Path
     files: tuple[FileState, ...]
     # "the hub", "the hub, which gives no digests", "the record of the download", "the known release" or
-    # "nothing but names"
+    # NAMES_ONLY
     compared_with: str
 
     @property
@@ -164,7 +165,7 @@ def inspect(
         source = "the hub, which gives no digests"
     if not files:
         files = _known(store)
-        source = "the known release" if store.repository.sizes else "nothing but names"
+        source = "the known release" if store.repository.sizes else NAMES_ONLY
     names = {file.name for file in files}
     files = [*files, *(RemoteFile(name, None, None) for name in also if name not in names)]
     states = tuple(_state(store, file, commit, hash_too) for file in files)

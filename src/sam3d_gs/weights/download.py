@@ -19,7 +19,7 @@ from pathlib import Path
 from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.files import cannot_write
 from sam3d_gs.locks import hold
-from sam3d_gs.weights.checkpoints import Checkpoints, Store, inspect, matches
+from sam3d_gs.weights.checkpoints import NAMES_ONLY, Checkpoints, Store, inspect, matches
 from sam3d_gs.weights.hub import ATTEMPTS, ELSEWHERE, LONGEST_WAIT_S, Access, library, wait
 from sam3d_gs.weights.remote_files import Listing, RemoteFile, clash
 from sam3d_gs.weights.repositories import Repository
@@ -69,7 +69,8 @@ def download(
         return present
     for note in dict.fromkeys(note for store in stores for note in store.hub.notes()):
         log.warning("%s", note)
-    enough = {} if everything else {state.repository.id: state for state in present if state.complete}
+    known = [state for state in present if state.complete and state.compared_with != NAMES_ONLY]
+    enough = {} if everything else {state.repository.id: state for state in known}
     readable = _readable(stores, enough, on_access)
     plans = [_plan(store, everything, hash_too) for store in readable]
     done = dict(enough)

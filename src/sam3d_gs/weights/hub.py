@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import ssl
+import sys
 import time
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
@@ -87,8 +88,11 @@ class Hub:
     @property
     def encrypted(self) -> bool:
         """Whether a token may be sent: over TLS, or without leaving this machine."""
-        address = urlsplit(self.endpoint)
-        return address.scheme == "https" or is_loopback(address.hostname or "")
+        try:
+            address = urlsplit(self.endpoint)
+            return address.scheme == "https" or is_loopback(address.hostname or "")
+        except ValueError:  # no address at all
+            return False
 
     @property
     def credentials(self) -> str | bool:
@@ -339,15 +343,18 @@ def _without_passwords(text: str) -> str:
 
 
 def keep_token_from_libraries(environment: MutableMapping[str, str]) -> None:
-    """Stop libraries and programs started with this environment from sending the token to an HF_ENDPOINT without TLS.
+    """Stop this process and those it starts from sending the token to an HF_ENDPOINT without TLS.
 
-    They download models themselves, and huggingface_hub would send the token to any address.
+    Engines and servers download models themselves, by huggingface_hub, which sends the token to any address.
     """
     endpoint = environment.get("HF_ENDPOINT") or ""
-    if endpoint and not Hub(endpoint, Path()).encrypted:
-        environment["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
-        for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-            environment.pop(name, None)
+    if not endpoint or Hub(endpoint, Path()).encrypted:
+        return
+    environment["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = "1"
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        environment.pop(name, None)
+    if constants := sys.modules.get("huggingface_hub.constants"):  # it read the variable when it was imported
+        constants.HF_HUB_DISABLE_IMPLICIT_TOKEN = True  # type: ignore[attr-defined]
 
 
 def library() -> Any:
