@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 COMMIT = "c0ffee" * 6 + "c0de"
@@ -50,6 +53,17 @@ class Fault:
 
 
 @dataclass
+class Canned:
+    """One answer to the next request whose path contains `path`."""
+
+    path: str
+    status: int = 200
+    body: bytes = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    times: int = 1
+
+
+@dataclass
 class Request:
     method: str
     host: str
@@ -68,10 +82,15 @@ class FakeHub:
     requests: list[Request] = field(default_factory=list)
     port: int = 0
     listed: dict[str, str] = field(default_factory=dict)  # file name -> the name that the list of files gives it
+    without: set[str] = field(default_factory=set)  # headers that are not sent, in lower case
+    model: Callable[[dict[str, Any]], object] = lambda answer: answer  # what becomes of the list of files
+    canned: list[Canned] = field(default_factory=list)  # answers instead of the usual ones, each given once
+    elsewhere: str = ""  # address that large files redirect to, instead of another name of this host
+    certificate: Path | None = None  # PEM with key, to speak TLS
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
 
     def transfers(self, name: str = "") -> list[Request]:
         """The requests for the bytes of one file, or of any."""
@@ -85,6 +104,10 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         hub.port = server.server_address[1]
+        if hub.certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(hub.certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         try:
@@ -117,6 +140,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.headers.get("Authorization", ""),
             )
         )
+        canned = next((one for one in self.fake.canned if one.times > 0 and one.path in path), None)
+        if canned:
+            canned.times -= 1
+            return self._answer(canned.status, canned.body, canned.headers)
         if model := re.fullmatch(r"/api/models/([^/]+/[^/]+)(/revision/[^/]+)?", path):
             self._model(model[1])
         elif file := re.fullmatch(r"/([^/]+/[^/]+)/resolve/[^/]+/(.+)", path):
@@ -139,7 +166,8 @@ class _Handler(BaseHTTPRequestHandler):
             if len(data) >= 64:
                 row["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 130}
             siblings.append(row)
-        body = json.dumps({"id": repository, "sha": COMMIT, "siblings": siblings, "private": False}).encode()
+        answer = self.fake.model({"id": repository, "sha": COMMIT, "siblings": siblings, "private": False})
+        body = json.dumps(answer).encode()
         self._answer(200, body, {"Content-Type": "application/json"})
 
     def _resolve(self, repository: str, name: str, head: bool) -> None:
@@ -162,7 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
         more = {"X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
         if len(data) >= 64:  # on another host, which must not see the token
             more |= {"X-Linked-Size": str(len(data)), "X-Linked-Etag": f'"{hashlib.sha256(data).hexdigest()}"'}
-            more["Location"] = f"http://localhost:{self.fake.port}/stored/{repository}/{name}"
+            base = self.fake.elsewhere or self.fake.endpoint.replace("127.0.0.1", "localhost")
+            more["Location"] = f"{base}/stored/{repository}/{name}"
             return self._answer(302, headers=more)
         more["ETag"] = f'"{_git_sha1(data)}"'
         if head:
@@ -205,12 +234,17 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         self.send_response(status)
         for key, value in (headers or {}).items():
-            self.send_header(key, value)
+            if key.lower() not in self.fake.without:
+                self.send_header(key, value)
         if code:
             self.send_header("X-Error-Code", code)
         if message:
             self.send_header("X-Error-Message", message)
-        self.send_header("Content-Length", str(len(body)))
+        if "content-length" in self.fake.without:
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        else:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)

@@ -31,6 +31,7 @@ LAYERS = [
     ("types", "options", "errors"),
     (
         "files",
+        "locks",
         "json_values",
         "manifest",
         "workspace",
@@ -38,6 +39,10 @@ LAYERS = [
         "masks.png",
         "weights.repositories",
         "weights.hub",
+        "weights.certificates",
+        "weights.remote_files",
+        "weights.transfer",
+        "system.addresses",
         "system.machine",
         "system.nvidia",
         "system.devices",

@@ -53,13 +53,11 @@ def _umask() -> int:
     return mask
 
 
-def cannot_write(path: Path, error: OSError) -> Sam3dGsError:
-    """The error to raise when `path` cannot be written or removed."""
+def cannot_write(path: Path, error: OSError, instead: str = "another --workspace") -> Sam3dGsError:
+    """The error to raise when `path` cannot be written or removed; `instead` is what to choose then."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     advice = "Free some space or choose" if full else "Choose"
-    return Sam3dGsError(
-        f"Cannot write {path}: {error.strerror or error}. {advice} another --workspace; finished work is kept."
-    )
+    return Sam3dGsError(f"Cannot write {path}: {error.strerror or error}. {advice} {instead}; finished work is kept.")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

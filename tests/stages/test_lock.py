@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from sam3d_gs import locks
 from sam3d_gs.errors import Sam3dGsError
-from sam3d_gs.stages import claim
 from sam3d_gs.stages.bookkeeping import Context
 from sam3d_gs.stages.claim import locked
 
@@ -56,7 +56,7 @@ def test_a_file_system_without_locks_is_no_other_process(
     context: Context, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int, waits: bool
 ) -> None:
     monkeypatch.setattr(fcntl, "flock", _failing(code))
-    monkeypatch.setattr(claim, "_unlockable", set())
+    monkeypatch.setattr(locks, "_unlockable", set())
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             with locked(context.workspace, waits):

@@ -18,7 +18,8 @@ from sam3d_gs.engines.registry import BUILT_IN
 from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.system import environments, machine
 from sam3d_gs.weights.checkpoints import Store
-from sam3d_gs.weights.hub import Hub, RemoteFile
+from sam3d_gs.weights.hub import Hub
+from sam3d_gs.weights.remote_files import RemoteFile
 from sam3d_gs.weights.repositories import REPOSITORIES
 from tests.hub import GOOD_TOKEN, FakeHub, serving
 

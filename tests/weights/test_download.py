@@ -11,7 +11,8 @@ import pytest
 from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.weights.checkpoints import Store, inspect
 from sam3d_gs.weights.download import download, fetch
-from sam3d_gs.weights.hub import Hub, RemoteFile
+from sam3d_gs.weights.hub import Hub
+from sam3d_gs.weights.remote_files import Listing, RemoteFile
 from sam3d_gs.weights.repositories import Repository
 from tests.hub import COMMIT, GOOD_TOKEN, FakeHub, Fault, serving
 
@@ -27,8 +28,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 70_000)  # what is kept of a cut connection
 
 
-@pytest.fixture
-def fake() -> Iterator[FakeHub]:
+@pytest.fixture(params=[True, False], ids=["as-the-hub", "as-a-mirror"])
+def fake(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """The fake hub, with both ways to download: by huggingface_hub, and by plain HTTP."""
+    monkeypatch.setattr(Hub, "official", request.param)
     with serving(FakeHub({"a/model": {NAME: DATA, "small.yaml": b"x: 1\n", "empty.txt": b""}})) as hub:
         yield hub
 
@@ -41,8 +44,8 @@ def _store(fake: FakeHub, folder: Path, token: str | None = GOOD_TOKEN) -> Store
 
 def _fetch(fake: FakeHub, folder: Path, name: str = NAME, token: str | None = GOOD_TOKEN) -> Path:
     store = _store(fake, folder, token)
-    file = next(f for f in store.hub.files("a/model")[1] if f.name == name)
-    fetch(store, file, COMMIT)
+    listing = store.hub.files("a/model")
+    fetch(store, next(file for file in listing.files if file.name == name), listing)
     return store.path(name)
 
 
@@ -73,7 +76,8 @@ def test_without_a_token_none_is_looked_up(fake: FakeHub, tmp_path: Path, monkey
 def test_a_dropped_connection_resumes_where_it_was(fake: FakeHub, tmp_path: Path) -> None:
     fake.faults[NAME] = Fault("drop", after=70_000, times=3)
     assert _fetch(fake, tmp_path).read_bytes() == DATA
-    assert [r.range for r in fake.transfers(NAME)] == ["", "bytes=70000-", "bytes=140000-", "bytes=210000-"]
+    ranges = [r.range for r in fake.transfers(NAME) if r.path.startswith("/stored")]
+    assert ranges == ["", "bytes=70000-", "bytes=140000-", "bytes=210000-"]
 
 
 def test_damaged_once_is_downloaded_again(fake: FakeHub, tmp_path: Path) -> None:
@@ -104,14 +108,14 @@ def test_a_file_that_never_comes_whole_is_one_line_of_error(fake: FakeHub, tmp_p
 def test_access_withdrawn_meanwhile(fake: FakeHub, tmp_path: Path) -> None:
     fake.gates["a/model"] = "refused"
     with pytest.raises(Sam3dGsError, match="a/model: refused"):
-        fetch(_store(fake, tmp_path), RemoteFile(NAME, len(DATA), None), COMMIT)
+        fetch(_store(fake, tmp_path), RemoteFile(NAME, len(DATA), None), Listing(COMMIT, ()))
 
 
 @pytest.mark.slow
 def test_nobody_answers_any_more(fake: FakeHub, tmp_path: Path) -> None:
     store = Store(Repository("model", "a/model", "", folder=tmp_path), Hub("http://127.0.0.1:1", tmp_path))
     with pytest.raises(Sam3dGsError, match=r"weights/model.ckpt could not be downloaded from http://127.0.0.1:1 \("):
-        fetch(store, RemoteFile(NAME, len(DATA), None), COMMIT)
+        fetch(store, RemoteFile(NAME, len(DATA), None), Listing(COMMIT, ()))
 
 
 def test_a_folder_that_cannot_be_written(fake: FakeHub, tmp_path: Path) -> None:
@@ -134,11 +138,11 @@ def test_what_a_killed_process_left_is_cleared(fake: FakeHub, tmp_path: Path) ->
 def _stop_at_the_second_file(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     real, seen = Hub.download, []
 
-    def stopped(self: Hub, repository_id: str, name: str, *rest: object, **options: object) -> Path:
-        seen.append(name)
+    def stopped(self: Hub, repository_id: str, file: RemoteFile, *rest: object, **options: object) -> Path:
+        seen.append(file.name)
         if len(seen) == 2:
             raise KeyboardInterrupt
-        return real(self, repository_id, name, *rest, **options)  # type: ignore[arg-type]
+        return real(self, repository_id, file, *rest, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Hub, "download", stopped)
     return seen

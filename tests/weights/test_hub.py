@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sam3d_gs.errors import Sam3dGsError
-from sam3d_gs.weights.hub import Hub, stays_below
+from sam3d_gs.weights.hub import Hub
+from sam3d_gs.weights.remote_files import name_fault
 from tests.hub import COMMIT, GATES, GOOD_TOKEN, FakeHub, serving
 
 pytest.importorskip("huggingface_hub")
@@ -59,8 +60,9 @@ def test_the_advice_names_the_page_and_never_the_token(tmp_path: Path) -> None:
 
 def test_files_come_with_size_and_digest(tmp_path: Path) -> None:
     with serving(FakeHub({"a/model": FILES})) as fake:
-        commit, files = Hub(fake.endpoint, tmp_path).files("a/model")
-        assert commit == COMMIT
+        listing = Hub(fake.endpoint, tmp_path).files("a/model")
+        files = listing.files
+        assert listing.commit == listing.asked == COMMIT
         assert {f.name: f.size for f in files} == {name: len(data) for name, data in FILES.items()}
         assert [len(f.digest or "") for f in files] == [40, 64]
         with pytest.raises(Sam3dGsError, match="a/nothing: not found"):
@@ -72,7 +74,7 @@ UNSAFE = ["checkpoints//x", "../../x", "a/../b", "./x", "/etc/x", "C:/x", "check
 
 @pytest.mark.parametrize("name", UNSAFE)
 def test_a_name_that_would_leave_its_folder_is_refused(tmp_path: Path, name: str) -> None:
-    assert not stays_below(name)
+    assert name_fault(name)
     with serving(FakeHub({"a/model": FILES}, listed={"config.json": name})) as fake:
         with pytest.raises(Sam3dGsError, match="outside its folder") as caught:
             Hub(fake.endpoint, tmp_path).files("a/model")
@@ -81,7 +83,7 @@ def test_a_name_that_would_leave_its_folder_is_refused(tmp_path: Path, name: str
 
 @pytest.mark.parametrize("name", ["config.json", "a/b/c.ckpt", "..hidden", "a..b/.gitignore", "v1.0:final/x"])
 def test_usual_names_are_taken(name: str) -> None:
-    assert stays_below(name)
+    assert not name_fault(name)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from sam3d_gs.weights.repositories import REPOSITORIES, Repository, find_reposit
 
 if TYPE_CHECKING:
     from sam3d_gs.weights.checkpoints import Checkpoints, Store
-    from sam3d_gs.weights.hub import Access, RemoteFile
+    from sam3d_gs.weights.hub import Access
+    from sam3d_gs.weights.remote_files import RemoteFile
 
 log = logging.getLogger("sam3d_gs")
 app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -105,10 +106,32 @@ def stores(names: list[str] | None, folders: list[str], workspace: Path) -> list
         name, equals, path = pair.partition("=")
         if not equals or not path:
             raise UsageError(f"--folder {pair}: expected NAME=DIR, e.g. sam-3d-objects=/data/checkpoints/hf.")
-        own[find_repository(name).id] = Path(path).expanduser().absolute()
+        own[find_repository(name).id] = _folder(pair, path)
     hub = Hub.from_environment()
     repositories = [find_repository(name) for name in names] if names else list(REPOSITORIES)
-    return [Store(placed(repository, own, workspace), hub) for repository in dict.fromkeys(repositories)]
+    found = [Store(placed(repository, own, workspace), hub) for repository in dict.fromkeys(repositories)]
+    roots: dict[Path, str] = {}
+    for store in found:
+        other = roots.setdefault(store.root, store.repository.id)
+        if other != store.repository.id:
+            raise UsageError(
+                f"--folder: {other} and {store.repository.id} cannot share {store.root}. Give each its own."
+            )
+    return found
+
+
+def _folder(pair: str, path: str) -> Path:
+    """The folder of one --folder. Raises UsageError."""
+    try:
+        folder = Path(path).expanduser().absolute()
+        real = folder.resolve()
+        if real.exists() and not real.is_dir():
+            raise UsageError(f"--folder {pair}: {folder} is a file, expected a folder.")
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long, a loop of links, ~nobody
+        raise UsageError(f"--folder {pair}: {error}") from error
+    if real == Path(real.anchor):
+        raise UsageError(f"--folder {pair}: this is the root of the file system. Give a folder for these files alone.")
+    return folder
 
 
 def placed(repository: Repository, own: dict[str, Path], workspace: Path) -> Repository:

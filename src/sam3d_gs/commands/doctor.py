@@ -135,6 +135,7 @@ def _data(diagnosis: Diagnosis) -> dict[str, Any]:
             "endpoint": facts.endpoint,
             "token": facts.token,
             "offline": facts.offline,
+            "notes": list(facts.hub_notes),
             "access": {name: access.state for name, access in facts.access.items()},
         },
     }
@@ -192,6 +193,7 @@ def _weights_rows(diagnosis: Diagnosis) -> list[tuple[str, str]]:
     facts = diagnosis.facts
     token = "token found" if facts.token else "no token"
     rows = [("hub", f"{facts.endpoint}, {token}{', HF_HUB_OFFLINE' if facts.offline else ''}")]
+    rows += [("", note) for note in facts.hub_notes]
     for state in facts.checkpoints.values():
         access = facts.access.get(state.repository.id)
         access_text = f"access {access.state}" if access else "access not checked (--online)"

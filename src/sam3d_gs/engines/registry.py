@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -323,8 +324,11 @@ def _names(specs: Iterable[EngineSpec], quote: bool = False) -> str:
 
 def load(choice: EngineChoice) -> Any:
     """The engine, built. Raises MissingPackageError if a package that it imports is not installed here."""
+    from sam3d_gs.weights.hub import keep_token_from_libraries
+
     spec = choice.spec
     module, _, attribute = spec.target.partition(":")
+    keep_token_from_libraries(os.environ)
     try:
         engine = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:

@@ -7,31 +7,19 @@ lock is held while a stage works on it.
 
 from __future__ import annotations
 
-import errno
-import logging
-import os
-import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from PIL import Image
 
 from sam3d_gs import manifest as manifests
 from sam3d_gs.errors import BadInputError, Sam3dGsError
-from sam3d_gs.files import atomic_path, cannot_write, clear_temporary
+from sam3d_gs.files import atomic_path, clear_temporary
+from sam3d_gs.locks import hold
 from sam3d_gs.manifest import Manifest
 from sam3d_gs.types import Photo
 from sam3d_gs.workspace import Workspace, folder_name
-
-if sys.platform != "win32":  # Windows has no flock
-    import fcntl
-
-log = logging.getLogger("sam3d_gs")
-
-_TAKEN = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}  # every other error of flock is about the file system
-_MAX_REMOVALS = 100  # while waiting; more only on a file system that gives one file different numbers
-_unlockable: set[int] = set()  # devices whose file system cannot lock, named in a warning already
 
 
 @contextmanager
@@ -53,7 +41,7 @@ def claimed(root: Path, photo: Photo, waits: bool = False) -> Iterator[Workspace
 
 def _assigned(root: Path, photo: Photo) -> Workspace:
     """The photo's workspace; a new one is assigned to it by writing its manifest. Raises BadInputError for links."""
-    with _lock(Workspace(root, "x").run_dir.parent / ".lock", waits=True):
+    with hold(Workspace(root, "x").run_dir.parent / ".lock", waits=True):
         workspace = Workspace(root, folder_name(root, photo.name, photo.sha256))
         _refuse_links(workspace.folders())
         manifest = manifests.load(workspace.manifest)
@@ -101,7 +89,7 @@ def locked(workspace: Workspace, waits: bool = False) -> Iterator[None]:
     _refuse_links([workspace.run_dir])
     with ExitStack() as held:
         try:
-            held.enter_context(_lock(workspace.run_dir / ".lock", waits))
+            held.enter_context(hold(workspace.run_dir / ".lock", waits))
         except BlockingIOError as error:
             raise Sam3dGsError(
                 f"Another sam3d-gs is working on {workspace.photo!r} in {workspace.root}. Wait for it to end."
@@ -119,82 +107,6 @@ def _refuse_links(folders: Iterable[Path]) -> None:
             raise BadInputError(
                 f"{folder} is a symbolic link, and nothing is written through it. Remove the link and try again."
             )
-
-
-@contextmanager
-def _lock(path: Path, waits: bool) -> Iterator[None]:
-    """Hold an exclusive lock on a file, which is created if missing. Raises BlockingIOError if it is taken.
-
-    On a file system without locks (some of NFS, Lustre, FUSE) the block runs unlocked, after a warning.
-    """
-    if sys.platform == "win32":
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-        return
-    handle = _open_locked(path, waits)
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # closing is not enough: a forked child may hold a copy
-            fcntl.flock(handle, fcntl.LOCK_UN)
-        os.close(handle)
-
-
-def _open_locked(path: Path, waits: bool) -> int:
-    """A locked file descriptor; reopens the file if it was removed while waiting for the lock."""
-    removals = 0
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # No O_TRUNC, and no following of links: a planted link must not damage its target.
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            if path.is_symlink():
-                raise BadInputError(
-                    f"{path} is a symbolic link and is not followed. Remove it and try again."
-                ) from error
-            raise cannot_write(path, error) from error
-        try:
-            _flock(handle, path, waits)
-            if _is_same_file(path, handle) or removals == _MAX_REMOVALS:
-                return handle
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)
-        removals += 1
-
-
-def _flock(handle: int, path: Path, waits: bool) -> None:
-    """Lock an open file. Raises BlockingIOError if another process holds it."""
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if not waits or error.errno not in _TAKEN:
-                raise
-            log.info("Waiting for another sam3d-gs, which holds %s.", path)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno in _TAKEN:
-            raise BlockingIOError(error.errno, error.strerror) from error
-        device = os.fstat(handle).st_dev
-        if device not in _unlockable:
-            _unlockable.add(device)
-            log.warning(
-                "The file system of %s cannot lock files (%s). Going on without: do not run two commands on the same "
-                "photo at the same time.",
-                path.parent,
-                error.strerror or error,
-            )
-
-
-def _is_same_file(path: Path, handle: int) -> bool:
-    """Whether `path` still names the open file."""
-    try:
-        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(handle))
-    except FileNotFoundError:
-        return False
 
 
 def clear_leftovers(workspace: Workspace) -> None:

@@ -45,6 +45,7 @@ class Facts:
     token: bool
     offline: bool
     access: Mapping[str, Access] = field(default_factory=dict)  # repository id -> access; empty: not checked
+    hub_notes: tuple[str, ...] = ()  # about the set-up of the hub
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,11 @@ def examine(
             {stage: future.result() for stage, future in probes.items()},
             {name: inspect(store, hash_too=deep, also=needed[name]) for name, store in read.items()},
             _submodules(root),
-            hub.endpoint,
+            hub.address,
             hub.token is not None,
             hub.offline,
             {name: future.result() for name, future in access.items()},
+            hub.notes(),
         )
 
 

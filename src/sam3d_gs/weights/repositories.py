@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -36,7 +37,10 @@ class Repository:
 
     def wants(self, name: str, everything: bool = False) -> bool:
         """Whether to download a file of the repository."""
-        if not name.startswith(self.prefix) or any(fnmatch(name.rsplit("/", 1)[-1], pattern) for pattern in _NEVER):
+        parts = name.lower().split("/")
+        if not name.startswith(self.prefix) or any(fnmatch(parts[-1], pattern) for pattern in _NEVER):
+            return False
+        if ".git" in parts:  # a folder .git can make git run programs
             return False
         return everything or not any(fnmatch(name, pattern) for pattern in self.extra)
 
@@ -117,8 +121,14 @@ def find_repository(name: str) -> Repository:
     for repository in REPOSITORIES:
         if name in (repository.name, repository.id):
             return repository
-    owner, slash, rest = name.partition("/")
-    if owner and slash and rest and "/" not in rest:
+    if _is_id(name):
         return Repository(name, name, what="a model of your own choice")
     known = ", ".join(repository.name for repository in REPOSITORIES)
     raise UsageError(f"Unknown checkpoints {name!r}. Expected {known}, or owner/name of any repository on the hub.")
+
+
+def _is_id(name: str) -> bool:
+    """Whether the hub could have a repository of this name; it becomes part of a path."""
+    parts = name.split("/")
+    usual = all(re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?", part) for part in parts)
+    return len(parts) == 2 and usual and not re.search(r"--|\.\.|\.git$", name)
