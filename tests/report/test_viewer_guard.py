@@ -17,7 +17,7 @@ import pytest
 
 from sam3d_gs.errors import Sam3dGsError
 from sam3d_gs.report import viewer
-from sam3d_gs.report.viewer_guard import REFUSAL, Guard, check_guarded, guarded
+from sam3d_gs.report.viewer_guard import REFUSAL, Guard, _quiet_logger, check_guarded, guarded
 from tests.toy_scene import write_workspace
 
 viser = pytest.importorskip("viser", reason="needs viser")
@@ -94,6 +94,14 @@ def test_strangers_get_not_one_byte(live: viewer.Viewer, upgrade: bool) -> None:
     assert live.server.get_clients() == {}
 
 
+@pytest.fixture
+def _fresh_logger() -> None:
+    """Without the filter that viser adds at the first request it answers."""
+    logging.getLogger("sam3d_gs.viewer").filters.clear()
+    _quiet_logger.cache_clear()
+
+
+@pytest.mark.usefixtures("_fresh_logger")
 def test_garbage_leaves_no_traceback(live: viewer.Viewer, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     for garbage in (b"\x00\xff\r\n\r\n", b"POST / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n", b"\x16\x03\x01"):

@@ -58,7 +58,6 @@ class Guard:
         return (
             len(hosts) == 1
             and hosts[0].lower() in ours
-            and len(origins) <= 1
             and all(origin.lower() in {f"http://{host}" for host in ours} for origin in origins)
             and hmac.compare_digest(_first_segment(path).encode(errors="surrogateescape"), self.token.encode())
         )
