@@ -19,6 +19,7 @@ FLAGS = [
     "--enable-unsafe-swiftshader",
     "--disable-background-networking",
     "--no-first-run",
+    "--host-resolver-rules=MAP rebound.example 127.0.0.1",  # a foreign name that leads to this machine
 ]
 PATIENCE_MS = 120_000  # software rendering on a busy machine; nothing here tests speed
 

@@ -284,6 +284,20 @@ def test_the_policy_stops_what_would_get_through(open_tab: OpenTab, report: Path
 
 
 @pytest.mark.slow
+def test_the_policy_keeps_links_and_forms_at_home(open_tab: OpenTab, report: Path, tmp_path: Path) -> None:
+    """As if escaping had failed: a foreign base does not turn links, and a form sends nothing."""
+    broken = tmp_path / "report.html"
+    evil = "<base href='https://evil.example/'><form action='https://evil.example/'><button id=go>Go</button></form>"
+    broken.write_text(report.read_text(encoding="utf-8").replace("</body>", evil + "</body>"), encoding="utf-8")
+    tab = show(open_tab(), broken)
+    assert tab.page.evaluate("document.baseURI") == broken.as_uri()
+    tab.page.evaluate("document.querySelector('#go').form.requestSubmit()")
+    tab.page.wait_for_timeout(300)
+    assert [url for url in tab.requests if "evil" in url] == []
+    assert ["base-uri" in tab.complaints[0], "form-action" in tab.complaints[1]] == [True, True], tab.complaints
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (768, "dark"), (1400, "dark")])
 def test_no_width_needs_sideways_scrolling(open_tab: OpenTab, report: Path, width: int, scheme: str) -> None:
     tab = show(open_tab(width, 800, color_scheme=scheme), report)

@@ -1,9 +1,11 @@
-"""The live viewer in a real browser."""
+"""The live viewer in a real browser: what its own page shows, and what foreign pages do not get."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from sam3d_gs.report.viewer import Viewer, from_workspace, running
 from tests.browser.conftest import PATIENCE_MS, Tab
 from tests.toy_scene import BALLS, SIZE, Ball, K, write_workspace
 
-pytest.importorskip("viser", reason="needs viser")
+viser = pytest.importorskip("viser", reason="needs viser")
 pytestmark = pytest.mark.browser
 
 OpenTab = Callable[..., Tab]
@@ -70,8 +72,78 @@ def test_the_view_starts_at_the_photo_and_a_switch_works(tab: Tab, live: Viewer)
     assert wait_for(tab, blue, there=True)
     switch(tab, "red ball").check()
     assert wait_for(tab, red, there=True)
-    allowed = (live.url, live.url.replace("http:", "ws:"), f"blob:{live.url}", "data:")
+    origin = live.url.rsplit("/", 2)[0]
+    allowed = (origin, origin.replace("http:", "ws:"), f"blob:{origin}", "data:")
     assert [url for url in tab.requests if not url.startswith(allowed)] == []
+    tab.page.reload()
+    tab.page.wait_for_selector("text=green ball")
+
+
+@pytest.fixture
+def foreign() -> Iterator[str]:
+    """Address of an empty page of another server on this machine."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(b"<!doctype html><title>foreign</title><body>foreign")
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+# What a page can try; each answers with what it got.
+ATTACKS = """async ([address, version]) => {
+  const socket = await new Promise((done) => {
+    const ws = new WebSocket(address.replace("http", "ws"), [version]);
+    ws.onmessage = () => done("scene");
+    ws.onopen = () => setTimeout(() => done("open"), 2000);
+    ws.onerror = () => done("refused");
+  });
+  const get = (mode) => fetch(address, { mode, credentials: "include" }).then((r) => r.text(), () => "refused");
+  const frame = document.createElement("iframe");
+  frame.src = address;
+  document.body.append(frame);
+  await new Promise((done) => { frame.onload = done; setTimeout(done, 3000); });
+  return [socket, await get("cors"), await get("no-cors")];
+}"""
+
+
+@pytest.mark.slow
+def test_a_foreign_page_gets_nothing_even_with_the_token(live: Viewer, foreign: str, open_tab: OpenTab) -> None:
+    mine = open_tab(1200, 400)
+    mine.page.goto(live.url)
+    mine.page.wait_for_selector("text=green ball")  # the user's own tab is open meanwhile
+    version = f"viser-v{viser.__version__}"
+    for site in (foreign, foreign.replace("127.0.0.1", "rebound.example")):
+        for address in (live.url, live.url.rsplit("/", 2)[0] + "/"):
+            page = mine.page.context.new_page()
+            page.goto(site)
+            socket, cors, no_cors = page.evaluate(ATTACKS, [address, version])
+            assert (socket, cors) == ("refused", "refused")
+            assert no_cors in ("", "refused")
+            assert [frame.url for frame in page.frames[1:]] == ["chrome-error://chromewebdata/"]  # not shown
+            page.close()
+    assert len(live.server.get_clients()) == 1
+
+
+@pytest.mark.slow
+def test_a_foreign_name_for_this_machine_and_a_link_without_the_token_are_refused(
+    live: Viewer, open_tab: OpenTab
+) -> None:
+    tab = open_tab()
+    for url in (live.url.replace("127.0.0.1", "rebound.example"), live.url.rsplit("/", 2)[0] + "/"):
+        answer = tab.page.goto(url)
+        assert answer.status == 403
+        assert "Open the address that sam3d-gs printed" in tab.page.inner_text("body")
+    tab.page.goto(live.url.replace("127.0.0.1", "localhost"))
+    tab.page.wait_for_selector("text=green ball")
 
 
 @pytest.mark.slow

@@ -124,7 +124,10 @@ def test_the_policy_admits_our_script_and_no_other(data: ReportData) -> None:
     page = Page(render_report(data))
     policy = next(meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
     digest = base64.b64encode(hashlib.sha256(page.raw[-1].encode()).digest()).decode()
-    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    assert policy == (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; style-src 'unsafe-inline'; "
+        f"script-src 'sha256-{digest}'"
+    )
 
 
 def test_splats_are_those_of_the_objects_in_the_camera_frame(data: ReportData) -> None:

@@ -1,4 +1,4 @@
-"""The live viewer: a photo's scene in the browser, served by viser on this machine only."""
+"""The live viewer: a photo's scene in the browser, served by viser on this machine only, to its user only."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from sam3d_gs.gaussians.ply import read_ply
 from sam3d_gs.gaussians.pose import pose_from_matrix, transform
 from sam3d_gs.gaussians.thinning import share, thin
 from sam3d_gs.photo import open_image, to_rgb
+from sam3d_gs.report.viewer_guard import Guard, check_guarded, guarded
 from sam3d_gs.scene_files import read_scene
 from sam3d_gs.types import Gaussians, Photo, PlacedObject, SceneDescription
 from sam3d_gs.workspace import Workspace
@@ -104,13 +105,16 @@ def from_memory(description: SceneDescription, objects: Sequence[PlacedObject], 
 class Viewer:
     """A running viewer."""
 
-    url: str
+    url: str  # with the token that opens it
     server: Any  # viser.ViserServer
 
 
 @contextlib.contextmanager
 def running(scene: ViewedScene, port: int = 8080) -> Iterator[Viewer]:
-    """The viewer while the block runs; see `serve` for the port. Raises MissingPackageError without viser."""
+    """The viewer while the block runs; see `serve` for the port.
+
+    Raises MissingPackageError without viser, Sam3dGsError if viser cannot be closed to strangers (viewer_guard.py).
+    """
     try:
         import viser
     except ImportError as error:
@@ -121,11 +125,14 @@ def running(scene: ViewedScene, port: int = 8080) -> Iterator[Viewer]:
     free = _free_port(port)
     if port not in (0, free):
         log.warning("Port %d is in use, taking %d.", port, free)
-    with contextlib.redirect_stdout(io.StringIO()):  # its own banner; ours has the address
+    guard = Guard()
+    # Its own banner is hidden; ours has the address.
+    with contextlib.redirect_stdout(io.StringIO()), guarded(guard, HOST):
         server = viser.ViserServer(host=HOST, port=free, label=f"sam3d_gs · {scene.name}", verbose=False)
     try:
+        check_guarded(server, HOST)
         _fill(server, scene)
-        yield Viewer(f"http://{HOST}:{server.get_port()}", server)
+        yield Viewer(f"http://{HOST}:{server.get_port()}/{guard.token}/", server)
     finally:
         with contextlib.redirect_stdout(io.StringIO()):
             server.stop()
