@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from sam3d_gs.errors import BadInputError, Sam3dGsError
-from sam3d_gs.masks.given.found import Found, labels_of
+from sam3d_gs.masks.given.found import Found
+from sam3d_gs.masks.given.greys import labels_of
 from sam3d_gs.masks.given.outlines import _decompressed, from_runs
 from sam3d_gs.masks.given.reader import read_given
 from sam3d_gs.photo import load_photo
