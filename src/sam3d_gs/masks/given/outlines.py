@@ -98,10 +98,8 @@ def _coco(data: Fields, path: Path, photo: str, photo_size: Size) -> tuple[list[
 
 def _image_of(data: Fields, photo: str) -> tuple[Fields, list[str]]:
     """The entry of the photo among the images: by its name, else the only one."""
-    if "image" in data and "images" not in data:  # a file of SA-1B
-        images = [data.fields("image")]
-    else:
-        images = list(data.rows("images", "image"))
+    one = "image" in data and "images" not in data  # a file of SA-1B
+    images = [data.fields("image")] if one else list(data.rows("images", "image"))
     names = [_image_name(image) for image in images]
     exact = [image for image, name in zip(images, names, strict=True) if _base(name) == photo]
     same = [image for image, name in zip(images, names, strict=True) if _stem(name) == _stem(photo)]
@@ -292,7 +290,7 @@ def _filled(polygons: Iterable[Sequence[tuple[float, float]]], size: Size) -> np
     filled = np.zeros(size[::-1], dtype=bool)
     for polygon in polygons:
         points = np.asarray(polygon)
-        if min(size) > 2 and 0 <= points.min() and points.max() <= 1:
+        if min(size) > 2 and points.min() >= 0 and points.max() <= 1:
             raise ValueError("a polygon has coordinates from 0 to 1. Expected pixels of the photo")
         low = np.clip(np.floor(points.min(0)), 0, size).astype(int)
         high = np.clip(np.ceil(points.max(0)), 0, size).astype(int)

@@ -13,6 +13,8 @@ from sam3d_gs.masks.given.found import MAX_OBJECTS, Found, Labels, named
 from sam3d_gs.masks.given.greys import labels_of
 from sam3d_gs.photo import frame_count, opened, upright
 
+_MOST_PIXELS = 1 << 30  # of all pages
+_SUBFILE_TYPE = 254  # a TIFF tag
 _GREY_SPREAD = 24  # largest difference of channels in a picture that is grey but for lossy compression
 
 
@@ -40,8 +42,14 @@ def _pages(path: Path) -> list[tuple[Image.Image, bool]]:
         if count > MAX_OBJECTS:
             raise BadInputError(f"{path} has {count:,} pages, more than {MAX_OBJECTS}.")
         pages = []
+        pixels = 0
         for number in range(count):
             image.seek(number)
+            if number and getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE, 0) & 1:  # a smaller copy of the page before
+                continue
+            pixels += image.width * image.height
+            if pixels > _MOST_PIXELS:
+                raise BadInputError(f"{path} has pages of {pixels:,} pixels and more. Save one mask per file.")
             pages.append((upright(image).copy(), lossy))
     if len({page.size for page, _ in pages}) > 1:
         raise BadInputError(f"{path} has pages of different sizes. Save one mask per file.")
