@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import sys
@@ -193,6 +194,45 @@ def test_no_program_in_a_photo_is_run(tmp_path: Path, monkeypatch: pytest.Monkey
         with pytest.raises(BadInputError):
             load_photo(tmp_path / name)
     assert not called
+
+
+@pytest.mark.parametrize("tags", [{254: 1}, {50706: b"\1\4\0\0"}], ids=["preview", "DNG"])
+def test_the_preview_in_a_raw_file_is_not_taken_for_the_photo(tmp_path: Path, tags: dict[int, object]) -> None:
+    path = tmp_path / "p.nef"
+    Image.new("RGB", (16, 12), RED).save(path, "TIFF", tiffinfo=tags)
+    with pytest.raises(BadInputError, match=r"p\.nef holds camera raw data"):
+        load_photo(path)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM", "AVIF"])
+def test_damaged_files_are_one_line_whatever_the_decoder_raises(tmp_path: Path, form: str) -> None:
+    Image.init()
+    if form not in Image.SAVE:
+        pytest.skip(f"this Pillow has no {form}")
+    path = tmp_path / f"a.{form.lower()}"
+    rng = np.random.default_rng(3)
+    Image.fromarray(rng.integers(0, 255, (12, 16, 3), np.uint8)).save(path, form)
+    whole = path.read_bytes()
+    for _ in range(60):
+        data = bytearray(whole)
+        for place in rng.integers(0, min(len(data), 200), 4):
+            data[place] = rng.integers(256)
+        path.write_bytes(data)
+        with contextlib.suppress(BadInputError):
+            load_photo(path)
+
+
+@pytest.mark.parametrize("size", [(20, 10), (12, 12)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_all_orientations(tmp_path: Path, orientation: int, size: tuple[int, int]) -> None:
+    upright = Image.new("RGB", size, "white")
+    upright.paste(RED, (0, 0, 4, 6))
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # EXIF -> Pillow's Transpose
+    stored = upright.transpose(Image.Transpose(undo[orientation])) if orientation in undo else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(load_photo(tmp_path / "a.png").rgb, np.asarray(upright))
 
 
 def test_every_picture_is_opened_in_one_place() -> None:

@@ -29,6 +29,7 @@ USUAL_FOV_DEG = 55.0  # along the longer side: between phone cameras and typical
 _FILM_DIAGONAL_MM = math.hypot(36, 24)  # the "35 mm equivalent" of EXIF compares diagonals
 UPRIGHT = 1  # EXIF orientation
 _ORIENTATION, _EXIF_IFD, _FOCAL_35MM = 0x0112, 0x8769, 0xA405
+_DNG_VERSION, _SUBFILE_TYPE, _PREVIEW = 50706, 254, 1  # TIFF tags, and what the second is for a smaller copy
 _START_BYTES = 512
 _OTHER_KINDS = (
     ("PostScript", rb"%!|\xc5\xd0\xd3\xc6|\x04%!"),
@@ -42,7 +43,7 @@ _OTHER_KINDS = (
     ("a web page (HTML)", rb"\s*(<!doctype html|<!DOCTYPE html|<html|<HTML)"),
     ("a Git LFS pointer instead of the picture", rb"version https://git-lfs"),
     ("a zip archive", rb"PK\x03\x04"),
-    ("an icon", rb"\x00\x00[\x01\x02]\x00"),
+    ("an icon or a Targa picture", rb"\x00\x00[\x01\x02]\x00"),
     ("a Windows metafile", rb"\xd7\xcd\xc6\x9a|\x01\x00\x00\x00.{36} EMF"),
     ("camera raw data", rb"FUJIFILMCCD-RAW|.{6}CR2|IIU\x00|II\x1a\x00\x00\x00HEAPCCDR"),
     ("a NumPy array", rb"\x93NUMPY"),
@@ -81,6 +82,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
                         f"{path} has {image.width} x {image.height} pixels, more than {MAX_PIXELS // 1_000_000} "
                         "million. Scale it down first."
                     )
+                _refuse_previews(path, image)
                 image.load()
                 yield image
     except FileNotFoundError as error:
@@ -89,10 +91,20 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise BadInputError(f"{path} is too large to open safely: {error}. Scale it down first.") from error
     except Sam3dGsError:
         raise
-    except OSError as error:  # of the file system, and by decoders, without a number
-        raise BadInputError(f"{path} cannot be read: {error.strerror or error or type(error).__name__}.") from error
-    except (ValueError, SyntaxError, EOFError, MemoryError, OverflowError, TypeError, KeyError, IndexError) as error:
-        raise BadInputError(f"{path} cannot be read: {error or type(error).__name__}.") from error  # by decoders
+    except Exception as error:  # decoders raise nearly everything on damaged files
+        reason = getattr(error, "strerror", None) or error or type(error).__name__
+        raise BadInputError(f"{path} cannot be read: {reason}.") from error
+
+
+def _refuse_previews(path: Path, image: Image.Image) -> None:
+    """Raw files of cameras look like TIFF, and the first picture in them is a small preview."""
+    if image.format != "TIFF":
+        return
+    tags = getattr(image, "tag_v2", {})
+    with path.open("rb") as stream:
+        is_cr2 = stream.read(10)[8:] == b"CR"
+    if is_cr2 or _DNG_VERSION in tags or tags.get(_SUBFILE_TYPE) == _PREVIEW:
+        raise BadInputError(f"{path} holds camera raw data and a preview. Save the photo as JPEG or PNG.")
 
 
 def _wrong_size(size: int) -> str:
@@ -135,6 +147,8 @@ def _what_it_is(start: bytes) -> str:
     kind = kind_of(start)
     if kind == "HEIC":
         return "is a HEIC photo. Run `pip install pillow-heif` in this environment, or save it as JPEG."
+    if kind in FORMATS and kind in Image.OPEN:
+        return f"is a damaged {kind} picture."
     if not kind:
         return f"is not an image this program can read. It reads {', '.join(FORMATS)}."
     return f"holds {kind}, which this program does not open. Save it as PNG or JPEG."

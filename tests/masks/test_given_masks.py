@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
 from sam3d_gs.errors import BadInputError, Sam3dGsError
-from sam3d_gs.masks.given.found import Found, labels_of
+from sam3d_gs.masks.given.found import Found
+from sam3d_gs.masks.given.greys import labels_of
 from sam3d_gs.masks.given.outlines import _decompressed, from_runs
 from sam3d_gs.masks.given.reader import read_given
 from sam3d_gs.photo import load_photo
@@ -47,9 +48,9 @@ def _photo(path: Path, orientation: int = 1) -> Photo:
     for mask, colour in zip(OBJECTS, ((220, 30, 30), (30, 220, 30), (30, 30, 220)), strict=True):
         rgb[mask] = colour
     stored = Image.fromarray(rgb)
-    undo = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # EXIF -> Pillow's Transpose
     if orientation != 1:
-        stored = stored.transpose(undo[orientation])
+        stored = stored.transpose(Image.Transpose(undo[orientation]))
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored.save(path, exif=exif)

@@ -73,10 +73,12 @@ def _write_image(workspace: Workspace, photo: Photo) -> None:
 
 
 def _same_size(image_png: Path, photo: Photo) -> bool:
+    if not image_png.is_file():  # nothing, or a pipe, which would block
+        return False
     try:
         with Image.open(image_png, formats=("PNG",)) as image:
             return image.size == (photo.width_px, photo.height_px)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # it is written again
+    except Exception:  # it is damaged, and decoders raise nearly everything
         return False
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from sam3d_gs.errors import BadInputError
-from sam3d_gs.masks.given.found import MAX_OBJECTS, Found, Labels, labels_of, named
+from sam3d_gs.masks.given.found import MAX_OBJECTS, Found, Labels, named
+from sam3d_gs.masks.given.greys import labels_of
 from sam3d_gs.masks.given.pictures import page_labels
 
 _MAX_BYTES = 1 << 32
@@ -26,12 +27,21 @@ def read_arrays(path: Path, name: str, aspect: float) -> tuple[list[Found], list
     found: list[Found] = []
     notes: list[str] = []
     try:
-        for key, array in _arrays(path):
+        arrays = dict(_arrays(path))
+        pictures = {key: array for key, array in arrays.items() if len(arrays) == 1 or _is_picture(array, aspect)}
+        left = [f"{key} {array.shape}" for key, array in arrays.items() if key not in pictures]
+        if not pictures:
+            raise ValueError(f"none of its arrays has the photo's shape: {', '.join(left)}")
+        if left:
+            notes.append(f"has arrays that are no masks, which are left out: {', '.join(left)}")
+        for key, array in pictures.items():
             words = name if key in _UNNAMED else key.replace("_", " ")
-            for number, layer in enumerate(layers := _layers(array, aspect, path)):
+            layers = _layers(array, aspect, path)
+            names = _names(arrays, len(layers))
+            for number, layer in enumerate(layers):
                 labels = _labels(layer, path)
                 part = f" {number}" if len(layers) > 1 else ""
-                found += named(labels, f"{words}{part}", f"{path.name} [{key}{part}]")
+                found += named(labels, names[number] if names else f"{words}{part}", f"{path.name} [{key}{part}]")
                 notes += labels.notes
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError, OverflowError) as error:
         reason = str(error) or type(error).__name__
@@ -59,12 +69,29 @@ def _arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:
                 yield member.filename.removesuffix(".npy"), np.lib.format.read_array(stream, allow_pickle=False)
 
 
+def _is_picture(array: np.ndarray, aspect: float) -> bool:
+    """Whether an array has the photo's shape, upright or turned: scores, boxes and points beside masks do not."""
+    if array.dtype.kind not in "buif" or array.ndim < 2 or not array.size:
+        return False
+    sides = (array.shape[-2:], array.shape[:2])
+    return any(abs(abs(math.log(w / h)) - abs(math.log(aspect))) < 0.02 and min(h, w) > 4 for h, w in sides)
+
+
+def _names(arrays: dict[str, np.ndarray], count: int) -> list[str]:
+    """The names of a stack of masks, if the file has an array of as many texts; else none."""
+    if count < 2:
+        return []
+    return next((list(map(str, a)) for a in arrays.values() if a.dtype.kind == "U" and a.shape == (count,)), [])
+
+
 def _layers(array: np.ndarray, aspect: float, path: Path) -> list[np.ndarray]:
     """(H, W) or (H, W, 3 or 4) arrays out of any stack. Raises BadInputError for other shapes."""
     shape = array.shape
     if array.dtype.kind not in "buif" or not array.size:
         raise BadInputError(f"{path} holds {array.dtype} {shape}. Expected numbers (H, W) or (N, H, W).")
-    if array.ndim == 4 and 1 in (shape[1], shape[3]):  # (N, 1, H, W), as networks return them, or (N, H, W, 1)
+    if array.ndim == 4 and shape[0] == 1:  # a batch of one photo
+        array = array[0]
+    elif array.ndim == 4 and 1 in (shape[1], shape[3]):  # (N, 1, H, W), as networks return them, or (N, H, W, 1)
         array = array[:, 0] if shape[1] == 1 else array[..., 0]
     if array.ndim == 2:
         return [array]
@@ -112,8 +139,8 @@ def _labels(layer: np.ndarray, path: object) -> Labels:
 def _of_floats(layer: np.ndarray, path: object) -> Labels:
     if not np.isfinite(layer).all():
         raise BadInputError(f"{path} has NaN or infinite values, as depth maps have.")
-    if np.array_equal(layer, np.round(layer)) and layer.min() >= 0:
-        return labels_of(layer, path)
+    if float(abs(layer).max()) < 1 << 31 and np.array_equal(layer, np.round(layer)):
+        return labels_of(layer.astype(np.int32), path)
     if layer.min() < 0 < layer.max():
         return Labels({"": layer > 0}, ("has values on both sides of 0, as a network's logits: above 0 is the object",))
     if layer.min() >= 0 and layer.max() <= 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,10 @@ def read_outlines(path: Path, photo: str, size: Size) -> tuple[list[Found], list
         if "shapes" in fields:
             return _labelme(fields, path, photo, size)
         if "annotations" in fields or "images" in fields:
-            return _coco(fields, path, photo)
+            return _coco(fields, path, photo, size)
         if "segmentation" in fields:
             return _sam_list([data], path, size)
-        raise ValueError('it has neither "annotations" (COCO) nor "shapes" (labelme)')
+        raise ValueError('it has neither "annotations" (COCO) nor "shapes" (labelme). Export it as COCO')
     except (ValueError, OverflowError) as error:
         raise BadInputError(f"{path} cannot be read as masks: {error}.") from error
 
@@ -51,35 +52,45 @@ def is_for(path: Path, photo: str) -> bool:
     return not isinstance(named, str) or _stem(named) == _stem(photo)
 
 
+def _base(name: str) -> str:
+    return name.replace("\\", "/").rsplit("/", 1)[-1]
+
+
 def _stem(name: str) -> str:
-    return name.replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[0].casefold()
+    return _base(name).rsplit(".", 1)[0].casefold()
+
+
+def _original(name: str) -> str:
+    """The stem that a photo had before Roboflow (desk_jpg.rf.1f3c...) or Label Studio (0f3c9a7e-desk) renamed it."""
+    without_hash = re.sub(r"_(jpe?g|png|webp|bmp|tiff?|heic)\.rf\.[0-9a-z]+$", "", _stem(name))
+    return re.sub(r"^[0-9a-f]{8}-(?=.)", "", without_hash)
 
 
 # ---- COCO ------------------------------------------------------------------------------------------------------------
 
 
-def _coco(data: Fields, path: Path, photo: str) -> tuple[list[Found], list[str]]:
+def _coco(data: Fields, path: Path, photo: str, photo_size: Size) -> tuple[list[Found], list[str]]:
     image, notes = _image_of(data, photo)
-    size = _size(image.whole("width"), image.whole("height"))
-    names = (
-        {row.whole("id"): row.text("name") for row in data.rows("categories", "category")}
-        if ("categories" in data)
-        else {}
-    )
-    rows = [row for row in data.rows("annotations", "annotation") if row.value.get("image_id") == image.value.get("id")]
-    check_count(rows, path)  # type: ignore[arg-type]
+    size = _size(image.whole("width", photo_size[0]), image.whole("height", photo_size[1]))
+    categories = data.rows("categories", "category") if "categories" in data else ()
+    names = {row.whole("id"): row.text("name") for row in categories}
+    rows = list(data.rows("annotations", "annotation"))
+    if "images" in data:  # else the file is about one photo
+        rows = [row for row in rows if str(row.value.get("image_id")) == str(image.value.get("id"))]
+    check_count(rows, path)
     if rows and all("segments_info" in row for row in rows):
         raise ValueError("it is a COCO panoptic file. Give its PNG, whose colours are the objects")
-    found, boxes = [], 0
+    found, without = [], 0
     for row in rows:
-        if not row.value.get("segmentation"):
-            boxes += 1
+        mask = _segmentation(row.value.get("segmentation"), size)
+        if mask is None:
+            without += 1
             continue
         category = row.whole("category_id", None)
         name = names.get(category if category is not None else -1, "object")
-        found.append(Found(name, _segmentation(row.value["segmentation"], size), f"annotation {row.value.get('id')}"))
-    if boxes:
-        notes.append(f"has {boxes} annotations of {photo} without an outline, which are left out")
+        found.append(Found(name, mask, f"{path.name}, annotation {row.value.get('id')}"))
+    if without:
+        notes.append(f"has {without} annotations of {photo} without an outline, which are left out")
     if not found:
         raise ValueError(f"it has no outlines for {photo}")
     return found, notes
@@ -87,16 +98,26 @@ def _coco(data: Fields, path: Path, photo: str) -> tuple[list[Found], list[str]]
 
 def _image_of(data: Fields, photo: str) -> tuple[Fields, list[str]]:
     """The entry of the photo among the images: by its name, else the only one."""
-    images = list(data.rows("images", "image"))
-    same = [image for image in images if _stem(image.text("file_name", "")) == _stem(photo)]
-    exact = [image for image in same if image.text("file_name", "").replace("\\", "/").rsplit("/", 1)[-1] == photo]
-    chosen = exact or same
+    one = "image" in data and "images" not in data  # a file of SA-1B
+    images = [data.fields("image")] if one else list(data.rows("images", "image"))
+    names = [_image_name(image) for image in images]
+    exact = [image for image, name in zip(images, names, strict=True) if _base(name) == photo]
+    same = [image for image, name in zip(images, names, strict=True) if _stem(name) == _stem(photo)]
+    renamed = [image for image, name in zip(images, names, strict=True) if _original(name) == _stem(photo)]
+    chosen = exact or same or renamed
     if len(chosen) == 1:
         return chosen[0], []
     if len(images) == 1:
-        return images[0], [f"is about {images[0].text('file_name', 'a photo without a name')!r}"]
-    some = ", ".join(image.text("file_name", "?") for image in images[:5]) + (", ..." if len(images) > 5 else "")
+        return images[0], [f"is about {names[0] or 'a photo without a name'!r}"]
+    some = ", ".join(name or "?" for name in names[:5]) + (", ..." if len(images) > 5 else "")
     raise ValueError(f"{len(chosen) or 'none'} of its {len(images)} images is {photo}: {some or 'none'}")
+
+
+def _image_name(image: Fields) -> str:
+    """The photo's file name; Roboflow keeps the one before it renamed the photo in `extra`."""
+    extra = image.value.get("extra")
+    name = extra.get("name") if isinstance(extra, dict) else None
+    return name if isinstance(name, str) else image.text("file_name", "")
 
 
 def _sam_list(rows: list[Any], path: Path, size: Size) -> tuple[list[Found], list[str]]:
@@ -105,27 +126,39 @@ def _sam_list(rows: list[Any], path: Path, size: Size) -> tuple[list[Found], lis
         raise ValueError(f"it has {len(rows):,} masks, more than {MAX_OBJECTS}. Give those to lift")
     if not rows:
         raise ValueError("it holds no masks")
-    found = []
+    about = {str(row["image_id"]) for row in rows if isinstance(row, dict) and "image_id" in row}
+    if len(about) > 1:
+        raise ValueError(f"it is about {len(about)} photos, without their names. Give a COCO file with its images")
+    found: list[Found] = []
+    notes: list[str] = []
     for number, value in enumerate(rows, start=1):
         row = Fields(value, f"mask {number}")
         name = next((row.text(key) for key in ("name", "label", "phrase", "category") if key in row), "object")
         if "segmentation" not in row:
-            raise ValueError(f"mask {number} has no segmentation")
-        found.append(Found(name, _segmentation(row.value["segmentation"], size), f"{path.name}, mask {number}"))
-    return found, []
+            raise ValueError(f"mask {number} has no segmentation. Export it as COCO")
+        mask = _segmentation(row.value["segmentation"], size)
+        if mask is None:
+            notes.append(f"has no outline for mask {number}, which is left out")
+        else:
+            found.append(Found(name, mask, f"{path.name}, mask {number}"))
+    if not found:
+        raise ValueError("it holds no outlines")
+    return found, notes
 
 
-def _segmentation(value: Any, size: Size) -> np.ndarray:
-    """(H, W) bool from COCO's polygons or run lengths. Raises ValueError."""
+def _segmentation(value: Any, size: Size) -> np.ndarray | None:
+    """(H, W) bool from COCO's polygons or run lengths; None if there is neither. Raises ValueError."""
+    if value is None or value == []:
+        return None
     if isinstance(value, dict):
         run = Fields(value, "segmentation")
         height, width = (int(side) for side in run.array("size", (2,)))
         counts = run.value.get("counts")
         return from_runs(_counts(counts), _size(width, height))
     if isinstance(value, list) and value and all(isinstance(polygon, list) for polygon in value):
-        if isinstance(value[0][0] if value[0] else None, list):
-            return _filled([_points(polygon) for polygon in value], size)
-        return _filled([_pairs(polygon) for polygon in value], size)
+        read = _points if isinstance(value[0][0] if value[0] else None, list) else _pairs
+        polygons = [polygon for polygon in map(read, value) if len(polygon) > 2]  # a line or a click has no area
+        return _filled(polygons, size) if polygons else None
     raise ValueError("a segmentation is neither polygons nor run lengths")
 
 
@@ -202,7 +235,7 @@ def _labelme(data: Fields, path: Path, photo: str, photo_size: Size) -> tuple[li
 def _shape(row: Fields, kind: str, size: Size) -> np.ndarray | None:
     """(H, W) bool; None for a shape without an area."""
     points = _points(row.value.get("points"))
-    if kind == "polygon":
+    if len(points) > 2 and kind in ("polygon", "rectangle", "rotation", "quadrilateral"):  # X-AnyLabeling has the rest
         return _filled([points], size)
     if kind in ("rectangle", "mask") and len(points) == 2:
         (x0, x1), (y0, y1) = sorted(p[0] for p in points), sorted(p[1] for p in points)
@@ -224,7 +257,7 @@ def _pasted(text: str, x: int, y: int, size: Size) -> np.ndarray:
             if image.width > size[0] or image.height > size[1]:
                 raise ValueError("the PNG of a shape is larger than the photo")
             small = np.asarray(image.convert("L")) > 0
-    except (OSError, binascii.Error, SyntaxError) as error:
+    except (OSError, binascii.Error, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"the PNG of a shape is damaged ({error})") from error
     whole = Image.new("1", size)
     whole.paste(Image.fromarray(small), (x, y))
@@ -256,9 +289,9 @@ def _filled(polygons: Iterable[Sequence[tuple[float, float]]], size: Size) -> np
     """(H, W) bool: the pixels whose centres lie in one of the polygons; the first pixel's corner is at (0, 0)."""
     filled = np.zeros(size[::-1], dtype=bool)
     for polygon in polygons:
-        if len(polygon) < 3:
-            raise ValueError("a polygon has fewer than three points")
         points = np.asarray(polygon)
+        if min(size) > 2 and points.min() >= 0 and points.max() <= 1:
+            raise ValueError("a polygon has coordinates from 0 to 1. Expected pixels of the photo")
         low = np.clip(np.floor(points.min(0)), 0, size).astype(int)
         high = np.clip(np.ceil(points.max(0)), 0, size).astype(int)
         width, height = (int(side) for side in high - low)

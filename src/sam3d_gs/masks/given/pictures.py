@@ -8,9 +8,13 @@ import numpy as np
 from PIL import Image
 
 from sam3d_gs.errors import BadInputError
-from sam3d_gs.masks.given.found import MAX_OBJECTS, Found, Labels, colour_labels, flat_cutouts, labels_of, named
+from sam3d_gs.masks.given.colours import colour_labels, flat_cutouts, lossy_colour_mask
+from sam3d_gs.masks.given.found import MAX_OBJECTS, Found, Labels, named
+from sam3d_gs.masks.given.greys import labels_of
 from sam3d_gs.photo import frame_count, opened, upright
 
+_MOST_PIXELS = 1 << 30  # of all pages
+_SUBFILE_TYPE = 254  # a TIFF tag
 _GREY_SPREAD = 24  # largest difference of channels in a picture that is grey but for lossy compression
 
 
@@ -38,8 +42,14 @@ def _pages(path: Path) -> list[tuple[Image.Image, bool]]:
         if count > MAX_OBJECTS:
             raise BadInputError(f"{path} has {count:,} pages, more than {MAX_OBJECTS}.")
         pages = []
+        pixels = 0
         for number in range(count):
             image.seek(number)
+            if number and getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE, 0) & 1:  # a smaller copy of the page before
+                continue
+            pixels += image.width * image.height
+            if pixels > _MOST_PIXELS:
+                raise BadInputError(f"{path} has pages of {pixels:,} pixels and more. Save one mask per file.")
             pages.append((upright(image).copy(), lossy))
     if len({page.size for page, _ in pages}) > 1:
         raise BadInputError(f"{path} has pages of different sizes. Save one mask per file.")
@@ -56,8 +66,8 @@ def page_labels(image: Image.Image, path: object, lossy: bool = False) -> Labels
     """The objects of one decoded picture. Raises BadInputError, naming `path`."""
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = np.asarray(image.convert("RGBA"))
-        opaque = rgba[..., 3] > 127
-        if not opaque.all():  # an opaque alpha channel holds no mask
+        opaque = _opaque(rgba[..., 3])
+        if opaque is not None:
             return flat_cutouts(rgba[..., :3], opaque) or Labels({"": opaque})
         image = image.convert("RGB")
     if image.mode == "1":
@@ -67,10 +77,22 @@ def page_labels(image: Image.Image, path: object, lossy: bool = False) -> Labels
     if image.mode == "P":
         return _palette_labels(image, path)
     rgb = np.asarray(image.convert("RGB"))
-    spread = int((rgb.max(-1) - rgb.min(-1)).max(initial=0))
+    red, green, blue = (rgb[..., channel] for channel in range(3))
+    spread = max(int((np.maximum(red, c) - np.minimum(red, c)).max(initial=0)) for c in (green, blue))
     if spread == 0 or (lossy and spread <= _GREY_SPREAD):
         return labels_of(rgb[..., 0] if spread == 0 else np.asarray(image.convert("L")), path, lossy)
-    return colour_labels(rgb, path)
+    return lossy_colour_mask(rgb, path) if lossy else colour_labels(rgb, path)
+
+
+def _opaque(alpha: np.ndarray) -> np.ndarray | None:
+    """(H, W) bool; None for an alpha channel that is the same everywhere, but for noise: it holds no mask.
+
+    Half way between its extremes is the edge: overlays are thinner than cut-outs, and others dim the background.
+    """
+    low, high = int(alpha.min()), int(alpha.max())
+    if high and (low == high or low > 200):
+        return None
+    return np.asarray(alpha > (low + high) / 2)
 
 
 def _without_nan(values: np.ndarray, path: object) -> np.ndarray:
@@ -82,13 +104,15 @@ def _without_nan(values: np.ndarray, path: object) -> np.ndarray:
 def _palette_labels(image: Image.Image, path: object) -> Labels:
     """By the colours of the palette, which may be in any order; by its numbers where colours repeat."""
     indices = np.asarray(image)
-    used = np.unique(indices)
-    colours = np.asarray(image.convert("RGB"))
-    table = {tuple(colours[indices == index][0]) for index in used}
+    used = np.flatnonzero(np.bincount(indices.ravel(), minlength=256))
+    palette = np.zeros((256, 3), np.uint8)
+    stored = np.asarray(image.getpalette("RGB") or [], np.uint8).reshape(-1, 3)[:256]
+    palette[: len(stored)] = stored
+    table = {tuple(colour) for colour in palette[used].tolist()}
     if len(table) < len(used):
         return labels_of(indices, path)
     if all(r == g == b for r, g, b in table):
-        return labels_of(colours[..., 0], path)
+        return labels_of(palette[..., 0][indices], path)
     if (0, 0, 0) not in table and 0 in used:  # index 0 is the background of a label map without black
         return labels_of(indices, path)
-    return colour_labels(colours, path)
+    return colour_labels(palette[indices], path)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.masks.given.found import Found
@@ -18,7 +18,9 @@ from sam3d_gs.types import Photo
 log = logging.getLogger("sam3d_gs")
 
 SAME_IOU = 0.95  # two masks that overlap more are one object given twice
+_NAMED_PAIRS = 5  # of equal masks; the rest are counted
 _MOST_OF_A_PHOTO = 0.8
+_LINE_PX = 5  # at most: the width of outlines that programs draw
 _CLEAR = 1.3  # how many times stronger the photo's edges along the outlines must be to decide between two orientations
 
 
@@ -70,8 +72,9 @@ def _sized(item: Found, photo: Photo) -> Found:
             "Masks must cover the whole upright photo, not a crop of it."
         )
     grey = Image.fromarray(item.mask.astype(np.uint8) * np.uint8(255))
-    resized = np.asarray(grey.resize((photo.width_px, photo.height_px), Image.Resampling.BOX)) > 127
-    return replace(item, mask=resized)
+    share = np.asarray(grey.resize((photo.width_px, photo.height_px), Image.Resampling.BOX))
+    half = min(127, int(share.max()) // 2)  # thin and small ones do not vanish
+    return replace(item, mask=share > half)
 
 
 def _edges(rgb: np.ndarray) -> np.ndarray:
@@ -117,14 +120,47 @@ def doubts(found: Sequence[Found]) -> list[str]:
     """Warnings of masks that are probably not meant: background, and the same object twice."""
     used = [item for item in found if item.mask.any()]
     warnings = []
+    twice = 0
     for item in used:
         if reason := background(item.mask):
             warnings.append(f"{item.source} looks like {reason}. Is it an object?")
         elif (share := float(item.mask.mean())) > _MOST_OF_A_PHOTO:
             warnings.append(f"{item.source} covers {share:.0%} of the photo. Is it an object?")
+        elif _is_outline(item.mask):
+            warnings.append(f"{item.source} is a thin line around an area. Is it an outline that should be filled?")
     overlaps = Overlaps.of([item.mask for item in used]) if len(used) > 1 else None
     for i in range(len(used) if overlaps else 0):
         for j in range(i):
             if overlaps and overlaps.iou(i, j) >= SAME_IOU:
-                warnings.append(f"{used[j].source} and {used[i].source} are the same area: two objects in one place.")
+                twice += 1
+                if twice <= _NAMED_PAIRS:
+                    pair = f"{used[j].source} and {used[i].source}"
+                    warnings.append(f"{pair} are the same area: two objects in one place.")
+    if twice > _NAMED_PAIRS:
+        warnings.append(f"{twice - _NAMED_PAIRS} more pairs of masks are the same area.")
     return warnings
+
+
+def _is_outline(mask: np.ndarray) -> bool:
+    """Whether a mask, (H, W) bool with an object in it, is a line a few pixels wide around a larger area."""
+    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    crop = mask[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
+    line_px = min(_LINE_PX, min(crop.shape) // 16)
+    if not line_px or crop.mean() > 0.3 or _is_thicker(crop, line_px):
+        return False
+    step = -(-max(crop.shape) // 128)  # the area is found on a small copy, in which the line stays closed
+    rows, columns = (-(-side // step) for side in crop.shape)
+    padded = np.zeros((rows * step, columns * step), dtype=bool)
+    padded[: crop.shape[0], : crop.shape[1]] = crop
+    small = np.pad(padded.reshape(rows, step, columns, step).any((1, 3)), 1)
+    outside = Image.fromarray(small.astype(np.uint8)).copy()  # an image of an array cannot be drawn on
+    ImageDraw.floodfill(outside, (0, 0), 2)
+    return bool((np.asarray(outside) == 0).mean() > 0.2)
+
+
+def _is_thicker(mask: np.ndarray, width_px: int) -> bool:
+    """Whether a square of more than `width_px` pixels fits into a mask, (H, W) bool."""
+    for axis in (0, 1):
+        for _ in range(width_px):
+            mask = mask[1:] & mask[:-1] if axis == 0 else mask[:, 1:] & mask[:, :-1]
+    return bool(mask.any())

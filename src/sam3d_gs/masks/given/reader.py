@@ -35,7 +35,7 @@ def read_given(path: Path, photo: Photo) -> tuple[list[Found], list[str]]:
     names = [photo.path.name] if len(files) > 1 else []
     files = [file for file in files if file.suffix.lower() not in OUTLINES or not names or is_for(file, names[0])]
     if not files:
-        raise BadInputError(f"No masks in {path}. Expected files that end with {', '.join(SUFFIXES)}.")
+        raise _nothing(path, photo)
     found: list[Found] = []
     warnings = _unread(path)
     for file in files:
@@ -53,8 +53,10 @@ def mask_files(path: Path) -> list[Path]:
     """The file, or the files of a folder in natural order, 2 before 10. Raises BadInputError if there is nothing."""
     if not exists(path):
         raise BadInputError(f"No such folder or file of masks: {path}.")
-    if not path.is_dir():
+    if path.is_file():
         return [path]
+    if not path.is_dir():  # reading a pipe may never end
+        raise BadInputError(f"{path} is neither a folder nor a file of masks.")
     files = [file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
     for file in files:
         if not file.is_file():
@@ -81,6 +83,20 @@ def _read(file: Path, photo: Photo) -> tuple[Sequence[Found], Sequence[str]]:
     if suffix in OUTLINES:
         return read_outlines(file, photo.path.name, photo.file_size or (photo.width_px, photo.height_px))
     return read_picture(file, name)
+
+
+def _nothing(path: Path, photo: Photo) -> BadInputError:
+    """The error for a folder without masks of this photo: what else it holds is most of the answer."""
+    others = [file for file in mask_files(path) if file.suffix.lower() in OUTLINES]
+    folders = sorted(f"{item.name}/" for item in path.iterdir() if item.is_dir()) if path.is_dir() else []
+    if others:
+        return BadInputError(f"No masks of {photo.path.name} in {path}: its .json files are about other photos.")
+    if folders:
+        return BadInputError(f"No masks in {path}, but folders: {', '.join(folders[:5])}. Give one of them.")
+    unread = "".join(f" {note}" for note in _unread(path))
+    return BadInputError(
+        f"No masks in {path}, other than the photo itself. Expected files that end with {', '.join(SUFFIXES)}.{unread}"
+    )
 
 
 def _unread(path: Path) -> list[str]:
