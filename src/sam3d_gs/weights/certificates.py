@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 _FILE, _FOLDER = "SSL_CERT_FILE", "SSL_CERT_DIR"
@@ -85,7 +86,8 @@ def _issuer(host: str, port: int) -> str:
             certificate = secure.getpeercert(binary_form=True)
         readable = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         readable.load_verify_locations(cadata=certificate)
-        fields = {key: value for part in readable.get_ca_certs()[0]["issuer"] for key, value in part}
+        issuer: Any = readable.get_ca_certs()[0]["issuer"]
+        fields = {key: value for part in issuer for key, value in part}
         return str(fields.get("commonName") or fields.get("organizationName") or "")
     except (OSError, ValueError, TypeError, LookupError):
         return ""

@@ -85,7 +85,7 @@ def _distinct(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return (present + int(low)).astype(array.dtype), table[offset]
     few = np.unique(array[::7, ::7])
     if len(few) <= _FEW:  # most of the float arrays that are masks; sorting takes seconds
-        index = np.full(array.shape, len(few), np.uint8)
+        index: np.ndarray = np.full(array.shape, len(few), np.uint8)
         for number, value in enumerate(few):
             index[array == value] = number
         if index.max() < len(few):
