@@ -11,6 +11,7 @@ import socket
 import ssl
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 _FILE, _FOLDER = "SSL_CERT_FILE", "SSL_CERT_DIR"
@@ -27,7 +28,7 @@ def share_variables(environment: MutableMapping[str, str]) -> None:
         environment[_BUNDLES[0]] = own
 
 
-def fault() -> str:
+def certificate_fault() -> str:
     """What is wrong with the certificates that the environment names; "" if nothing."""
     for name in (_FILE, _FOLDER, *_BUNDLES):
         value = os.environ.get(name)
@@ -46,7 +47,7 @@ def fault() -> str:
     return ""
 
 
-def distrust(error: BaseException, endpoint: str) -> str:
+def certificate_distrust(error: BaseException, endpoint: str) -> str:
     """Why the certificate behind an HTTP error was not trusted, with its host and issuer; "" for any other error."""
     cause = next((link for link in _chain(error) if isinstance(link, ssl.SSLCertVerificationError)), None)
     if cause is None and not any("CERTIFICATE_VERIFY_FAILED" in str(link) for link in _chain(error)):
@@ -85,7 +86,8 @@ def _issuer(host: str, port: int) -> str:
             certificate = secure.getpeercert(binary_form=True)
         readable = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         readable.load_verify_locations(cadata=certificate)
-        fields = {key: value for part in readable.get_ca_certs()[0]["issuer"] for key, value in part}
+        issuer: Any = readable.get_ca_certs()[0]["issuer"]
+        fields = {key: value for part in issuer for key, value in part}
         return str(fields.get("commonName") or fields.get("organizationName") or "")
     except (OSError, ValueError, TypeError, LookupError):
         return ""
