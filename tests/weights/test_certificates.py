@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sam3d_gs.weights.certificates import distrust, fault, share_variables
+from sam3d_gs.weights.certificates import certificate_distrust, certificate_fault, share_variables
 from tests.hub import GOOD_TOKEN, FakeHub, serving
 
 pytest.importorskip("huggingface_hub")
@@ -108,7 +108,7 @@ def test_one_variable_serves_all_clients(given: dict[str, str], added: dict[str,
 def test_other_errors_are_no_distrust(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    assert not fault()
-    assert not distrust(ConnectionError("refused"), "https://localhost")
+    assert not certificate_fault()
+    assert not certificate_distrust(ConnectionError("refused"), "https://localhost")
     wrapped = OSError(ssl.SSLError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: expired"))
-    assert "certificate of localhost is not trusted" in distrust(wrapped, "https://localhost:1")
+    assert "certificate of localhost is not trusted" in certificate_distrust(wrapped, "https://localhost:1")

@@ -160,7 +160,8 @@ def test_a_missing_shard_is_noticed_offline(hub: FakeHub, tmp_path: Path) -> Non
     assert "1 missing of 3 files" in _call("list", "qwen3-vl").output
 
 
-def test_a_dropped_connection_resumes(hub: FakeHub) -> None:
+def test_a_dropped_connection_resumes(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sam3d_gs.weights.transfer._BLOCK", 500)
     hub.faults["model.pt"] = Fault("drop", after=3500, times=1)
     _call("download", "moge")
     stored = [r.range for r in hub.transfers("model.pt") if r.path.startswith("/stored")]

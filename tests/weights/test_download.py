@@ -26,6 +26,7 @@ DATA = bytes(i * 7 % 251 for i in range(300_000))
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 70_000)  # what is kept of a cut connection
+    monkeypatch.setattr("sam3d_gs.weights.transfer._BLOCK", 70_000)
 
 
 @pytest.fixture(params=[True, False], ids=["as-the-hub", "as-a-mirror"])

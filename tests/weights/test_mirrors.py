@@ -198,7 +198,6 @@ def test_more_bytes_than_the_list_says_do_not_fill_the_disk(fake: FakeHub, tmp_p
 
 def test_a_server_that_cannot_resume(fake: FakeHub, tmp_path: Path) -> None:
     fake.faults["model.safetensors"] = Fault("drop", after=100_000, times=1)
-    fake.canned = []
     hub = _store(fake, tmp_path)
     listing = hub.hub.files("a/model")
     file = next(f for f in listing.files if f.size == len(DATA))
@@ -208,9 +207,11 @@ def test_a_server_that_cannot_resume(fake: FakeHub, tmp_path: Path) -> None:
     assert hub.hub.download("a/model", file, COMMIT, tmp_path / "in").read_bytes() == DATA
 
 
-def test_a_stopped_download_goes_on_in_the_next_run(fake: FakeHub, tmp_path: Path) -> None:
-    fake.faults["model.safetensors"] = Fault("drop", after=100_000, times=5)
-    fake.faults["model.safetensors"].after = 1000
+def test_a_stopped_download_goes_on_in_the_next_run(
+    fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sam3d_gs.weights.transfer._BLOCK", 1000)
+    fake.faults["model.safetensors"] = Fault("drop", after=1000, times=5)
     with pytest.raises(Sam3dGsError, match="could not be downloaded"):
         download([_store(fake, tmp_path)])
     fake.requests.clear()

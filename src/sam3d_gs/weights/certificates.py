@@ -28,7 +28,7 @@ def share_variables(environment: MutableMapping[str, str]) -> None:
         environment[_BUNDLES[0]] = own
 
 
-def fault() -> str:
+def certificate_fault() -> str:
     """What is wrong with the certificates that the environment names; "" if nothing."""
     for name in (_FILE, _FOLDER, *_BUNDLES):
         value = os.environ.get(name)
@@ -47,7 +47,7 @@ def fault() -> str:
     return ""
 
 
-def distrust(error: BaseException, endpoint: str) -> str:
+def certificate_distrust(error: BaseException, endpoint: str) -> str:
     """Why the certificate behind an HTTP error was not trusted, with its host and issuer; "" for any other error."""
     cause = next((link for link in _chain(error) if isinstance(link, ssl.SSLCertVerificationError)), None)
     if cause is None and not any("CERTIFICATE_VERIFY_FAILED" in str(link) for link in _chain(error)):

@@ -7,6 +7,7 @@ hub alone, over TLS.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -23,7 +24,7 @@ from urllib.parse import urlsplit
 from sam3d_gs.errors import MissingPackageError, Sam3dGsError, UsageError
 from sam3d_gs.files import cannot_write
 from sam3d_gs.system.addresses import is_loopback
-from sam3d_gs.weights import certificates
+from sam3d_gs.weights.certificates import certificate_distrust, certificate_fault, share_variables
 from sam3d_gs.weights.remote_files import Listing, RemoteFile, remote_file
 from sam3d_gs.weights.transfer import TransferError, receive, retry_after_s
 
@@ -104,7 +105,7 @@ class Hub:
         found = []
         if self.token and not self.encrypted:
             found.append(f"{self.address} is not https, so your Hugging Face token is not sent there.")
-        if fault := certificates.fault():
+        if fault := certificate_fault():
             found.append(f"{fault}.")
         return tuple(found)
 
@@ -229,11 +230,11 @@ class Hub:
             access, headers = self._denied(repository_id, response), response.headers
             return Refusal(access, response.status_code, headers.get("X-Error-Code", ""), retry_after_s(headers))
         trust = "Give the file with your network's or mirror's CA certificates in SSL_CERT_FILE"
-        if fault := certificates.fault():
+        if fault := certificate_fault():
             return Refusal(Access("bad certificates", f"{fault}. {trust}, or unset it."))
-        if reason := certificates.distrust(error, self.endpoint):
+        if reason := certificate_distrust(error, self.endpoint):
             return Refusal(Access("not trusted", f"No secure connection: {reason}. {trust}."))
-        if isinstance(error, _network_errors()):
+        if isinstance(error, _network_errors()) and not isinstance(error, json.JSONDecodeError):
             name = type(error).__name__
             if name == "ProxyError":
                 name = self.hidden(f"the proxy refused: {error}")
@@ -359,7 +360,7 @@ def keep_token_from_libraries(environment: MutableMapping[str, str]) -> None:
 
 def library() -> Any:
     """The module huggingface_hub, imported on first use. Raises MissingPackageError."""
-    certificates.share_variables(os.environ)
+    share_variables(os.environ)
     try:
         import huggingface_hub
         import huggingface_hub.utils
