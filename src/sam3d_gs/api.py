@@ -22,9 +22,7 @@ from sam3d_gs.engines.registry import EngineChoice
 from sam3d_gs.engines.spec import EngineSpec
 from sam3d_gs.errors import BadInputError, Sam3dGsError, UsageError
 from sam3d_gs.gaussians.check import problem
-from sam3d_gs.masks.given.arrays import one_mask
-from sam3d_gs.masks.given.found import Found
-from sam3d_gs.masks.given.placed import doubts
+from sam3d_gs.masks.given.reader import place_arrays
 from sam3d_gs.options import (
     PROFILES,
     STAGES,
@@ -153,7 +151,10 @@ def _find_phrases(photo: Photo, own: Sequence[str] | None, engine: EngineArgumen
 
 def _find_masks(photo: Photo, phrases: Sequence[Phrase], engine: Any) -> list[InstanceMask]:
     with _opened("masks", engine) as loaded:
-        return checked_masks(loaded.masks(photo, phrases), (photo.height_px, photo.width_px))
+        found = checked_masks(loaded.masks(photo, phrases), (photo.height_px, photo.width_px))
+        for warning in getattr(loaded, "warnings", ()):
+            log.warning("%s: %s", photo.name, warning)
+        return found
 
 
 def _make_objects(
@@ -185,27 +186,11 @@ def _own_masks(
     names = ["object"] * len(arrays) if names is None else list(names)
     if len(names) != len(arrays):
         raise UsageError(f"{len(arrays)} masks and {len(names)} phrases: give a phrase for each mask, or none.")
-    made = []
-    for number, (array, name) in enumerate(zip(arrays, names, strict=True)):
-        mask = _at_photo_size(one_mask(np.asarray(array), f"Mask {number}"), photo, number)
-        made.append(
-            InstanceMask(object_id(number, name, 0), name, mask, 1.0, dropped=None if mask.any() else "empty mask")
-        )
-    for warning in doubts([Found(mask.phrase, mask.mask, f"Mask {i}") for i, mask in enumerate(made)]):
+    placed, warnings = place_arrays([np.asarray(array) for array in arrays], names, photo)
+    for warning in warnings:
         log.warning("%s: %s", photo.name, warning)
-    return made
-
-
-def _at_photo_size(mask: np.ndarray, photo: Photo, number: int) -> np.ndarray:
-    """A mask of the photo, or of the larger file that it was scaled down from. Raises BadInputError."""
-    if mask.shape == (photo.height_px, photo.width_px):
-        return mask
-    if photo.file_size is None or mask.shape != photo.file_size[::-1]:
-        raise BadInputError(f"Mask {number} has shape {mask.shape}, the photo {(photo.height_px, photo.width_px)}.")
-    from PIL import Image
-
-    grey = Image.fromarray(mask.astype(np.uint8) * np.uint8(255))
-    return np.asarray(grey.resize((photo.width_px, photo.height_px), Image.Resampling.BOX)) > 127
+    made = [InstanceMask(object_id(i, item.name, 0), item.name, item.mask, 1.0) for i, item in enumerate(placed)]
+    return checked_masks(made, (photo.height_px, photo.width_px))
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.masks.given.found import Found
 from sam3d_gs.masks.given.levels import Levels
-from sam3d_gs.masks.given.reader import read_given
+from sam3d_gs.masks.given.reader import place_arrays, read_given
 from sam3d_gs.photo import load_photo
 from sam3d_gs.types import Photo
 
@@ -387,3 +387,38 @@ def test_twelve_megapixels_take_seconds(folder: Path, tmp_path: Path) -> None:
     start = time.perf_counter()
     assert len(read_given(folder, photo)[0]) == 2
     assert time.perf_counter() - start < 20  # 2 on one free core; 9 when values were sorted
+
+
+# ---- in memory -------------------------------------------------------------------------------------------------------
+
+
+def test_arrays_in_memory_are_turned_with_the_photo_and_notes_are_kept(tmp_path: Path) -> None:
+    rgb = np.random.default_rng(0).integers(90, 120, (H, W, 3)).astype(np.uint8)
+    rgb[BOX] = COLOURS[0]
+    exif = Image.Exif()
+    for orientation, undo in ((3, Image.Transpose.ROTATE_180), (6, Image.Transpose.ROTATE_90)):
+        exif[0x0112] = orientation
+        Image.fromarray(rgb).transpose(undo).save(tmp_path / "desk.png", exif=exif)
+        photo = load_photo(tmp_path / "desk.png")
+        stored = np.asarray(Image.fromarray(BOX).transpose(undo))
+        for array, turned in ((stored, True), (BOX, False)):
+            found, warnings = place_arrays([array], ["box"], photo)
+            _same(found, (BOX,))
+            assert any("turned" in text for text in warnings) == turned
+    soft = np.where(BOX, 0.97, 0.02).astype(np.float32)
+    soft[:, :4] = 0.45
+    assert any("probabilities" in text for text in place_arrays([soft], ["box"], photo)[1])
+
+
+def test_a_photo_in_memory_does_not_get_the_orientation_of_a_file_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (W, W)).save(tmp_path / "photo.png", exif=exif)
+    monkeypatch.chdir(tmp_path)
+    rgb = np.zeros((W, W, 3), np.uint8)
+    rgb[:10, :10] = 255
+    mask = rgb[..., 0] > 0
+    found, warnings = place_arrays([mask], ["a"], Photo(Path("photo.png"), "photo", rgb, "0" * 64))
+    assert np.array_equal(found[0].mask, mask) and not any("EXIF" in text for text in warnings)

@@ -110,21 +110,21 @@ def _layers(array: np.ndarray, aspect: float, path: Path) -> list[np.ndarray]:
     return layers
 
 
-def one_mask(array: np.ndarray, name: str) -> np.ndarray:
-    """(H, W) bool from an array in memory: bool, two numbers, or probabilities. Raises BadInputError for anything else.
+def one_mask(array: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(H, W) bool from an array in memory: bool, two numbers, or probabilities; and notes on what was assumed.
 
-    name: of the array, for messages.
+    name: of the array, for messages. Raises BadInputError for anything else.
     """
     if array.ndim != 2 or not array.size or array.dtype.kind not in "buif":
         raise BadInputError(f"{name} is {array.dtype} {array.shape}. Expected an array (H, W) of one mask.")
     if array.dtype == bool:
-        return array
+        return array, ()
     labels = _labels(array, name)
     if len(labels.masks) > 1:
         raise BadInputError(
             f"{name} holds {len(labels.masks)} labels ({', '.join(labels.masks)}). Give one mask for each."
         )
-    return next(iter(labels.masks.values()))
+    return next(iter(labels.masks.values())), labels.notes
 
 
 def _labels(layer: np.ndarray, path: object) -> Labels:
@@ -141,6 +141,8 @@ def _of_floats(layer: np.ndarray, path: object) -> Labels:
         raise BadInputError(f"{path} has NaN or infinite values, as depth maps have.")
     if float(abs(layer).max()) < 1 << 31 and np.array_equal(layer, np.round(layer)):
         return labels_of(layer.astype(np.int32), path)
+    if len(np.unique(layer[::7, ::7])) == 2 and layer.min() >= 0:  # two numbers, whatever they are
+        return labels_of(layer, path)
     if layer.min() < 0 < layer.max():
         return Labels({"": layer > 0}, ("has values on both sides of 0, as a network's logits: above 0 is the object",))
     if layer.min() >= 0 and layer.max() <= 1:

@@ -85,11 +85,11 @@ def _distinct(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return (present + int(low)).astype(array.dtype), table[offset]
     few = np.unique(array[::7, ::7])
     if len(few) <= _FEW:  # most of the float arrays that are masks; sorting takes seconds
-        index: np.ndarray = np.full(array.shape, len(few), np.uint8)
+        quick = np.full(array.shape, len(few), np.uint8)
         for number, value in enumerate(few):
-            index[array == value] = number
-        if index.max() < len(few):
-            return few, index
+            quick[array == value] = number
+        if quick.max() < len(few):
+            return few, quick
     values, index = np.unique(array, return_inverse=True)
     return values, index.reshape(array.shape).astype(np.min_scalar_type(len(values)))
 

@@ -7,9 +7,11 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.files import exists, sha256_of
-from sam3d_gs.masks.given.arrays import read_arrays
+from sam3d_gs.masks.given.arrays import one_mask, read_arrays
 from sam3d_gs.masks.given.found import Found, check_count
 from sam3d_gs.masks.given.outlines import is_for, read_outlines
 from sam3d_gs.masks.given.pictures import read_picture
@@ -47,6 +49,26 @@ def read_given(path: Path, photo: Photo) -> tuple[list[Found], list[str]]:
     placed, turned = on_photo(named, photo, _orientation(photo))
     placed, inverted = not_inverted(placed)
     return placed, [*warnings, *turned, *inverted, *doubts(placed)]
+
+
+def place_arrays(arrays: Sequence[np.ndarray], names: Sequence[str], photo: Photo) -> tuple[list[Found], list[str]]:
+    """Masks in memory, one (H, W) array each, at the photo's size; and warnings.
+
+    They have the size of the photo or of its file, upright or as it is stored. Raises BadInputError for another size.
+    """
+    orientation, warnings, found = _orientation(photo), [], []
+    sizes = {(photo.width_px, photo.height_px), photo.file_size or (photo.width_px, photo.height_px)}
+    if orientation > 4:  # stored on its side
+        sizes |= {(height, width) for width, height in sizes}
+    for number, (array, name) in enumerate(zip(arrays, names, strict=True)):
+        source = f"Mask {number}"
+        mask, notes = one_mask(array, source)
+        if mask.shape[::-1] not in sizes:
+            raise BadInputError(f"{source} has shape {mask.shape}, the photo {(photo.height_px, photo.width_px)}.")
+        found.append(Found(name, mask, source))
+        warnings += [f"{source} {note}." for note in notes]
+    placed, turned = on_photo(found, photo, orientation)
+    return placed, [*warnings, *turned, *doubts(placed)]
 
 
 def mask_files(path: Path) -> list[Path]:
@@ -116,5 +138,6 @@ def _unread(path: Path) -> list[str]:
 
 
 def _orientation(photo: Photo) -> int:
-    """The EXIF orientation of the photo's file; 1 for a photo in memory."""
-    return exif_orientation(photo.path) if exists(photo.path) else 1
+    """The EXIF orientation of the photo's file; 1 for a photo in memory, whose path may name another file."""
+    is_file = exists(photo.path) and photo.path.is_file() and sha256_of(photo.path) == photo.sha256
+    return exif_orientation(photo.path) if is_file else 1
