@@ -64,6 +64,7 @@ def _refused(fake: FakeHub, root: Path) -> str:
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", [False, True])
 @pytest.mark.parametrize(
     "without",
@@ -85,6 +86,7 @@ def test_headers_that_only_the_hub_sends_may_be_missing(
         assert (tmp_path / "hub/models--a--model/refs/main").read_text() == COMMIT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sha", [None, "", "main", "../../x", "C0FFEE", 7])
 def test_a_mirror_without_commits(fake: FakeHub, tmp_path: Path, sha: object) -> None:
     from huggingface_hub import hf_hub_download
@@ -107,6 +109,7 @@ def test_a_mirror_without_digests_says_so(fake: FakeHub, tmp_path: Path) -> None
         assert _download(fake, tmp_path, cache).compared_with == "the hub, which gives no digests"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("digest", ["../../../x", "/etc/x", "e" * 63, "g" * 64, 5, ["x"], None, "e" * 64 + "/../x"])
 def test_a_digest_becomes_part_of_a_path_only_if_it_is_one(fake: FakeHub, tmp_path: Path, digest: object) -> None:
     def changed(answer: dict[str, Any]) -> object:
@@ -207,6 +210,7 @@ def test_a_server_that_cannot_resume(fake: FakeHub, tmp_path: Path) -> None:
     assert hub.hub.download("a/model", file, COMMIT, tmp_path / "in").read_bytes() == DATA
 
 
+@pytest.mark.slow
 def test_a_stopped_download_goes_on_in_the_next_run(
     fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

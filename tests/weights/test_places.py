@@ -134,6 +134,7 @@ def _refuses(code: int) -> Callable[..., None]:
     return refuse
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EACCES])
 def test_without_symbolic_links_bytes_lie_on_the_disk_once(
     fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
@@ -199,6 +200,7 @@ def test_a_taken_lock(fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyP
         download([_store(fake, tmp_path)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cache", "planted"),
     [
@@ -307,6 +309,7 @@ def test_usual_names_of_repositories(name: str) -> None:
     assert find_repository(name).id == name
 
 
+@pytest.mark.slow
 def test_folders_that_are_none(fake: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", fake.endpoint)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))

@@ -91,7 +91,8 @@ class Hub:
         """Whether a token may be sent: over TLS, or without leaving this machine."""
         try:
             address = urlsplit(self.endpoint)
-            return address.scheme == "https" or is_loopback(address.hostname or "")
+            host = address.hostname or ""
+            return address.scheme == "https" or (is_loopback(host) and not _by_proxy(host))
         except ValueError:  # no address at all
             return False
 
@@ -240,13 +241,12 @@ class Hub:
                 name = self.hidden(f"the proxy refused: {error}")
             advice = f"No answer from {self.address} ({name}). Check the network, proxy or HF_ENDPOINT."
             return Refusal(Access("unreachable", advice))
-        return Refusal(
-            Access(
-                "not a hub",
-                f"{self.address} did not answer as a hub does ({type(error).__name__}): it may be the login page of a "
-                "network, or a proxy. Open it in a browser, and check HF_ENDPOINT.",
-            )
+        reason = self.hidden(f"{type(error).__name__}: {error}")[:150]
+        advice = (
+            f"{self.address} did not answer as a hub does ({reason}): it may be the login page of a network, or a "
+            "proxy. Open it in a browser, and check HF_ENDPOINT and HTTPS_PROXY."
         )
+        return Refusal(Access("not a hub", advice))
 
     def _denied(self, repository_id: str, response: Any) -> Access:
         """Why the hub refused, from the status, X-Error-Code and the words of X-Error-Message.
@@ -332,6 +332,14 @@ def _endpoint() -> str:
             f"HF_ENDPOINT={_without_passwords(value)!r} is no address of a hub. Expected e.g. https://huggingface.co."
         )
     return value
+
+
+def _by_proxy(host: str) -> bool:
+    """Whether the environment sends plain HTTP to a proxy, even if it is meant for this machine."""
+    from urllib.request import getproxies, proxy_bypass
+
+    proxies = getproxies()
+    return bool(proxies.get("http") or proxies.get("all")) and not proxy_bypass(host)
 
 
 def _is_token(text: str) -> bool:
