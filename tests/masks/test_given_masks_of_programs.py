@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from sam3d_gs.errors import BadInputError
 from sam3d_gs.masks.given.found import Found
 from sam3d_gs.masks.given.levels import Levels
+from sam3d_gs.masks.given.placed import on_photo
 from sam3d_gs.masks.given.reader import place_arrays, read_given
 from sam3d_gs.photo import load_photo
 from sam3d_gs.types import Photo
@@ -422,3 +423,40 @@ def test_a_photo_in_memory_does_not_get_the_orientation_of_a_file_with_its_name(
     mask = rgb[..., 0] > 0
     found, warnings = place_arrays([mask], ["a"], Photo(Path("photo.png"), "photo", rgb, "0" * 64))
     assert np.array_equal(found[0].mask, mask) and not any("EXIF" in text for text in warnings)
+
+
+# ---- orientation -----------------------------------------------------------------------------------------------------
+
+
+def _textured(rng: np.random.Generator, masks: list[np.ndarray], contrast: float) -> np.ndarray:
+    """(H, W, 3) uint8: soft background, grass in the lower half, objects that stand out a little."""
+    shape = masks[0].shape
+    grey = 110 + 15 * np.cumsum(rng.normal(0, 0.3, shape), 1) / 3 + rng.normal(0, 3, shape)
+    grey[shape[0] // 2 :] += rng.normal(0, 25, (shape[0] - shape[0] // 2, shape[1]))
+    for mask in masks:
+        grey[mask] += contrast
+    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[..., None], 3, -1)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_texture_does_not_turn_masks(seed: int) -> None:
+    """The edges of grass are stronger than those of an object on a table; masks belong to the upright photo."""
+    rng = np.random.default_rng(seed)
+    ys, xs = np.indices((240, 320))
+    masks = [(ys - rng.integers(40, 100)) ** 2 + (xs - rng.integers(50, 270)) ** 2 < rng.integers(15, 35) ** 2]
+    photo = Photo(Path("a.jpg"), "a", _textured(rng, masks, 10.0), "0" * 64)
+    placed, _ = on_photo([Found("a", mask, "a") for mask in masks], photo, 3)
+    assert np.array_equal(placed[0].mask, masks[0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_objects_that_stand_out_decide(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ys, xs = np.indices((240, 320))
+    masks = [(ys - 60) ** 2 + (xs - rng.integers(50, 270)) ** 2 < 30**2, (abs(ys - 190) < 20) & (abs(xs - 90) < 40)]
+    photo = Photo(Path("a.jpg"), "a", _textured(rng, masks, 60.0), "0" * 64)
+    for raw in (True, False):
+        given = [Found("a", mask[::-1, ::-1] if raw else mask, "a") for mask in masks]
+        placed, warnings = on_photo(given, photo, 3)
+        assert all(np.array_equal(item.mask, mask) for item, mask in zip(placed, masks, strict=True))
+        assert bool(warnings) == raw

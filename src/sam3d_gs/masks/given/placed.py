@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from sam3d_gs.errors import BadInputError
+from sam3d_gs.masks.given.agreement import PhotoEdges
 from sam3d_gs.masks.given.found import Found
 from sam3d_gs.masks.rules import Overlaps, background, outline_contact
 from sam3d_gs.photo import UPRIGHT, turn_upright
@@ -21,7 +22,7 @@ SAME_IOU = 0.95  # two masks that overlap more are one object given twice
 _NAMED_PAIRS = 5  # of equal masks; the rest are counted
 _MOST_OF_A_PHOTO = 0.8
 _LINE_PX = 5  # at most: the width of outlines that programs draw
-_CLEAR = 1.3  # how many times stronger the photo's edges along the outlines must be to decide between two orientations
+_AGREE, _CLEARLY = 2.0, 1.5  # agreement with the edges, at least, and by how much more than the other way round
 
 
 def on_photo(found: Sequence[Found], photo: Photo, orientation: int) -> tuple[list[Found], list[str]]:
@@ -42,16 +43,17 @@ def on_photo(found: Sequence[Found], photo: Photo, orientation: int) -> tuple[li
     if not all(_fits(item.mask, photo) for item in raw):
         return [_sized(item, photo) for item in found], []
     upright, other = [_sized(item, photo) for item in found], [_sized(item, photo) for item in raw]
-    edges = _edges(photo.rgb)
-    ratio = (_strength(other, edges) + 1) / (_strength(upright, edges) + 1)  # 1 of 255 is noise
-    if ratio > _CLEAR:
+    edges = PhotoEdges(photo.rgb)
+    as_is = edges.agreement([item.mask for item in upright])
+    if_turned = edges.agreement([item.mask for item in other])
+    if if_turned > max(_AGREE, as_is + _CLEARLY):
         return other, [f"The masks fit the unturned photo much better ({about}): they were turned with it."]
-    if ratio > 1 / _CLEAR:
-        return upright, [
-            f"The masks may have been drawn on the unturned photo ({about}), and their size does not tell. They are "
-            "used as they are: compare overlay.png."
-        ]
-    return upright, []
+    if as_is > max(_AGREE, if_turned + _CLEARLY):
+        return upright, []
+    return upright, [
+        f"The masks may have been drawn on the unturned photo ({about}), and their size does not tell. They are "
+        "used as they are: compare overlay.png."
+    ]
 
 
 def _fits(mask: np.ndarray, photo: Photo) -> bool:
@@ -75,26 +77,6 @@ def _sized(item: Found, photo: Photo) -> Found:
     share = np.asarray(grey.resize((photo.width_px, photo.height_px), Image.Resampling.BOX))
     half = min(127, int(share.max()) // 2)  # thin and small ones do not vanish
     return replace(item, mask=share > half)
-
-
-def _edges(rgb: np.ndarray) -> np.ndarray:
-    """(H, W) float32: how much the photo changes at each pixel or next to it."""
-    grey = rgb.astype(np.float32).mean(-1)
-    change = np.zeros_like(grey)
-    change[:, 1:] = np.abs(np.diff(grey, axis=1))
-    change[1:] = np.maximum(change[1:], np.abs(np.diff(grey, axis=0)))
-    for axis in (0, 1):
-        change = np.maximum(change, np.maximum(np.roll(change, 1, axis), np.roll(change, -1, axis)))
-    return change
-
-
-def _strength(found: Sequence[Found], edges: np.ndarray) -> float:
-    """Mean change of the photo along the outlines of the masks, inside the photo."""
-    along = np.zeros(edges.shape, dtype=bool)
-    for item in found:
-        along[:, 1:] |= item.mask[:, 1:] != item.mask[:, :-1]
-        along[1:] |= item.mask[1:] != item.mask[:-1]
-    return float(edges[along].mean()) if along.any() else 0.0
 
 
 def not_inverted(found: Sequence[Found]) -> tuple[list[Found], list[str]]:
