@@ -40,7 +40,9 @@ class Reply:
     content: str
     reasoning: str  # the thinking, where the server separates it
     finish_reason: str  # "stop", "length" (cut off at the token cap), ...
-    tokens: int | None  # generated, thinking included
+    tokens: int | None = None  # generated, thinking included
+    tool_arguments: str = ""  # of the functions that the model called instead of answering
+    refusal: str = ""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -82,15 +84,18 @@ class Client:
         try:
             choice = data["choices"][0]
             message = choice["message"]
-            reasoning = message.get("reasoning") or message.get("reasoning_content")  # the second: older servers
-            usage = data.get("usage") or {}
-            tokens = usage.get("completion_tokens")
+            tokens = (data.get("usage") or {}).get("completion_tokens")
             return Reply(
-                _text(message.get("content")), _text(reasoning), str(choice.get("finish_reason") or ""), tokens
+                _text(message.get("content")),
+                _text(message.get("reasoning")) or _text(message.get("reasoning_content")),  # the second: older servers
+                str(choice.get("finish_reason") or "")[:80],
+                tokens if isinstance(tokens, int) else None,
+                _tool_arguments(message),
+                _text(message.get("refusal")),
             )
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ServerError(
-                f"{self.base_url} returned JSON that is no chat completion ({_excerpt(json.dumps(data))}). "
+                f"{self.base_url} returned JSON that is no chat completion ({excerpt(json.dumps(data))}). "
                 "Check --base-url; it usually ends in /v1."
             ) from error
 
@@ -114,14 +119,14 @@ class Client:
                     "--thinking-tokens and --max-tokens."
                 ) from error
             raise ServerError(
-                f"No answer from {self.base_url} ({_excerpt(str(reason) or type(reason).__name__)}). "
+                f"No answer from {self.base_url} ({excerpt(str(reason) or type(reason).__name__)}). "
                 "Is the server running, and is the address right?"
             ) from error
         try:
             data = json.loads(raw)
         except (ValueError, RecursionError) as error:
             raise ServerError(
-                f"{self.base_url} did not return JSON ({_excerpt(raw.decode('utf-8', 'replace'))}). "
+                f"{self.base_url} did not return JSON ({excerpt(raw.decode('utf-8', 'replace'))}). "
                 "Check --base-url; it usually ends in /v1."
             ) from error
         return data if isinstance(data, dict) else {}
@@ -133,7 +138,7 @@ class Client:
             text = ""
         if self._key:
             text = text.replace(self._key, "<key>")
-        message = _excerpt(_message_in(text))
+        message = excerpt(_message_in(text))
         if error.code in (401, 403):
             fix = "Put a valid key in the environment variable that --api-key-env names."
         elif error.code == 404:
@@ -185,10 +190,22 @@ def _read(response: http.client.HTTPResponse, deadline_s: float) -> bytes:
 
 
 def _text(value: Any) -> str:
-    """The text of a message's content, which is a string, null, or a list of parts."""
+    """The text of a message's field: a string, null, a list of parts, or an object in place of its JSON."""
     if isinstance(value, list):
-        return "".join(_text(part.get("text")) for part in value if isinstance(part, dict))
-    return value if isinstance(value, str) else ""
+        return "".join(map(_text, value))
+    if isinstance(value, dict):
+        inner = value.get("text", value.get("value"))
+        return _text(inner) if inner is not None or "type" in value else json.dumps(value, ensure_ascii=False)
+    # Half of a surrogate pair could be written to no file.
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def _tool_arguments(message: Mapping[str, Any]) -> str:
+    """The arguments of all functions that a message calls, one per line."""
+    calls = message.get("tool_calls")
+    calls = calls if isinstance(calls, list) else []
+    functions = [call.get("function") for call in calls if isinstance(call, dict)] + [message.get("function_call")]
+    return "\n".join(_text(function.get("arguments")) for function in functions if isinstance(function, dict))
 
 
 def _message_in(body: str) -> str:
@@ -201,7 +218,7 @@ def _message_in(body: str) -> str:
         return body
 
 
-def _excerpt(text: str, limit: int = 160) -> str:
+def excerpt(text: str, limit: int = 160) -> str:
     """`text` as one printable line of at most `limit` characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= limit else line[: limit - 3] + "..."

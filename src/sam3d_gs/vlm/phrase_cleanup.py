@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sam3d_gs.types import Phrase
-from sam3d_gs.vlm.answer import Named
+from sam3d_gs.vlm.names import Named
 
 MAX_WORDS = 12
 MAX_CHARACTERS = 100
+MAX_DROPPED_TEXT = 200  # characters of a dropped phrase that are recorded
 _ARTICLES = {"a", "an", "the"}
 _PREPOSITION = re.compile(
     r"\s(?:of|on|in|with|at|by|under|near|behind|above|below|from|over|beside|against|inside|next|for|and)\s"
@@ -59,7 +60,7 @@ def clean_phrases(
             first_of[key] = text
             kept.append(Phrase(len(kept), text, box_xyxy=_pixels(row, size_px), count=row.count))
             continue
-        dropped.append(Dropped(row.text[: 2 * MAX_CHARACTERS], reason))
+        dropped.append(Dropped(row.text[:MAX_DROPPED_TEXT], reason))
     return kept, dropped
 
 
