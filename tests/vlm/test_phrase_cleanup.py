@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam3d_gs.vlm.answer import Named
+from sam3d_gs.vlm.names import Named
 from sam3d_gs.vlm.phrase_cleanup import MAX_WORDS, clean_phrases, is_surface
 
 SIZE = (200, 100)

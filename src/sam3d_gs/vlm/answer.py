@@ -16,10 +16,12 @@ from dataclasses import dataclass, field
 from sam3d_gs.vlm.client import Reply, excerpt
 from sam3d_gs.vlm.loose_json import Container, Found, find_values
 from sam3d_gs.vlm.names import Named, holds_list, names_in
-from sam3d_gs.vlm.text_lists import TextList, find_lists, whole_list
+from sam3d_gs.vlm.tables import TextList
+from sam3d_gs.vlm.text_lists import find_lists, whole_list
 
 MAX_READ = 100_000  # characters; a longer answer counts as cut off
 MAX_NAMED = 1000
+_MAX_INTRO = 300  # characters before a list that can be about it
 _MAX_LABEL_WORDS = 8  # between two lists that belong together: "Background objects:"
 
 _THINKS = r"(?:seed:)?(?:think|thinking|thought|thoughts|reasoning|reflection|analysis|scratchpad)"
@@ -181,11 +183,13 @@ def _marked(text: str) -> str:
 
 def _is_answer(candidate: _Candidate, text: str) -> bool:
     """Whether a list in a text that was cut off is the answer, and not a draft in thinking that was cut off."""
-    before = _FENCE.sub("", text[: candidate.start]).strip()
-    begins = len(before.split()) <= _MAX_LABEL_WORDS and not re.search(r"[.!?]\s", before)
-    fenced = bool(re.search(r"```[\w-]*\s*$", text[: candidate.start]))
+    before = text[max(0, candidate.start - _MAX_INTRO) : candidate.start]
+    fenced = bool(re.search(r"```[\w-]*\s*\Z", before))
+    before = _FENCE.sub("", before).strip()
+    begins = candidate.start < _MAX_INTRO and len(before.split()) <= _MAX_LABEL_WORDS
+    begins = begins and not re.search(r"[.!?]\s", before)
     ends = not text[candidate.end :].strip("` \t\r\n]}")
-    return candidate.is_json and (not before or (ends and (candidate.complete or begins or fenced)))
+    return candidate.is_json and ((begins and not before) or (ends and (candidate.complete or begins or fenced)))
 
 
 def _candidates(text: str) -> list[_Candidate]:
@@ -268,38 +272,44 @@ def _choose(candidates: Sequence[_Candidate], prompt: str) -> tuple[list[_Candid
     """The candidates that together are the answer, and (text, reason) for what the others name."""
     candidates = [c for c in candidates if c.named or c.unused]
     left: list[tuple[str, str]] = []
-    for pattern, reason in ((_LEFT_OUT, "listed as left out"), (_EXAMPLE, "in an example")):
-        unfit = [c for c in candidates if pattern.search(_last_words(c.intro))]
-        if pattern is _EXAMPLE:
-            unfit += [c for c in candidates if c not in unfit and _is_in(prompt, c.source)]
-        if len(unfit) < len(candidates):
-            left += [(named.text, reason) for c in unfit for named in c.named]
-            candidates = [c for c in candidates if c not in unfit]
+    prompt = "".join(prompt.split())
+    for reason, is_unfit in (
+        ("listed as left out", lambda c: _LEFT_OUT.search(_last_words(c.intro))),
+        ("in an example", lambda c: _EXAMPLE.search(_last_words(c.intro)) or _is_in(prompt, c.source)),
+    ):
+        fit, unfit = [], []
+        for candidate in candidates:
+            (unfit if is_unfit(candidate) else fit).append(candidate)
+        if fit:
+            candidates = fit
+            left += [(named.text, reason) for candidate in unfit for named in candidate.named]
     chosen: list[_Candidate] = []
+    taken: set[str] = set()
     for candidate in candidates:
-        if chosen and not _belong_together(chosen, candidate):
+        if chosen and not _belong_together(chosen, taken, candidate):
             left += [(named.text, "in an earlier list of the answer") for c in chosen for named in c.named]
-            chosen = []
+            chosen, taken = [], set()
         chosen.append(candidate)
-    taken = {key for candidate in chosen for key in candidate.keys}
+        taken |= candidate.keys
     return chosen, [row for row in left if row[0].casefold() not in taken]
 
 
 def _last_words(text: str) -> str:
     """The end of the last sentence or line in `text`."""
-    text = re.sub(r"\be\.g\.|\bi\.e\.", "for example", _FENCE.sub("", text[-300:]), flags=re.IGNORECASE)
+    text = re.sub(r"\be\.g\.|\bi\.e\.", "for example", _FENCE.sub("", text[-_MAX_INTRO:]), flags=re.IGNORECASE)
     parts = [part for part in re.split(r"[.!?。]\s|\n", text) if part.strip()]
     return parts[-1][-120:] if parts else ""
 
 
 def _is_in(prompt: str, source: str) -> bool:
-    return bool(source) and "".join(source.split()) in "".join(prompt.split())
+    """Whether the prompt, which is without spaces, has the same list."""
+    return bool(source) and "".join(source.split()) in prompt
 
 
-def _belong_together(chosen: Sequence[_Candidate], later: _Candidate) -> bool:
-    """Whether a list goes on from the earlier ones, as the next group of objects; else it replaces them."""
-    earlier = chosen[-1]
-    if earlier.last_number is not None and later.first_number == earlier.last_number + 1:
+def _belong_together(chosen: Sequence[_Candidate], taken: set[str], later: _Candidate) -> bool:
+    """Whether a list goes on from the chosen ones, which name `taken`, as the next group; else it replaces them."""
+    last_number = chosen[-1].last_number
+    if last_number is not None and later.first_number == last_number + 1:
         return True
     words = _last_words(later.intro)
     if _REVISION.search(later.intro) or (_FINAL.search(words) and not _FINAL.search(_last_words(chosen[0].intro))):
@@ -307,8 +317,7 @@ def _belong_together(chosen: Sequence[_Candidate], later: _Candidate) -> bool:
     prose = _FENCE.sub("", later.intro)
     if len(prose.split()) <= _MAX_LABEL_WORDS:
         return True
-    overlap = any(later.keys & candidate.keys for candidate in chosen)
-    return not overlap and (prose.endswith("\n") or "```" in later.intro)
+    return not taken & later.keys and (prose.endswith("\n") or "```" in later.intro)
 
 
 def _joined(chosen: Sequence[_Candidate], left: Sequence[tuple[str, str]], at_end: bool) -> Reading:
@@ -327,6 +336,7 @@ def _joined(chosen: Sequence[_Candidate], left: Sequence[tuple[str, str]], at_en
 def _draft_in(thinking: str, prompt: str) -> Reading | None:
     """The last complete list in thinking after which no answer came: the server may have taken that for thinking."""
     drafts = [c for c in _candidates(thinking) if c.is_json and c.is_list and c.named and c.complete]
+    prompt = "".join(prompt.split())
     drafts = [draft for draft in drafts if not _is_in(prompt, draft.source)]
     drafts = [draft for draft in drafts if not _EXAMPLE.search(_last_words(draft.intro))] or drafts
     most = max((len(draft.named) for draft in drafts), default=0)

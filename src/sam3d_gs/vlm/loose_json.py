@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 MAX_DEPTH = 40
 _MAX_WORDS = 80  # characters without quotes; more of them are prose
-_MAX_INNER_QUOTES = 80  # characters in which the end of a string is looked for beyond its first quote
+_MAX_INNER_QUOTES = 9  # in one string; beyond them it ends at the first one
 _CLOSING = {"[": "]", "{": "}", "(": ")"}
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "„": "“", "「": "」", "『": "』", "«": "»"}
 _STARTS = re.compile(r"[\[{]|(?<=\w)\(|\A\s*\(")
@@ -107,7 +107,8 @@ def _take(container: Container, token: str, text: str, position: int) -> int:
         return end.end()
     if isinstance(token, Words) and text.startswith("(", position):  # the name of a call
         return position
-    container.add(token)
+    if container.bracket == "[" or _after_gap(text, position) < len(text):  # else perhaps a key that was cut off
+        container.add(token)
     return position
 
 
@@ -143,17 +144,18 @@ def _token(text: str, position: int) -> tuple[str | None, int, bool]:
 
 def _string(text: str, position: int, closing: str) -> tuple[str, int, bool]:
     """The string whose quote is at `position`. A quote inside it need not be escaped: 'rock 'n' roll guitar'."""
-    first = None
+    first, inner = None, 0
     for stop in _STOPS[closing].finditer(text, position + 1):
         if stop[0].startswith("\\"):
             continue
-        if first is not None and (stop[0] == "\n" or stop.start() > first + _MAX_INNER_QUOTES):
+        if first is not None and (stop[0] == "\n" or inner == _MAX_INNER_QUOTES):
             break
         if stop[0] == "\n":
             continue
         if _STRING_ENDS.match(text, stop.end()):
             return _unescaped(text[position + 1 : stop.start()]), stop.end(), True
         first = stop.start() if first is None else first
+        inner += 1
     if first is None:
         return "", len(text), False
     return _unescaped(text[position + 1 : first]), first + 1, True

@@ -138,6 +138,8 @@ class _Reader:
             self._add(Names([named(part) for part in re.split(r"[,;、\n]", text) if is_name(part)], quoted=True))
         elif is_name(text):
             self._add(Names([named(text)], quoted=not isinstance(text, Words)))
+        elif text.strip() and not isinstance(text, Words):
+            self.names.unused.append((text, "contains no words"))
 
     def _add(self, names: Names) -> None:
         self.names.named += names.named
@@ -208,8 +210,10 @@ class _Reader:
         texts = [v for k, v in fields if isinstance(v, str) and k not in (*_COUNT_KEYS, *_REMARK_KEYS) and is_name(v)]
         if len(texts) == 1:
             self._add_row(container, fields, texts)
-        elif texts:
-            self.names.unused.append((", ".join(texts), "unclear which of these is the name"))
+        else:
+            texts = texts or [v for _, v in fields if isinstance(v, str) and not isinstance(v, Words)]
+            reason = "unclear which of these is the name" if len(texts) > 1 else "contains no words"
+            self.names.unused += [(", ".join(texts), reason)] if texts else []
 
 
 def _is_key(name: str | None) -> bool:
