@@ -60,6 +60,15 @@ def test_what_is_no_phrase_is_dropped(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["I'm sorry, I can't assist with that.", "None", "N/A", "no visible objects", "I cannot see"]
+)
+def test_remarks_of_the_model_are_dropped(text: str) -> None:
+    kept, dropped = clean_phrases([Named(text), Named("nonstick pan")], SIZE, 12)
+    assert [p.text for p in kept] == ["nonstick pan"]
+    assert "remark" in dropped[0].reason
+
+
+@pytest.mark.parametrize(
     "text", ["brick wall", "white walls", "wooden floor", "background", "sky with clouds", "the scene"]
 )
 def test_surfaces_only_when_asked(text: str) -> None:

@@ -145,7 +145,7 @@ def _begins_with_json(text: str) -> bool:
 def _read(text: str, prompt: str, cut_off: bool, sure: bool) -> Reading:
     """The list in an answer. `sure`: it is known to be no thinking, which a server may fail to tell apart."""
     marked = _marked(text)
-    candidates = _candidates(marked)
+    candidates = _candidates(marked) or _unmarked(marked)
     if candidates:
         text, sure = marked, True
     else:

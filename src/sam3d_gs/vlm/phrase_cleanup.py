@@ -17,6 +17,11 @@ _ARTICLES = {"a", "an", "the"}
 _PREPOSITION = re.compile(
     r"\s(?:of|on|in|with|at|by|under|near|behind|above|below|from|over|beside|against|inside|next|for|and)\s"
 )
+_NO_OBJECT = re.compile(
+    r"(?:i[’']?m |i am )?(?:very )?sorry\b.*|i (?:can(?:no|[’'])?t|am unable)\b.*|unfortunately\b.*"
+    r"|none|nothing|n/?a|unknown|no (?:\w+ )?objects?\b.*",
+    re.IGNORECASE,
+)
 # No objects. The last noun of a phrase decides: a wall clock is an object, a brick wall is not.
 # fmt: off
 _SURFACES = frozenset((
@@ -48,6 +53,8 @@ def clean_phrases(
         key = _spelling_key(text)
         if not key:
             reason = "contains no words"
+        elif _NO_OBJECT.fullmatch(text):
+            reason = "a remark of the model, not an object"
         elif len(text.split()) > MAX_WORDS or len(text) > MAX_CHARACTERS:
             reason = f"more than {MAX_WORDS} words or {MAX_CHARACTERS} characters"
         elif key in first_of:
