@@ -93,7 +93,10 @@ def test_a_plan_that_was_cut_off_is_asked_again(caplog: pytest.LogCaptureFixture
 
 
 def test_what_a_refusal_says_reaches_the_user() -> None:
-    with serve(chat("I'm sorry, I can't help with that.")) as stub, pytest.raises(Sam3dGsError, match=r"refused.*sorry"):
+    with (
+        serve(chat("I'm sorry, I can't help with that.")) as stub,
+        pytest.raises(Sam3dGsError, match=r"refused.*sorry"),
+    ):
         Asker(Client(stub.url), OPTIONS).ask(PHOTO)
 
 

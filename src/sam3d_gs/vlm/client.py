@@ -6,6 +6,7 @@ import http.client
 import ipaddress
 import json
 import logging
+import re
 import time
 import urllib.error
 import urllib.parse
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sam3d_gs.errors import Sam3dGsError, UsageError
+from sam3d_gs.redaction import HIDDEN, MIN_KEY, redacted
 
 log = logging.getLogger("sam3d_gs")
 
@@ -53,10 +55,11 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class Client:
-    """A server at `base_url`, which usually ends in /v1. The key is sent to it and never shown."""
+    """A server at `base_url`, which usually ends in /v1. The key is sent to it alone, and never shown."""
 
-    def __init__(self, base_url: str, key: str = "") -> None:
-        """Raises UsageError when the URL or the key cannot be used."""
+    def __init__(self, base_url: str, key: str = "", key_over_http: bool = False) -> None:
+        """Raises UsageError when the URL or the key cannot be used, and for a key that would be sent unencrypted to
+        another machine, unless `key_over_http` allows that."""
         self.base_url = checked_url(base_url)
         self._key = key.strip()
         if not self._key.isascii() or not self._key.isprintable() or " " in self._key:
@@ -68,7 +71,12 @@ class Client:
         proxies = [urllib.request.ProxyHandler({})] if is_loopback(host) else []
         self._opener = urllib.request.build_opener(_NoRedirect, *proxies)
         if self._key and self.base_url.startswith("http:") and not is_loopback(host):
-            log.warning("The API key is sent to %s without encryption. Use https, or leave the key out.", host)
+            if not key_over_http:
+                raise UsageError(
+                    f"The API key would be sent to {host} unencrypted. Use https or a tunnel to this machine, send "
+                    'none with --api-key-env "", or allow it with --key-over-http.'
+                )
+            log.warning("The API key is sent to %s unencrypted (--key-over-http).", host)
 
     def models(self, timeout_s: float) -> list[str]:
         """The model ids that the server accepts. Raises ServerError."""
@@ -107,7 +115,7 @@ class Client:
         deadline_s = time.monotonic() + timeout_s
         try:
             with self._opener.open(request, timeout=timeout_s) as response:
-                raw = _read(response, deadline_s)
+                raw = self._without_key(_read(response, deadline_s))
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refused(error, path) from None
@@ -131,16 +139,24 @@ class Client:
             ) from error
         return data if isinstance(data, dict) else {}
 
+    def _without_key(self, body: bytes) -> bytes:
+        """A response in which the server may repeat what it was sent; also as JSON writes it."""
+        if len(self._key) >= MIN_KEY:
+            for written in (self._key, json.dumps(self._key)[1:-1], self._key.replace("/", "\\/")):
+                body = body.replace(written.encode(), HIDDEN.encode())
+        return body
+
     def _refused(self, error: urllib.error.HTTPError, path: str) -> ServerError:
         try:
-            text = error.read(65536).decode("utf-8", "replace")
+            text = self._without_key(error.read(65536)).decode("utf-8", "replace")
         except (OSError, http.client.HTTPException):
             text = ""
-        if self._key:
-            text = text.replace(self._key, "<key>")
-        message = excerpt(_message_in(text))
+        message = excerpt(redacted(_message_in(text), self._key))
         if error.code in (401, 403):
             fix = "Put a valid key in the environment variable that --api-key-env names."
+        elif error.code in (301, 302, 303, 307, 308):
+            target = redacted(excerpt(str(error.headers.get("Location", ""))), self._key)
+            fix = f"It redirects to {target or 'nowhere'}, and requests are not sent on. Check --base-url."
         elif error.code == 404:
             fix = "Check --model and --base-url, which usually ends in /v1."
         elif error.code == 429:
@@ -157,10 +173,13 @@ def checked_url(url: str) -> str:
     try:
         parts = urllib.parse.urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        good = good and bool(re.fullmatch(r"(?:[^@]*@)?(?:\[[\w.:%]+\]|[\w.-]+)(?::\d*)?", parts.netloc))
     except ValueError:
         good = False
     if not good or not url.isascii() or not url.isprintable() or " " in url:
-        raise UsageError(f"--base-url {url!r:.100} is not an address. Expected e.g. http://127.0.0.1:8000/v1.")
+        raise UsageError(
+            f"--base-url {redacted(url)!r:.100} is not an address. Expected e.g. http://127.0.0.1:8000/v1."
+        )
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError("--base-url must have no user, query or fragment. Give the key in its environment variable.")
     return url.rstrip("/")
