@@ -198,7 +198,7 @@ def test_a_key_in_the_clear_is_refused_before_any_request(
 
 def test_a_key_in_the_vllm_arguments_is_nowhere(cli: Run, picture: Path, tmp_path: Path) -> None:
     engine = _vllm(tmp_path)
-    code, _, err = cli(picture, *engine, "--vllm-args", f"--api-key {KEY} --enforce-eager", "-v")
+    code, _, err = cli(picture, *engine, "--vllm-args", f"--api-key {KEY} --enforce-eager")
     assert code == 0, err
     assert KEY not in err
     options = _json(_run_dir(tmp_path) / "manifest.json")["stages"]["phrases"]["options"]  # type: ignore[index]

@@ -210,7 +210,8 @@ def test_another_server_on_the_port_is_not_taken_for_ours(launch: LaunchFor) -> 
         other.check_alive()
 
 
-def test_a_server_that_wants_a_key_is_not_waited_for(launch: LaunchFor) -> None:
+def test_a_server_that_wants_another_key_is_not_waited_for(launch: LaunchFor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REFUSED_S", 0.3)
     with pytest.raises(Sam3dGsError, match="--api-key"):
         Server.start(launch({"status": 401}))
 

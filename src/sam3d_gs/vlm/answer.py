@@ -277,7 +277,8 @@ def _choose(candidates: Sequence[_Candidate], prompt: str) -> tuple[list[_Candid
         ("listed as left out", lambda c: _LEFT_OUT.search(_last_words(c.intro))),
         ("in an example", lambda c: _EXAMPLE.search(_last_words(c.intro)) or _is_in(prompt, c.source)),
     ):
-        fit, unfit = [], []
+        fit: list[_Candidate] = []
+        unfit: list[_Candidate] = []
         for candidate in candidates:
             (unfit if is_unfit(candidate) else fit).append(candidate)
         if fit:

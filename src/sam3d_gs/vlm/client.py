@@ -177,9 +177,8 @@ def checked_url(url: str) -> str:
     except ValueError:
         good = False
     if not good or not url.isascii() or not url.isprintable() or " " in url:
-        raise UsageError(
-            f"--base-url {redacted(url)!r:.100} is not an address. Expected e.g. http://127.0.0.1:8000/v1."
-        )
+        shown = "..." if "@" in url else redacted(url)  # a password may have any form
+        raise UsageError(f"--base-url {shown!r:.100} is not an address. Expected e.g. http://127.0.0.1:8000/v1.")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError("--base-url must have no user, query or fragment. Give the key in its environment variable.")
     return url.rstrip("/")

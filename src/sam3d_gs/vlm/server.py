@@ -42,6 +42,7 @@ _STOP_WORKERS_S = 1.0  # after their parent has ended
 _KILL_S = 10.0
 _GPU_FREE_S = 30.0
 _POLL_S = 0.25
+_REFUSED_S = 20.0  # 401 from another server on the port, which ours notices after some 12 s and ends
 _PROGRESS_S = 30.0  # between messages while it starts
 _GUARD = (
     'read -r _; kill -TERM "-$0"; '
@@ -211,6 +212,7 @@ class Server:
         """Poll until the server lists the model name `token`, the process dies, or the time is up."""
         client, started_s = Client(self.base_url, self.key), time.monotonic()
         next_message_s = _PROGRESS_S
+        refused_s: float | None = None  # since when
         while True:
             if self._process.poll() is not None:
                 raise self._died("vLLM did not start")
@@ -218,8 +220,12 @@ class Server:
                 if token in client.models(timeout_s=2.0):
                     break
             except ServerError as error:
-                if error.status == 401:
-                    raise self._died("vLLM requires a key of its own: give it as --api-key in --vllm-args") from error
+                refused_s = (refused_s or time.monotonic()) if error.status == 401 else None
+                if refused_s and time.monotonic() - refused_s > _REFUSED_S:
+                    raise self._died(
+                        f"The server at {self.base_url} wants another key: give that of a --config file as --api-key "
+                        "in --vllm-args, or choose another --port"
+                    ) from error
             waited_s = time.monotonic() - started_s
             if waited_s > self._launch.start_timeout_s:
                 raise self._died(f"vLLM was not ready after {waited_s:.0f} s (--start-timeout)")
