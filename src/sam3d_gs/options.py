@@ -56,6 +56,7 @@ class Flag:
     one_photo: bool = False  # the value is for one photo
     same_result: bool = False  # does not affect the result, so changing it does not run the stage again
     content: str = ""  # "file", "path" (of a file or folder) or "weights": the content goes into the fingerprint
+    may_hold_key: bool = False  # what looks like a key in it is not recorded
     below_workspace: bool = False  # a relative path that does not exist is looked up in the workspace
 
 
@@ -190,9 +191,17 @@ class VlmOptions(PhraseOptions):
 class OpenAIOptions(VlmOptions):
     """Engine `openai`: a server that is already running."""
 
-    base_url: str = option("", "URL of the server, usually ending in /v1.", envvar="SAM3D_GS_VLM_BASE_URL")
+    base_url: str = option(
+        "", "URL of the server, usually ending in /v1.", envvar="SAM3D_GS_VLM_BASE_URL", may_hold_key=True
+    )
     api_key_env: str = option(
-        "OPENAI_API_KEY", "Environment variable with the server's API key, if it needs one.", same_result=True
+        "OPENAI_API_KEY",
+        'Environment variable with the server\'s API key, if it needs one; "" sends none.',
+        same_result=True,
+        may_hold_key=True,
+    )
+    key_over_http: bool = option(
+        False, "Send the API key also by http to another machine, where others can read it.", same_result=True
     )
 
     def check(self) -> None:
@@ -225,7 +234,10 @@ class VllmOptions(VlmOptions):
         "vllm", "The vLLM program: a name on PATH or a path.", envvar="SAM3D_GS_VLLM_COMMAND", same_result=True
     )
     vllm_args: str = option(  # override ours
-        "", "Additional arguments for `vllm serve`, quoted as in a shell.", envvar="SAM3D_GS_VLLM_ARGS"
+        "",
+        "Additional arguments for `vllm serve`, quoted as in a shell.",
+        envvar="SAM3D_GS_VLLM_ARGS",
+        may_hold_key=True,
     )
     server_log: Path = dataclasses.field(default=RUNS_DIR / "logs" / "vllm.log", metadata={"same_result": True})
 

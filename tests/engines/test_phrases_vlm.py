@@ -31,7 +31,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sam3d_gs.vlm.server._STOP_S", 0.4)
     for name in [*os.environ]:
-        if name.startswith("SAM3D_GS_VL") or name in ("OPENAI_API_KEY", "CUDA_VISIBLE_DEVICES"):
+        if name.startswith("SAM3D_GS_VL") or name in ("OPENAI_API_KEY", "VLLM_API_KEY", "CUDA_VISIBLE_DEVICES"):
             monkeypatch.delenv(name)
 
     def run(*args: object) -> tuple[int, str, str]:
@@ -119,12 +119,16 @@ def test_ctrl_c_while_answering(picture: Path, tmp_path: Path) -> None:
     assert _nothing_runs(tmp_path)
 
 
-def test_kept_server_serves_the_openai_engine(cli: Run, picture: Path, tmp_path: Path) -> None:
+def test_kept_server_serves_the_openai_engine(
+    cli: Run, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, _, err = cli(picture, *_vllm(tmp_path), "--keep-server")
     assert code == 0, err
     said = err.splitlines()[-1]
     assert "To stop it: kill -TERM" in said
     url = said.partition("--base-url ")[2].split()[0]
+    (key_file,) = (tmp_path / "outputs" / "master_with_vllm" / "logs").glob("*.key")
+    monkeypatch.setenv("OPENAI_API_KEY", key_file.read_text())
     code, out, err = cli(picture, "--engine", "openai", "--base-url", url)
     assert code == 0, err
     assert "2 phrases" in out
@@ -171,6 +175,38 @@ def test_openai_with_a_key(cli: Run, picture: Path, tmp_path: Path, monkeypatch:
     assert rows[0]["count"] == 2  # type: ignore[index]
     dropped = _json(_run_dir(tmp_path) / "answer.json")["dropped"]
     assert dropped == [{"text": "red cups", "reason": "the same as 'red cup'"}]
+
+
+def test_a_key_in_the_clear_is_refused_before_any_request(
+    cli: Run, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    url = ["--engine", "openai", "--base-url", "http://127.1:1/v1"]
+    code, _, err = cli(picture, *url)
+    assert code == EXIT_USAGE
+    assert "--key-over-http" in err.splitlines()[-1]
+    for extra in (["--api-key-env", ""], ["--key-over-http"]):
+        code, _, err = cli(picture, *url, *extra)
+        assert code == EXIT_FAILED, "nobody listens there"
+        assert "No answer from" in err
+    for name, words in ((KEY, "not the key itself"), ("hf_abcdefghijkl", "which is not set")):
+        code, _, err = cli(picture, *url, "--api-key-env", name)
+        assert code == EXIT_USAGE
+        assert words in err
+        assert name not in err
+
+
+def test_a_key_in_the_vllm_arguments_is_nowhere(cli: Run, picture: Path, tmp_path: Path) -> None:
+    engine = _vllm(tmp_path)
+    code, _, err = cli(picture, *engine, "--vllm-args", f"--api-key {KEY} --enforce-eager")
+    assert code == 0, err
+    assert KEY not in err
+    options = _json(_run_dir(tmp_path) / "manifest.json")["stages"]["phrases"]["options"]  # type: ignore[index]
+    assert options["vllm_args"] == "--api-key <hidden> --enforce-eager"
+    outputs = [path.read_bytes() for path in (tmp_path / "outputs").rglob("*") if path.is_file()]
+    assert not any(KEY.encode() in content for content in outputs)
+    assert "up to date" in cli(picture, *engine, "--vllm-args", "--api-key another-key --enforce-eager")[1]
+    assert KEY not in cli(picture, *engine, "--vllm-args", f"--api-key '{KEY}")[2]
 
 
 @pytest.mark.slow

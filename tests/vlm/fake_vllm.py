@@ -20,7 +20,7 @@ plan = json.loads({plan!r})
 here = {here!r}
 arguments = sys.argv[1:]
 with open(os.path.join(here, "starts.jsonl"), "a") as out:
-    seen = {{k: os.environ.get(k) for k in ("CUDA_VISIBLE_DEVICES", "VLLM_API_KEY", "OPENAI_API_KEY")}}
+    seen = {{k: os.environ.get(k) for k in ("CUDA_VISIBLE_DEVICES", "VLLM_API_KEY", "OPENAI_API_KEY", "HF_TOKEN")}}
     print(json.dumps({{"arguments": arguments, "pid": os.getpid(), "environment": seen}}), file=out)
 if plan.get("ignores_term"):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -46,10 +46,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+    def refused(self):  # as vLLM does when it has a key
+        key = os.environ.get("VLLM_API_KEY")
+        if key and self.headers.get("Authorization") != "Bearer " + key:
+            self.answer({{"error": "Unauthorized"}}, 401)
+            return True
     def do_GET(self):
+        if self.refused():
+            return
         self.answer({{"data": [{{"id": name}} for name in names]}}, plan.get("status", 200))
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
+        if self.refused():
+            return
         asked.append(1)
         if plan.get("dies_at") == len(asked):
             print("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", flush=True)

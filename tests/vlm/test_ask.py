@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from sam3d_gs.errors import BadInputError, Sam3dGsError
+from sam3d_gs.files import write_json
 from sam3d_gs.options import OpenAIOptions
 from sam3d_gs.types import Photo
 from sam3d_gs.vlm.ask import Asker, answer_schema, context_tokens, data_url, system_prompt
@@ -71,6 +72,63 @@ def test_no_third_try(bad: Say) -> None:
     assert "\n" not in str(caught.value)
     assert asker.transcript
     assert len(asker.transcript.attempts) == 2
+
+
+PLAN = (
+    "Okay, the user wants a list.\n1. Look at the picture as a whole.\n2. Name what can be lifted.\nThe red ball, and"
+)
+
+
+def test_a_plan_that_was_cut_off_is_asked_again(caplog: pytest.LogCaptureFixture) -> None:
+    with serve(chat(PLAN, finish="length"), GOOD) as stub:
+        asker = Asker(Client(stub.url), OPTIONS)
+        assert [p.text for p in asker.ask(PHOTO)] == ["red cup"]
+    assert len(stub.requests) == 2
+    assert "thinking was cut off" in caplog.text
+    assert asker.transcript
+    first, second = asker.transcript.attempts
+    assert first["content"] == PLAN
+    assert "thinking was cut off" in first["problem"]
+    assert "problem" not in second
+
+
+def test_what_a_refusal_says_reaches_the_user() -> None:
+    with (
+        serve(chat("I'm sorry, I can't help with that.")) as stub,
+        pytest.raises(Sam3dGsError, match=r"refused.*sorry"),
+    ):
+        Asker(Client(stub.url), OPTIONS).ask(PHOTO)
+
+
+def test_lists_that_were_not_taken_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    with serve(chat('Such as ["cat", "dog"]. The answer: ["red cup"]')) as stub:
+        asker = Asker(Client(stub.url), OPTIONS)
+        assert [p.text for p in asker.ask(PHOTO)] == ["red cup"]
+    assert "'cat' (in an example)" in caplog.text
+    assert asker.transcript
+    assert [row["text"] for row in asker.transcript.dropped] == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": None, "tool_calls": [{"function": {"name": "f", "arguments": '{"objects": ["red cup"]}'}}]},
+        {"content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"objects": ["red cup"]}}}]},
+        {"content": None, "function_call": {"name": "f", "arguments": '{"objects": ["red cup"]}'}},
+        {"content": "", "reasoning_content": '{"objects": [{"phrase": "red cup"}]}'},
+        {"content": {"objects": ["red cup"]}},
+        {"content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": '["red cup"]'}]},
+        {"content": '["red cup \ud83d"]', "tool_calls": "none", "reasoning": 7},
+    ],
+)
+def test_answers_in_other_fields(message: dict[str, object], tmp_path: Path) -> None:
+    usage = '"usage": {"completion_tokens": NaN}'
+    body = f'{{"choices": [{{"message": {json.dumps(message)}, "finish_reason": null}}], {usage}}}'
+    with serve(raw(body.encode(), "application/json")) as stub:
+        asker = Asker(Client(stub.url), OPTIONS)
+        assert [p.text for p in asker.ask(PHOTO)] == ["red cup"]
+    assert len(stub.requests) == 1
+    write_json(tmp_path / "answer.json", asdict(asker.transcript))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("code", [401, 403, 404, 429])

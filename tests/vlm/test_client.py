@@ -101,12 +101,55 @@ def test_the_key_does_not_follow_a_redirect() -> None:
         assert other.requests == []
 
 
-def test_a_key_sent_in_the_clear_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
-    Client("http://127.0.0.1:8000/v1", KEY)
+@pytest.mark.parametrize(
+    "host",
+    ["example.org", "127.0.0.1.evil.com", "localhost.evil.com", "[::ffff:8.8.8.8]", "0x7f000001", "127.1", "2130706433",
+     "0.0.0.0", "192.168.0.7", "[fe80::1]", "localhost.", "[::1].evil.com", "127.0.0.1:80.evil.com"],
+)  # fmt: skip
+def test_a_key_is_not_sent_in_the_clear(host: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Client(f"http://{host}/v1", KEY)
+    assert KEY not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_where_a_key_may_go(caplog: pytest.LogCaptureFixture) -> None:
+    for host in ("127.0.0.1:8000", "127.9.9.9", "[::1]:80", "localhost", "LOCALHOST:1"):
+        Client(f"http://{host}/v1", KEY)
     Client("https://example.org/v1", KEY)
+    Client("http://example.org/v1")
     assert not caplog.records
-    Client("http://example.org/v1", KEY)
-    assert "without encryption" in caplog.text
+    with pytest.raises(UsageError, match=r'https.*--api-key-env "".*--key-over-http'):
+        Client("http://example.org/v1", KEY)
+    Client("http://example.org/v1", KEY, key_over_http=True)
+    assert "unencrypted" in caplog.text
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        raw(f"<html>you sent Bearer {KEY}</html>".encode()),
+        raw(f"key {KEY} is wrong".encode(), code=403),
+        raw(json.dumps({"error": {"message": f"Incorrect API key provided: {KEY}"}}).encode(), code=401),
+        raw(json.dumps({"no": f"choices for {KEY}"}).encode(), "application/json"),
+        redirect(f"https://other.example/v1?key={KEY}"),
+    ],
+)
+def test_a_server_that_repeats_the_key(say: Say) -> None:
+    with serve(say) as stub, pytest.raises(ServerError) as caught:
+        Client(stub.url, KEY).chat({"model": "m"}, 5)
+    assert KEY not in str(caught.value)
+    assert "<hidden>" in str(caught.value)
+
+
+def test_a_key_in_the_answer_is_hidden() -> None:
+    with serve(chat(f"I was sent {KEY}.", f"The key is {KEY}")) as stub:
+        reply = Client(stub.url, KEY).chat({"model": "m"}, 5)
+    assert reply.content == "I was sent <hidden>."
+    assert KEY not in reply.reasoning
+    with serve(chat("an EMPTY bottle")) as stub:
+        assert Client(stub.url, "EMPTY").chat({"model": "m"}, 5).content == "an EMPTY bottle"
 
 
 def test_no_proxy_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +167,16 @@ def test_no_proxy_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_addresses(url: str) -> None:
     with pytest.raises(UsageError, match="--base-url"):
         checked_url(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:pass word@h/v1", "http://me:geheim@[h/v1", "ftp://me:geheim@h", "https://me:geheim@h/v1"]
+)
+def test_a_password_in_an_address_is_not_shown(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        checked_url(url)
+    assert "geheim" not in str(caught.value)
+    assert "pass word" not in str(caught.value)
 
 
 def test_a_response_without_end_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sam3d_gs.vlm.answer import Named
+from sam3d_gs.vlm.names import Named
 from sam3d_gs.vlm.phrase_cleanup import MAX_WORDS, clean_phrases, is_surface
 
 SIZE = (200, 100)
@@ -57,6 +57,15 @@ def test_what_is_no_phrase_is_dropped(text: str) -> None:
     kept, dropped = clean_phrases([Named(text)], SIZE, 12)
     assert not kept
     assert len(dropped) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["I'm sorry, I can't assist with that.", "None", "N/A", "no visible objects", "I cannot see"]
+)
+def test_remarks_of_the_model_are_dropped(text: str) -> None:
+    kept, dropped = clean_phrases([Named(text), Named("nonstick pan")], SIZE, 12)
+    assert [p.text for p in kept] == ["nonstick pan"]
+    assert "remark" in dropped[0].reason
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from sam3d_gs.errors import MissingPackageError, Sam3dGsError
+from sam3d_gs.errors import MissingPackageError, Sam3dGsError, UsageError
 from sam3d_gs.vlm import server as module
 from sam3d_gs.vlm.client import Client, ServerError
 from sam3d_gs.vlm.gpus import GpuShare
 from sam3d_gs.vlm.server import Launch, Server
+from sam3d_gs.vlm.server_keys import ServerArguments, without_keys
 from tests.vlm import fake_vllm
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
@@ -47,10 +48,12 @@ def _group(launch: Launch) -> int:
 
 
 def test_starts_answers_and_leaves_nothing(launch: LaunchFor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VLLM_API_KEY", "makes vLLM refuse us")
+    monkeypatch.setenv("OPENAI_API_KEY", "of another server")
     how = launch({"worker": True}, gpus=GpuShare(("1", "3"), 2, 0.87), extra_arguments=("--enforce-eager",))
     with Server.start(how) as server:
-        assert "Qwen/Qwen3-VL-8B-Thinking" in Client(server.base_url).models(2)
+        assert "Qwen/Qwen3-VL-8B-Thinking" in Client(server.base_url, server.key).models(2)
+        with pytest.raises(ServerError, match="401"):
+            Client(server.base_url).models(2)
         server.check_alive()
         assert len(fake_vllm.group_members(_group(how))) == 2
     assert fake_vllm.group_members(_group(how)) == []
@@ -69,7 +72,67 @@ def test_starts_answers_and_leaves_nothing(launch: LaunchFor, monkeypatch: pytes
         assert arguments[arguments.index(name) + 1] == value
     assert arguments[-1] == "--enforce-eager"
     assert start["environment"]["CUDA_VISIBLE_DEVICES"] == "1,3"
-    assert start["environment"]["VLLM_API_KEY"] is None
+    assert len(start["environment"]["VLLM_API_KEY"]) > 30
+    assert start["environment"]["OPENAI_API_KEY"] is None
+    assert server.key not in how.log_file.read_text()
+    assert server.key not in " ".join(arguments)
+
+
+KEY = "sk-very-secret-123"
+
+
+@pytest.mark.parametrize("given", [("--api-key", KEY), (f"--api-key={KEY}",), ("--api_key", KEY, "--enforce-eager")])
+def test_our_own_key_is_used_and_not_shown(launch: LaunchFor, given: tuple[str, ...]) -> None:
+    how = launch(extra_arguments=(*given, "--hf-token=hf_abcdefghijkl", "--otlp-traces-endpoint", "http://u:pw@h:1"))
+    with Server.start(how) as server:
+        assert server.key == KEY
+        assert Client(server.base_url, KEY).models(2)
+    (start,) = fake_vllm.starts(Path(how.command).parent)
+    assert start["environment"]["VLLM_API_KEY"] == KEY
+    assert start["environment"]["HF_TOKEN"] == "hf_abcdefghijkl"
+    shown = " ".join(start["arguments"][:-1]) + how.log_file.read_text()
+    for secret in (KEY, "hf_abcdefghijkl", "u:pw"):
+        assert secret not in shown
+    assert "http://<hidden>@h:1" in how.log_file.read_text()
+
+
+def test_the_key_of_the_environment_is_used(launch: LaunchFor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", KEY)
+    server = Server.start(launch())
+    assert server.key == KEY
+    said = server.leave_running()
+    assert 'OPENAI_API_KEY="$VLLM_API_KEY"' in said
+    assert KEY not in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--api-key", KEY, "another-key"), ("--api-key",), ("--api-key=",), (f"HF_TOKEN={KEY}", "--enforce-eager")],
+)
+def test_keys_that_cannot_be_used_are_refused_unseen(arguments: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="--vllm-args") as caught:
+        without_keys(arguments)
+    assert KEY not in str(caught.value)
+
+
+def test_arguments_without_keys_stay() -> None:
+    arguments = (
+        "--enforce-eager",
+        "--hf-token",
+        "--tokenizer",
+        "a/b",
+        "--hf-overrides",
+        '{"pad_token": 5}',
+        "--x",
+        "A=1",
+    )
+    assert without_keys(arguments) == ServerArguments(arguments)
+
+
+def test_a_key_in_its_last_words_is_hidden(launch: LaunchFor) -> None:
+    how = launch({"says": f"ValueError: bad api_key={KEY}", "exits": 1}, extra_arguments=("--api-key", KEY))
+    with pytest.raises(Sam3dGsError, match="bad api_key=<hidden>"):
+        Server.start(how)
 
 
 def test_a_server_that_does_not_listen_to_sigterm_is_killed(launch: LaunchFor) -> None:
@@ -147,7 +210,8 @@ def test_another_server_on_the_port_is_not_taken_for_ours(launch: LaunchFor) -> 
         other.check_alive()
 
 
-def test_a_server_that_wants_a_key_is_not_waited_for(launch: LaunchFor) -> None:
+def test_a_server_that_wants_another_key_is_not_waited_for(launch: LaunchFor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_REFUSED_S", 0.3)
     with pytest.raises(Sam3dGsError, match="--api-key"):
         Server.start(launch({"status": 401}))
 
@@ -159,7 +223,12 @@ def test_kept_on_request(launch: LaunchFor) -> None:
     assert f"--base-url {server.base_url}" in said
     assert str(_group(how)) in said
     time.sleep(0.2)
-    assert Client(server.base_url).models(2)
+    assert Client(server.base_url, server.key).models(2)
+    assert server.key not in said
+    (file,) = how.log_file.parent.glob("*.key")
+    assert str(file) in said
+    assert file.read_text() == server.key
+    assert file.stat().st_mode & 0o777 == 0o600
     os.kill(_group(how), signal.SIGTERM)
     server._process.wait(5)
 
@@ -191,7 +260,7 @@ def test_when_we_die_without_a_word_the_guard_ends_it(launch: LaunchFor, number:
 def test_its_death_while_answering_is_told(launch: LaunchFor) -> None:
     with Server.start(launch({"dies_at": 1})) as server:
         with pytest.raises(ServerError), suppress(AssertionError):
-            Client(server.base_url).chat({"model": "m"}, 5)
+            Client(server.base_url, server.key).chat({"model": "m"}, 5)
         with pytest.raises(Sam3dGsError, match=r"vLLM died: torch\.OutOfMemoryError.*--gpus"):
             server.check_alive()
 

@@ -7,6 +7,7 @@ import shlex
 
 from sam3d_gs.errors import UsageError
 from sam3d_gs.options import VllmOptions
+from sam3d_gs.redaction import redacted
 from sam3d_gs.system.nvidia import all_gpus
 from sam3d_gs.types import Photo, Phrase
 from sam3d_gs.vlm.ask import Asker, Transcript, context_tokens, system_prompt
@@ -14,6 +15,7 @@ from sam3d_gs.vlm.client import Client, ServerError
 from sam3d_gs.vlm.gpus import choose_gpus
 from sam3d_gs.vlm.model import needed_mib, thinks
 from sam3d_gs.vlm.server import Launch, Server, find_program
+from sam3d_gs.vlm.server_keys import without_keys
 
 log = logging.getLogger("sam3d_gs")
 
@@ -29,6 +31,7 @@ class VllmPhrases:
         find_program(options.vllm_command)
         system_prompt(options)
         self._extra_arguments = _split(options.vllm_args)
+        without_keys(self._extra_arguments)
 
     @property
     def transcript(self) -> Transcript | None:
@@ -39,8 +42,8 @@ class VllmPhrases:
         """Best first. Raises Sam3dGsError when the server does not start, dies, or gives no list."""
         if self._server is None or self._asker is None:
             self._server = Server.start(self._launch())
-            # No key: the one in the environment is for another server.
-            self._asker = Asker(Client(self._server.base_url), self._options, thinks(self._options.model))
+            client = Client(self._server.base_url, self._server.key)
+            self._asker = Asker(client, self._options, thinks(self._options.model))
         try:
             return self._asker.ask(photo)
         except ServerError:
@@ -75,5 +78,5 @@ class VllmPhrases:
 def _split(text: str) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(text))
-    except ValueError as error:
-        raise UsageError(f"--vllm-args has an unmatched quote: {text}") from error
+    except ValueError:
+        raise UsageError(f"--vllm-args has an unmatched quote: {redacted(text)}") from None

@@ -20,6 +20,7 @@ from sam3d_gs.errors import BadInputError, Sam3dGsError, command
 from sam3d_gs.files import sha256_of
 from sam3d_gs.manifest import Item, StageRecord, fingerprint
 from sam3d_gs.options import EngineOptions, SceneOptions, flag_names, flags_of
+from sam3d_gs.redaction import redacted
 from sam3d_gs.types import Photo
 from sam3d_gs.workspace import Workspace
 
@@ -247,8 +248,11 @@ def peak_memory_mb() -> float:
 
 
 def plain_options(options: Any) -> dict[str, Any]:
-    """A stage's options as JSON values, for the manifest."""
-    return dict(manifests.plain(dataclasses.asdict(options)))
+    """A stage's options as JSON values, for the manifest, without keys and passwords."""
+    hidden = {
+        name: redacted(getattr(options, name)) for name, flag in flags_of(type(options)).items() if flag.may_hold_key
+    }
+    return dict(manifests.plain({**dataclasses.asdict(options), **hidden}))
 
 
 def result_options(options: Any) -> dict[str, Any]:

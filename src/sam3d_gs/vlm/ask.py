@@ -17,9 +17,9 @@ from PIL import Image
 from sam3d_gs.errors import BadInputError, Sam3dGsError
 from sam3d_gs.options import VlmOptions
 from sam3d_gs.types import Photo, Phrase
-from sam3d_gs.vlm.answer import Named, read_answer
+from sam3d_gs.vlm.answer import Reading, read_reply
 from sam3d_gs.vlm.client import Client, Reply, ServerError, ServerTimeoutError
-from sam3d_gs.vlm.phrase_cleanup import clean_phrases
+from sam3d_gs.vlm.phrase_cleanup import MAX_DROPPED_TEXT, Dropped, clean_phrases
 
 log = logging.getLogger("sam3d_gs")
 
@@ -86,10 +86,20 @@ class Asker:
         """
         options = self._options
         transcript = self.transcript = Transcript(options.model, self._prompt)
-        named = self._named(photo, transcript)
+        reading = self._reading(photo, transcript)
         size_px = (photo.width_px, photo.height_px)
-        phrases, dropped = clean_phrases(named, size_px, options.max_phrases, options.include_surfaces)
+        phrases, dropped = clean_phrases(reading.named, size_px, options.max_phrases, options.include_surfaces)
+        dropped = [*dropped, *(Dropped(text[:MAX_DROPPED_TEXT], reason) for text, reason in reading.unused)]
         transcript.dropped = [asdict(row) for row in dropped]
+        if reading.cut_off:
+            log.warning("%s: the list was cut off; its %d complete rows are kept.", photo.name, len(reading.named))
+        if reading.unused:
+            log.warning(
+                "%s: the answer also lists %d that were not taken, e.g. %r (%s); all are in answer.json.",
+                photo.name,
+                len(reading.unused),
+                *reading.unused[0],
+            )
         if not phrases:
             reasons = "; ".join(f"{row.text!r:.60}: {row.reason}" for row in dropped[:3]) or "an empty list"
             raise Sam3dGsError(
@@ -98,18 +108,19 @@ class Asker:
             )
         return phrases
 
-    def _named(self, photo: Photo, transcript: Transcript) -> list[Named]:
+    def _reading(self, photo: Photo, transcript: Transcript) -> Reading:
         url = data_url(photo.rgb, self._options.sent_side_px)
         for thinking_tokens, last in ((self._options.thinking_tokens, False), (0, True)):
             try:
-                named, problem = self._try(url, thinking_tokens, transcript)
+                reading = self._try(url, thinking_tokens, transcript)
+                problem = reading.problem
             except ServerError as error:
                 if last or not _is_transient(error):
                     raise
                 problem = str(error)
             else:
-                if named or not problem:
-                    return named
+                if not problem:
+                    return reading
             if not last:
                 log.warning("%s: %s Trying again without thinking.", photo.name, problem)
         raise Sam3dGsError(
@@ -118,8 +129,7 @@ class Asker:
             'Name the objects yourself with --phrases "red cup", or try another --model.'
         )
 
-    def _try(self, url: str, thinking_tokens: int, transcript: Transcript) -> tuple[list[Named], str]:
-        """The objects named, and what was wrong with the answer ("" for a valid list, even an empty one)."""
+    def _try(self, url: str, thinking_tokens: int, transcript: Transcript) -> Reading:
         attempt: dict[str, Any] = {"thinking_tokens": thinking_tokens}
         transcript.attempts.append(attempt)
         started_s = time.perf_counter()
@@ -131,16 +141,10 @@ class Asker:
         finally:
             attempt["seconds"] = round(time.perf_counter() - started_s, 2)
         attempt |= asdict(reply)
-        named = read_answer(reply.content)
-        if named:
-            if reply.finish_reason == "length":
-                log.warning("The list was cut off at --max-tokens; its %d complete phrases are kept.", len(named))
-            return named, ""
-        if reply.finish_reason == "length":
-            return [], "The model had not finished its answer at --max-tokens."
-        if '"objects"' in reply.content and reply.content.rstrip().endswith("}"):
-            return [], ""
-        return [], "The model's answer holds no list." if reply.content.strip() else "The model's answer is empty."
+        reading = read_reply(reply, self._prompt)
+        if reading.problem:
+            attempt["problem"] = reading.problem
+        return reading
 
     def _chat(self, url: str, thinking_tokens: int) -> Reply:
         """Send as many of the optional fields as this server accepts; what it rejects is not sent again."""

@@ -6,6 +6,7 @@ import http.client
 import ipaddress
 import json
 import logging
+import re
 import time
 import urllib.error
 import urllib.parse
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sam3d_gs.errors import Sam3dGsError, UsageError
+from sam3d_gs.redaction import HIDDEN, MIN_KEY, redacted
 
 log = logging.getLogger("sam3d_gs")
 
@@ -40,7 +42,9 @@ class Reply:
     content: str
     reasoning: str  # the thinking, where the server separates it
     finish_reason: str  # "stop", "length" (cut off at the token cap), ...
-    tokens: int | None  # generated, thinking included
+    tokens: int | None = None  # generated, thinking included
+    tool_arguments: str = ""  # of the functions that the model called instead of answering
+    refusal: str = ""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -51,10 +55,11 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class Client:
-    """A server at `base_url`, which usually ends in /v1. The key is sent to it and never shown."""
+    """A server at `base_url`, which usually ends in /v1. The key is sent to it alone, and never shown."""
 
-    def __init__(self, base_url: str, key: str = "") -> None:
-        """Raises UsageError when the URL or the key cannot be used."""
+    def __init__(self, base_url: str, key: str = "", key_over_http: bool = False) -> None:
+        """Raises UsageError when the URL or the key cannot be used, and for a key that would be sent unencrypted to
+        another machine, unless `key_over_http` allows that."""
         self.base_url = checked_url(base_url)
         self._key = key.strip()
         if not self._key.isascii() or not self._key.isprintable() or " " in self._key:
@@ -66,7 +71,12 @@ class Client:
         proxies = [urllib.request.ProxyHandler({})] if is_loopback(host) else []
         self._opener = urllib.request.build_opener(_NoRedirect, *proxies)
         if self._key and self.base_url.startswith("http:") and not is_loopback(host):
-            log.warning("The API key is sent to %s without encryption. Use https, or leave the key out.", host)
+            if not key_over_http:
+                raise UsageError(
+                    f"The API key would be sent to {host} unencrypted. Use https or a tunnel to this machine, send "
+                    'none with --api-key-env "", or allow it with --key-over-http.'
+                )
+            log.warning("The API key is sent to %s unencrypted (--key-over-http).", host)
 
     def models(self, timeout_s: float) -> list[str]:
         """The model ids that the server accepts. Raises ServerError."""
@@ -82,15 +92,18 @@ class Client:
         try:
             choice = data["choices"][0]
             message = choice["message"]
-            reasoning = message.get("reasoning") or message.get("reasoning_content")  # the second: older servers
-            usage = data.get("usage") or {}
-            tokens = usage.get("completion_tokens")
+            tokens = (data.get("usage") or {}).get("completion_tokens")
             return Reply(
-                _text(message.get("content")), _text(reasoning), str(choice.get("finish_reason") or ""), tokens
+                _text(message.get("content")),
+                _text(message.get("reasoning")) or _text(message.get("reasoning_content")),  # the second: older servers
+                str(choice.get("finish_reason") or "")[:80],
+                tokens if isinstance(tokens, int) else None,
+                _tool_arguments(message),
+                _text(message.get("refusal")),
             )
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             raise ServerError(
-                f"{self.base_url} returned JSON that is no chat completion ({_excerpt(json.dumps(data))}). "
+                f"{self.base_url} returned JSON that is no chat completion ({excerpt(json.dumps(data))}). "
                 "Check --base-url; it usually ends in /v1."
             ) from error
 
@@ -102,7 +115,7 @@ class Client:
         deadline_s = time.monotonic() + timeout_s
         try:
             with self._opener.open(request, timeout=timeout_s) as response:
-                raw = _read(response, deadline_s)
+                raw = self._without_key(_read(response, deadline_s))
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refused(error, path) from None
@@ -114,28 +127,36 @@ class Client:
                     "--thinking-tokens and --max-tokens."
                 ) from error
             raise ServerError(
-                f"No answer from {self.base_url} ({_excerpt(str(reason) or type(reason).__name__)}). "
+                f"No answer from {self.base_url} ({excerpt(str(reason) or type(reason).__name__)}). "
                 "Is the server running, and is the address right?"
             ) from error
         try:
             data = json.loads(raw)
         except (ValueError, RecursionError) as error:
             raise ServerError(
-                f"{self.base_url} did not return JSON ({_excerpt(raw.decode('utf-8', 'replace'))}). "
+                f"{self.base_url} did not return JSON ({excerpt(raw.decode('utf-8', 'replace'))}). "
                 "Check --base-url; it usually ends in /v1."
             ) from error
         return data if isinstance(data, dict) else {}
 
+    def _without_key(self, body: bytes) -> bytes:
+        """A response in which the server may repeat what it was sent; also as JSON writes it."""
+        if len(self._key) >= MIN_KEY:
+            for written in (self._key, json.dumps(self._key)[1:-1], self._key.replace("/", "\\/")):
+                body = body.replace(written.encode(), HIDDEN.encode())
+        return body
+
     def _refused(self, error: urllib.error.HTTPError, path: str) -> ServerError:
         try:
-            text = error.read(65536).decode("utf-8", "replace")
+            text = self._without_key(error.read(65536)).decode("utf-8", "replace")
         except (OSError, http.client.HTTPException):
             text = ""
-        if self._key:
-            text = text.replace(self._key, "<key>")
-        message = _excerpt(_message_in(text))
+        message = excerpt(redacted(_message_in(text), self._key))
         if error.code in (401, 403):
             fix = "Put a valid key in the environment variable that --api-key-env names."
+        elif error.code in (301, 302, 303, 307, 308):
+            target = redacted(excerpt(str(error.headers.get("Location", ""))), self._key)
+            fix = f"It redirects to {target or 'nowhere'}, and requests are not sent on. Check --base-url."
         elif error.code == 404:
             fix = "Check --model and --base-url, which usually ends in /v1."
         elif error.code == 429:
@@ -152,10 +173,12 @@ def checked_url(url: str) -> str:
     try:
         parts = urllib.parse.urlsplit(url)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        good = good and bool(re.fullmatch(r"(?:[^@]*@)?(?:\[[\w.:%]+\]|[\w.-]+)(?::\d*)?", parts.netloc))
     except ValueError:
         good = False
     if not good or not url.isascii() or not url.isprintable() or " " in url:
-        raise UsageError(f"--base-url {url!r:.100} is not an address. Expected e.g. http://127.0.0.1:8000/v1.")
+        shown = "..." if "@" in url else redacted(url)  # a password may have any form
+        raise UsageError(f"--base-url {shown!r:.100} is not an address. Expected e.g. http://127.0.0.1:8000/v1.")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError("--base-url must have no user, query or fragment. Give the key in its environment variable.")
     return url.rstrip("/")
@@ -185,10 +208,22 @@ def _read(response: http.client.HTTPResponse, deadline_s: float) -> bytes:
 
 
 def _text(value: Any) -> str:
-    """The text of a message's content, which is a string, null, or a list of parts."""
+    """The text of a message's field: a string, null, a list of parts, or an object in place of its JSON."""
     if isinstance(value, list):
-        return "".join(_text(part.get("text")) for part in value if isinstance(part, dict))
-    return value if isinstance(value, str) else ""
+        return "".join(map(_text, value))
+    if isinstance(value, dict):
+        inner = value.get("text", value.get("value"))
+        return _text(inner) if inner is not None or "type" in value else json.dumps(value, ensure_ascii=False)
+    # Half of a surrogate pair could be written to no file.
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def _tool_arguments(message: Mapping[str, Any]) -> str:
+    """The arguments of all functions that a message calls, one per line."""
+    calls = message.get("tool_calls")
+    calls = calls if isinstance(calls, list) else []
+    functions = [call.get("function") for call in calls if isinstance(call, dict)] + [message.get("function_call")]
+    return "\n".join(_text(function.get("arguments")) for function in functions if isinstance(function, dict))
 
 
 def _message_in(body: str) -> str:
@@ -201,7 +236,7 @@ def _message_in(body: str) -> str:
         return body
 
 
-def _excerpt(text: str, limit: int = 160) -> str:
+def excerpt(text: str, limit: int = 160) -> str:
     """`text` as one printable line of at most `limit` characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -8,13 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sam3d_gs.types import Phrase
-from sam3d_gs.vlm.answer import Named
+from sam3d_gs.vlm.names import Named
 
 MAX_WORDS = 12
 MAX_CHARACTERS = 100
+MAX_DROPPED_TEXT = 200  # characters of a dropped phrase that are recorded
 _ARTICLES = {"a", "an", "the"}
 _PREPOSITION = re.compile(
     r"\s(?:of|on|in|with|at|by|under|near|behind|above|below|from|over|beside|against|inside|next|for|and)\s"
+)
+_NO_OBJECT = re.compile(
+    r"(?:i[’']?m |i am )?(?:very )?sorry\b.*|i (?:can(?:no|[’'])?t|am unable)\b.*|unfortunately\b.*"
+    r"|none|nothing|n/?a|unknown|no (?:\w+ )?objects?\b.*",
+    re.IGNORECASE,
 )
 # No objects. The last noun of a phrase decides: a wall clock is an object, a brick wall is not.
 # fmt: off
@@ -47,6 +53,8 @@ def clean_phrases(
         key = _spelling_key(text)
         if not key:
             reason = "contains no words"
+        elif _NO_OBJECT.fullmatch(text):
+            reason = "a remark of the model, not an object"
         elif len(text.split()) > MAX_WORDS or len(text) > MAX_CHARACTERS:
             reason = f"more than {MAX_WORDS} words or {MAX_CHARACTERS} characters"
         elif key in first_of:
@@ -59,7 +67,7 @@ def clean_phrases(
             first_of[key] = text
             kept.append(Phrase(len(kept), text, box_xyxy=_pixels(row, size_px), count=row.count))
             continue
-        dropped.append(Dropped(row.text[: 2 * MAX_CHARACTERS], reason))
+        dropped.append(Dropped(row.text[:MAX_DROPPED_TEXT], reason))
     return kept, dropped
 
 

@@ -3,6 +3,8 @@
 The child leads its own session, so that Ctrl-C reaches us first and the whole process group can be ended: a killed vLLM
 leaves its engine and worker processes alive. A guard process holds the other end of a pipe of ours; if we are killed
 (kill -9, a closed terminal), the pipe closes and the guard ends the group.
+
+The server has a key. Without one it would serve every user of the machine, and every web page in their browsers.
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ from types import TracebackType
 
 from sam3d_gs.errors import MissingPackageError, Sam3dGsError
 from sam3d_gs.files import cannot_write
+from sam3d_gs.redaction import redacted
 from sam3d_gs.vlm.client import Client, ServerError
 from sam3d_gs.vlm.gpus import GpuShare, wait_until_free
+from sam3d_gs.vlm.server_keys import without_keys
 
 log = logging.getLogger("sam3d_gs")
 
@@ -38,6 +42,7 @@ _STOP_WORKERS_S = 1.0  # after their parent has ended
 _KILL_S = 10.0
 _GPU_FREE_S = 30.0
 _POLL_S = 0.25
+_REFUSED_S = 20.0  # 401 from another server on the port, which ours notices after some 12 s and ends
 _PROGRESS_S = 30.0  # between messages while it starts
 _GUARD = (
     'read -r _; kill -TERM "-$0"; '
@@ -99,15 +104,30 @@ class Launch:
             arguments += ["--gpu-memory-utilization", f"{self.gpus.memory_share:.2f}"]
         if self.gpus.count:
             arguments += ["--tensor-parallel-size", str(self.gpus.count)]
-        return [*arguments, *self.extra_arguments]
+        return [*arguments, *without_keys(self.extra_arguments).plain]
+
+    def environment(self) -> dict[str, str]:
+        """The child's: ours, without the key of another server, and with one for this server."""
+        keys = {"VLLM_API_KEY": os.environ.get("VLLM_API_KEY") or secrets.token_urlsafe(32)}
+        keys |= without_keys(self.extra_arguments).keys
+        environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", **keys}
+        for name in ("OPENAI_API_KEY", "SAM3D_GS_VLLM_ARGS"):
+            environment.pop(name, None)
+        if self.gpus.ids:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus.ids)
+            environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order of nvidia-smi
+        return environment
 
 
 class Server:
     """A running vLLM. Use it as a context manager, or call `stop`."""
 
-    def __init__(self, launch: Launch, process: subprocess.Popen[bytes], guard: subprocess.Popen[bytes], port: int):
+    def __init__(
+        self, launch: Launch, process: subprocess.Popen[bytes], guard: subprocess.Popen[bytes], port: int, key: str
+    ):
         self._launch, self._process, self._guard = launch, process, guard
         self._ready = False
+        self.key = key  # to send with every request
         self.base_url = f"http://{HOST}:{port}/v1"
 
     @classmethod
@@ -116,16 +136,12 @@ class Server:
         program = find_program(launch.command)
         port = _free_port(launch.port)
         token = f"sam3d-gs-{secrets.token_hex(8)}"  # a model name that no other server on this port has
-        environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-        environment.pop("VLLM_API_KEY", None)  # vLLM would refuse our requests
-        if launch.gpus.ids:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(launch.gpus.ids)
-            environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order of nvidia-smi
+        environment = launch.environment()
         where = f" on GPU {', '.join(launch.gpus.ids)}" if launch.gpus.ids else ""
         log.info("Starting vLLM with %s%s (log: %s) ...", launch.model, where, launch.log_file)
         command = launch.arguments(program, port, (launch.model, token))
         process = _spawn(command, environment, launch.log_file)
-        server = cls(launch, process, _spawn_guard(process.pid), port)
+        server = cls(launch, process, _spawn_guard(process.pid), port, environment["VLLM_API_KEY"].strip())
         try:
             server._wait_until_ready(token)
         except BaseException:
@@ -170,16 +186,33 @@ class Server:
     def leave_running(self) -> str:
         """Leave the server running after we exit. Returns a message that says how to use and stop it."""
         self._dismiss_guard()
-        model = shlex.quote(self._launch.model)
+        pid, model = self._process.pid, shlex.quote(self._launch.model)
         return (
-            f"vLLM keeps running. To use it: sam3d-gs phrases PHOTO --engine openai --base-url {self.base_url} "
-            f"--model {model}. To stop it: kill -TERM {self._process.pid}; sleep 10; kill -KILL -{self._process.pid}"
+            f"vLLM keeps running. To use it: OPENAI_API_KEY={self._key_for_shell()} sam3d-gs phrases PHOTO "
+            f"--engine openai --base-url {self.base_url} --model {model}. "
+            f"To stop it: kill -TERM {pid}; sleep 10; kill -KILL -{pid}"
         )
+
+    def _key_for_shell(self) -> str:
+        """How a shell gets the key: from its owner's variable, or from a file that only the owner can read."""
+        if self.key == os.environ.get("VLLM_API_KEY", "").strip():
+            return '"$VLLM_API_KEY"'
+        if "VLLM_API_KEY" in without_keys(self._launch.extra_arguments).keys:
+            return "KEY-OF-YOUR-VLLM-ARGS"
+        path = self._launch.log_file.with_name(f"vllm-{self._process.pid}.key")
+        try:
+            path.unlink(missing_ok=True)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as stream:
+                stream.write(self.key)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        return f'"$(cat {shlex.quote(str(path))})"'
 
     def _wait_until_ready(self, token: str) -> None:
         """Poll until the server lists the model name `token`, the process dies, or the time is up."""
-        client, started_s = Client(self.base_url), time.monotonic()
+        client, started_s = Client(self.base_url, self.key), time.monotonic()
         next_message_s = _PROGRESS_S
+        refused_s: float | None = None  # since when
         while True:
             if self._process.poll() is not None:
                 raise self._died("vLLM did not start")
@@ -187,8 +220,12 @@ class Server:
                 if token in client.models(timeout_s=2.0):
                     break
             except ServerError as error:
-                if error.status == 401:
-                    raise self._died("vLLM requires a key: remove --api-key from --vllm-args") from error
+                refused_s = (refused_s or time.monotonic()) if error.status == 401 else None
+                if refused_s and time.monotonic() - refused_s > _REFUSED_S:
+                    raise self._died(
+                        f"The server at {self.base_url} wants another key: give that of a --config file as --api-key "
+                        "in --vllm-args, or choose another --port"
+                    ) from error
             waited_s = time.monotonic() - started_s
             if waited_s > self._launch.start_timeout_s:
                 raise self._died(f"vLLM was not ready after {waited_s:.0f} s (--start-timeout)")
@@ -203,9 +240,8 @@ class Server:
         """`what` happened, the last error in the log, how to fix it, and where the log is."""
         tail = _tail(self._launch.log_file)
         fixes = [fix for pattern, fix in _FIXES if re.search(pattern, tail, re.IGNORECASE)]
-        return Sam3dGsError(
-            f"{what}{_last_error(tail)}. {fixes[0] + ' ' if fixes else ''}Log: {self._launch.log_file}."
-        )
+        reason = redacted(_last_error(tail), self.key)
+        return Sam3dGsError(f"{what}{reason}. {fixes[0] + ' ' if fixes else ''}Log: {self._launch.log_file}.")
 
     def _dismiss_guard(self) -> None:
         """Kill the guard before its pipe closes, so that it does not end the group."""
@@ -250,7 +286,7 @@ def _spawn(command: Sequence[str], environment: dict[str, str], log_file: Path) 
     except OSError as error:
         raise cannot_write(log_file, error) from error
     with output:
-        output.write(f"$ {shlex.join(command)}\n".encode())
+        output.write(f"$ {redacted(shlex.join(command))}\n".encode("utf-8", "replace"))
         output.flush()
         try:
             return subprocess.Popen(
