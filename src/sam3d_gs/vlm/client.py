@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import json
 import logging
 import re
@@ -17,6 +16,7 @@ from typing import Any
 
 from sam3d_gs.errors import Sam3dGsError, UsageError
 from sam3d_gs.redaction import HIDDEN, MIN_KEY, redacted
+from sam3d_gs.system.addresses import is_loopback
 
 log = logging.getLogger("sam3d_gs")
 
@@ -182,14 +182,6 @@ def checked_url(url: str) -> str:
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError("--base-url must have no user, query or fragment. Give the key in its environment variable.")
     return url.rstrip("/")
-
-
-def is_loopback(host: str) -> bool:
-    """True for a name or address of this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _read(response: http.client.HTTPResponse, deadline_s: float) -> bytes:
