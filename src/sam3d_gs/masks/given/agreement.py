@@ -21,7 +21,7 @@ class PhotoEdges:
         change[1:] = np.maximum(change[1:], np.abs(np.diff(values, axis=0)).max(-1))
         for axis in (0, 1):  # a pixel to either side is close enough
             change = np.maximum(change, np.maximum(np.roll(change, 1, axis), np.roll(change, -1, axis)))
-        self._change = change
+        self._change: np.ndarray = change
 
     def agreement(self, masks: Sequence[np.ndarray]) -> float:
         """How much stronger the edges along the outlines of (H, W) bool masks are than a few pixels beside them.

@@ -86,8 +86,9 @@ def not_inverted(found: Sequence[Found]) -> tuple[list[Found], list[str]]:
     """
     used = [item for item in found if item.mask.any()]
     contact = 0.9 if len(used) == 1 else 0.6
+    shares = [np.count_nonzero(item.mask) / item.mask.size for item in used]
     inverted = [
-        item.mask.mean() > 0.5 and not item.mask.all() and outline_contact(item.mask) >= contact for item in used
+        0.5 < share < 1 and outline_contact(item.mask) >= contact for item, share in zip(used, shares, strict=True)
     ]
     if not used or not all(inverted):
         return list(found), []
@@ -106,7 +107,7 @@ def doubts(found: Sequence[Found]) -> list[str]:
     for item in used:
         if reason := background(item.mask):
             warnings.append(f"{item.source} looks like {reason}. Is it an object?")
-        elif (share := float(item.mask.mean())) > _MOST_OF_A_PHOTO:
+        elif (share := np.count_nonzero(item.mask) / item.mask.size) > _MOST_OF_A_PHOTO:
             warnings.append(f"{item.source} covers {share:.0%} of the photo. Is it an object?")
         elif _is_outline(item.mask):
             warnings.append(f"{item.source} is a thin line around an area. Is it an outline that should be filled?")
