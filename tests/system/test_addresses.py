@@ -8,7 +8,7 @@ from sam3d_gs.system.addresses import is_loopback
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST", "localhost.", "127.0.0.1", "127.8.9.1", "::1", "[::1]", "::ffff:127.0.0.1"]
+    "host", ["localhost", "LOCALHOST", "127.0.0.1", "127.8.9.1", "::1", "[::1]", "::ffff:127.0.0.1"]
 )
 def test_this_machine(host: str) -> None:
     assert is_loopback(host)
@@ -19,6 +19,7 @@ def test_this_machine(host: str) -> None:
     [
         "127.0.0.1.evil.com",
         "localhost.evil.com",
+        "localhost.",
         "evil-localhost",
         "127.1",
         "2130706433",

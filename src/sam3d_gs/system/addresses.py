@@ -11,7 +11,7 @@ def is_loopback(host: str) -> bool:
     Only a literal loopback address or "localhost" counts. Nothing is looked up: a name that resolves to 127.0.0.1 today
     may resolve to another machine when the connection is made.
     """
-    if host.rstrip(".").lower() == "localhost":
+    if host.lower() == "localhost":  # not "localhost.", which some systems ask the network for
         return True
     try:
         address = ipaddress.ip_address(host.strip("[]"))

@@ -29,7 +29,7 @@ class PhotoEdges:
         In standard deviations of the places beside them, so texture counts for nothing: about 0 for masks that lie
         anywhere, 2 and more for those that lie on objects.
         """
-        ys, xs = np.nonzero(self._outlines(masks))
+        ys, xs = np.divmod(np.flatnonzero(self._outlines(masks)), self._change.shape[1])
         if not len(ys):
             return 0.0
         angles = np.arange(8) * np.pi / 4
