@@ -15,12 +15,16 @@
 # The full profile first checks that every stage has its environment, weights and GPU (not with SAM3D_GS_CHECKED=1);
 # `sam3d-gs doctor` prints the whole check.
 # Other settings: SAM3D_GS_PHOTO (instead of the sample), SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D,
-# SAM3D_GS_VENVS, CONDA_SH. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 130 interrupted.
+# SAM3D_GS_VENVS, CONDA_SH, MAMBA_EXE. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 130 interrupted.
 
+# Every other shell hands over to bash.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"
+set +o posix
 set -euo pipefail
 trap 'exit 130' INT
+here=$(dirname -- "$(readlink -f -- "$0" 2>/dev/null || printf '%s\n' "$0")") # also through a symlink
 # shellcheck source=envs/stages.sh
-source "$(dirname -- "${BASH_SOURCE[0]}")/envs/stages.sh"
+source "$here/envs/stages.sh"
 
 help_if_asked "$@"
 take_overlap "$@"

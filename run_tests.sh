@@ -12,9 +12,13 @@
 # creates another environment, .venvs/test-servers, with vLLM for the CPU (4 GB), or uses SAM3D_GS_TEST_SERVERS.
 # All mutants together take hours; results are kept in .cache/mutation, so a stopped run can be resumed.
 
+# Every other shell hands over to bash.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"
+set +o posix
 set -euo pipefail
 trap 'exit 130' INT
-root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+here=$(dirname -- "$(readlink -f -- "$0" 2>/dev/null || printf '%s\n' "$0")") # also through a symlink
+root=$(CDPATH='' cd -- "$here" && pwd)
 
 fast='' servers=''
 for argument in "$@"; do

@@ -9,7 +9,10 @@
 #   env_problem NAME      prints why a stage cannot run in NAME, nothing if it can. Activates nothing.
 #   run_in_env NAME COMMAND...   runs one command in NAME without changing this shell.
 #
-# Settings: CONDA_SH (path of conda.sh), SAM3D_GS_VENVS, SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D.
+# Settings: CONDA_SH (path of conda.sh), MAMBA_EXE (path of mamba or micromamba), SAM3D_GS_VENVS, SAM3D_GS_ENV_VLLM,
+# SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D.
+
+[ -n "${BASH_VERSION:-}" ] || { echo 'envs/activate.sh needs bash: start bash, then source it again.' >&2 && return 1; }
 
 sam3d_gs_root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -60,7 +63,7 @@ _activate() {
     hash -r
   else
     unset VIRTUAL_ENV
-    _load_conda && _conda_activate "$1"
+    _conda_activate "$1"
   fi
 }
 
@@ -70,33 +73,47 @@ _find_venv() {
   [[ -x $venv/bin/python ]] && (CDPATH='' cd -- "$venv" && pwd)
 }
 
+# Tries each tool that is installed: an environment's name is known only to the tool that made it.
 _conda_activate() {
-  local reason
-  _relaxed "$conda_command" activate "$1" 2>/dev/null && hash -r && return
-  reason=$(_relaxed "$conda_command" activate "$1" 2>&1 | grep -m 1 . || true)
-  activation_problem="${reason:-$conda_command activate $1 failed.}"
+  local tool reason=''
+  if _conda_sh_is_wrong; then
+    activation_problem="CONDA_SH is not a readable file ($CONDA_SH)."
+    return 1
+  fi
+  for tool in conda "${MAMBA_EXE:-}" mamba micromamba; do
+    _load_tool "$tool" || continue
+    _relaxed "$conda_command" activate "$1" 2>/dev/null && hash -r && return
+    reason=${reason:-$(_relaxed "$conda_command" activate "$1" 2>&1 | grep -m 1 . || true)}
+    reason=${reason:-$conda_command activate $1 failed.}
+  done
+  activation_problem=${reason:-No such folder in .venvs, and no Conda found (set CONDA_SH to the path of conda.sh).}
   [[ $activation_problem == *. ]] || activation_problem+=.
   return 1
 }
 
-# Defines conda (or micromamba) as a shell function and sets conda_command to its name.
-_load_conda() {
-  local script micromamba=${MAMBA_EXE:-micromamba}
-  if [[ -n ${CONDA_SH:-} && ! -r $CONDA_SH ]]; then
-    activation_problem="CONDA_SH is not a readable file ($CONDA_SH)."
-    return 1
-  elif script=$(_find_conda_sh); then
+# _load_tool TOOL: defines conda, mamba or micromamba (its name, or a path) as a shell function and sets conda_command to
+# the function's name. Returns 1 if it is not installed.
+_load_tool() {
+  local script program name
+  if [[ $1 == conda ]]; then
+    script=$(_find_conda_sh) || return
     conda_command=conda
     # shellcheck disable=SC1090
     _relaxed source "$script"
-  elif command -v "$micromamba" >/dev/null; then
-    conda_command=micromamba
-    _relaxed eval "$("$micromamba" shell hook --shell bash)"
-  else
-    activation_problem='No such folder in .venvs, and no Conda found (set CONDA_SH to the path of conda.sh).'
-    return 1
+    return
   fi
+  program=$1
+  if [[ -n ${MAMBA_EXE:-} && ${MAMBA_EXE##*/} == "$1" ]]; then program=$MAMBA_EXE; fi
+  program=$(type -P -- "$program") && script=$("$program" shell hook --shell bash 2>/dev/null) || return
+  _relaxed eval "$script"
+  for name in "${1##*/}" mamba micromamba; do # the function has the program's name, or in older versions micromamba
+    conda_command=${name%.exe}
+    if declare -F "$conda_command" >/dev/null; then return; fi
+  done
+  return 1
 }
+
+_conda_sh_is_wrong() { [[ -n ${CONDA_SH:-} && ! -r $CONDA_SH ]]; }
 
 _find_conda_sh() {
   local base
@@ -109,7 +126,7 @@ _find_conda_sh() {
       printf '%s\n' "$base/etc/profile.d/conda.sh"
       return
     fi
-  done < <(_conda_bases)
+  done <<<"$(_conda_bases)" # not <( ), which a bash that is called sh cannot read
   return 1
 }
 

@@ -6,9 +6,25 @@
 # Like `git submodule update --init`, but also works if sam-3d-objects/ already contains results, where git refuses to
 # clone. Fetches only the pinned commit and keeps the results.
 
+# Every other shell hands over to bash.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"
+set +o posix
 set -euo pipefail
 trap 'exit 130' INT
-cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+case ${1:-} in
+  -h | --help)
+    sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+    exit 0
+    ;;
+  -*)
+    printf '%s: Unknown option: %s. See --help.\n' "${0##*/}" "$1" >&2
+    exit 2
+    ;;
+esac
+
+here=$(dirname -- "$(readlink -f -- "$0" 2>/dev/null || printf '%s\n' "$0")") # also through a symlink
+cd -- "$here/.."
 
 fetch() {
   local folder=$1 url commit

@@ -12,13 +12,17 @@
 # the same environment, "sam3d-objects". Without --with: mamba or conda, else micromamba, else venv (.venvs/NAME; needs
 # the Python version in envs/NAME.yml).
 # Also fetches the pinned upstream code that an environment needs, and keeps results in its folder.
-# Settings: SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D (other names), SAM3D_GS_VENVS, CONDA_SH, PYTHON.
+# Settings: SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D (other names), SAM3D_GS_VENVS, CONDA_SH, MAMBA_EXE, PYTHON.
 
+# Every other shell hands over to bash.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"
+set +o posix
 set -euo pipefail
 trap 'exit 130' INT
 
+here=$(dirname -- "$(readlink -f -- "$0" 2>/dev/null || printf '%s\n' "$0")") # also through a symlink
 # shellcheck source=envs/activate.sh
-source "$(dirname -- "${BASH_SOURCE[0]}")/activate.sh"
+source "$here/activate.sh"
 # shellcheck source=envs/steps.sh
 source "$sam3d_gs_root/envs/steps.sh"
 
@@ -40,11 +44,17 @@ name_of() {
   esac
 }
 
-# The tool that activate.sh will use; mamba is a faster way to create Conda environments.
+# The first tool that activate.sh tries; mamba is a faster way to create Conda environments.
 choose_tool() {
+  local candidate
+  for candidate in conda "${MAMBA_EXE:-}" mamba micromamba; do
+    if _load_tool "$candidate"; then
+      tool=$conda_command
+      if [[ $tool == conda ]] && command -v mamba >/dev/null; then tool=mamba; fi
+      return
+    fi
+  done
   tool=venv
-  if _load_conda; then tool=$conda_command; fi
-  if [[ $tool == conda ]] && command -v mamba >/dev/null; then tool=mamba; fi
 }
 
 # The folder of an environment; fails if there is none.
@@ -164,13 +174,13 @@ while [[ $# -gt 0 ]]; do
   esac
 done
 [[ ${#recipes[@]} -gt 0 ]] || recipes=(vllm sam3 native)
+if [[ $tool != venv ]] && _conda_sh_is_wrong; then die "CONDA_SH is not a readable file ($CONDA_SH)."; fi
 [[ -n $tool ]] || choose_tool
 if [[ $tool == conda ]]; then
-  activation_problem=''
-  _load_conda || die "No Conda: $activation_problem"
-  tool=$conda_command
+  _load_tool conda || die 'No Conda found. Set CONDA_SH to the path of its conda.sh, or choose another --with.'
 elif [[ $tool != venv ]]; then
-  command -v "$tool" >/dev/null || die "$tool is not on the PATH. Install it, or choose another --with."
+  _load_tool "$tool" || command -v "$tool" >/dev/null ||
+    die "$tool is not on the PATH. Install it, or choose another --with."
 fi
 for recipe in "${recipes[@]}"; do
   [[ $recipe != sam3d-objects || $tool != venv ]] ||

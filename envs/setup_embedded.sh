@@ -7,10 +7,25 @@
 # Writes .venv and .cache/setup_embedded.log. After an interrupted set-up, .venv is created from scratch. Only one
 # set-up runs at a time; a second one waits.
 
+# Every other shell hands over to bash.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"
+set +o posix
 set -euo pipefail
 trap 'exit 130' INT
 
-root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+case ${1:-} in
+  -h | --help)
+    sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+    exit 0
+    ;;
+  -*)
+    printf '%s: Unknown option: %s. See --help.\n' "${0##*/}" "$1" >&2
+    exit 2
+    ;;
+esac
+
+here=$(dirname -- "$(readlink -f -- "$0" 2>/dev/null || printf '%s\n' "$0")") # also through a symlink
+root=$(CDPATH='' cd -- "$here/.." && pwd)
 venv=$root/.venv
 # A file per installed extra; `made`; `installing` during the set-up; `adopted` if we did not create .venv.
 state=$venv/.sam3d_gs

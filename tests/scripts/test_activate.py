@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,79 @@ def test_micromamba_is_used_without_conda(place: Place) -> None:
     program.chmod(0o755)
     assert shell(place, 'activate_env vllm; echo "$CONDA_PREFIX"').stdout == "/mm/vllm\n"
     assert shell(place, "activate_env other").returncode == 1
+
+
+def add_mamba(program: Path, function: str, *environments: str) -> None:
+    """A fake mamba 2 or micromamba, whose hook defines `function`. Its root is beside the folder of the program."""
+    root = program.parent.parent / "root"
+    for name in environments:
+        (root / "envs" / name).mkdir(parents=True)
+    program.parent.mkdir(parents=True, exist_ok=True)
+    program.write_text(
+        f"""#!/usr/bin/env bash
+[[ "$*" == 'shell hook --shell bash' ]] || exit 9
+cat <<'HOOK'
+export MAMBA_EXE='{program}'
+{function}() {{
+  : "$UNSET_TOO"
+  [[ $1 == activate ]] || return 9
+  local prefix='{root}/envs/'$2
+  [[ $2 != /* ]] || prefix=$2
+  [[ -d $prefix ]] || {{ echo "critical libmamba Cannot activate, prefix does not exist at: '$prefix'" >&2; return 1; }}
+  export CONDA_PREFIX=$prefix
+}}
+HOOK
+"""
+    )
+    program.chmod(0o755)
+
+
+@pytest.mark.parametrize("found_by", ["MAMBA_EXE", "PATH"])
+@pytest.mark.parametrize(
+    ("name", "function"), [("mamba", "mamba"), ("micromamba", "micromamba"), ("mamba", "micromamba")]
+)
+def test_mamba_alone_activates(place: Place, found_by: str, name: str, function: str) -> None:
+    program = (place.tools if found_by == "PATH" else place.base / "my mamba" / "bin") / name
+    add_mamba(program, function, "vllm")
+    prefix = program.parent.parent / "root" / "envs" / "vllm"
+    more = {"MAMBA_EXE": str(program)} if found_by == "MAMBA_EXE" else {}
+    assert shell(place, 'activate_env vllm; echo "$CONDA_PREFIX"', **more).stdout == f"{prefix}\n"
+    assert shell(place, f'activate_env "{prefix}"; echo "$CONDA_PREFIX"', **more).stdout == f"{prefix}\n"
+    done = shell(place, "activate_env other", **more)
+    assert done.returncode == 1
+    assert "prefix does not exist" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_environment_is_found_whichever_tool_made_it(place: Place) -> None:
+    place.add_conda("vllm")
+    add_mamba(place.base / "a" / "bin" / "micromamba", "micromamba", "sam3")
+    add_mamba(place.tools / "mamba", "mamba", "sam3d-objects")
+    more = {"MAMBA_EXE": str(place.base / "a" / "bin" / "micromamba"), "CONDA_SH": str(place.conda_sh)}
+    for name in ("vllm", "sam3", "sam3d-objects"):
+        done = shell(place, f'activate_env {name}; echo "${{CONDA_PREFIX##*/}}"', **more)
+        assert done.stdout == f"{name}\n", done.stderr
+    done = shell(place, "activate_env other", **more)
+    assert "EnvironmentNameNotFound" in done.stderr  # the first tool's reason
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_mamba_without_a_hook_is_passed_over(place: Place) -> None:
+    """mamba 1 has none, and MAMBA_EXE may be out of date."""
+    program = place.tools / "mamba"
+    program.write_text("#!/usr/bin/env bash\necho usage >&2; exit 2\n")
+    program.chmod(0o755)
+    assert "no Conda found" in shell(place, "activate_env vllm", MAMBA_EXE="/gone/mamba").stderr
+    add_mamba(place.tools / "micromamba", "micromamba", "vllm")
+    done = shell(place, 'activate_env vllm; echo "${CONDA_PREFIX##*/}"', MAMBA_EXE="/gone/mamba")
+    assert done.stdout == "vllm\n", done.stderr
+
+
+def test_a_wrong_conda_sh_is_named_even_if_there_is_mamba(place: Place) -> None:
+    add_mamba(place.tools / "mamba", "mamba", "vllm")
+    done = shell(place, "activate_env vllm", CONDA_SH="/gone/conda.sh")
+    assert done.returncode == 1
+    assert "CONDA_SH is not a readable file (/gone/conda.sh)." in done.stderr
 
 
 def test_a_venv_has_precedence_over_conda(place: Place) -> None:

@@ -152,6 +152,38 @@ def test_mamba_and_micromamba_create_environments(place: Place, tool: str) -> No
         (envs / "vllm" / ".sam3d_gs").unlink()
 
 
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("found_by", ["MAMBA_EXE", "PATH"])
+@pytest.mark.slow
+def test_mamba_alone_creates_an_environment_that_can_be_activated(place: Place, asked: bool, found_by: str) -> None:
+    program = (place.tools if found_by == "PATH" else place.base / "elsewhere") / "mamba"
+    program.parent.mkdir(exist_ok=True)
+    envs = place.base / "mm" / "envs"
+    hook = f'''mamba() {{
+      if [[ $1 != activate ]]; then "{program}" "$@"; return; fi
+      [[ -d "{envs}/$2" ]] && export CONDA_PREFIX="{envs}/$2" PATH="{envs}/$2/bin:$PATH"
+    }}'''
+    (place.base / "hook").write_text(hook)
+    program.write_text(
+        "#!/usr/bin/env bash\n"
+        f'if [[ $1 == shell ]]; then cat "{place.base}/hook"; else\n'
+        f'FAKE_ENVS="{envs}" bash "{FAKES}/conda-env" mamba "$@"; fi\n'
+    )
+    program.chmod(0o755)
+    if found_by == "MAMBA_EXE":
+        place.settings["MAMBA_EXE"] = str(program)
+    done = place.run(SETUP, "--env", "vllm", *(("--with", "mamba") if asked else ()))
+    assert done.returncode == 0, done.stderr
+    assert steps(place)[0] == "mamba env create -n vllm -f ROOT/envs/vllm.yml"
+    assert "vllm is up to date" in place.run(SETUP, "--env", "vllm").stderr
+
+
+def test_a_wrong_conda_sh_ends_the_set_up(place: Place) -> None:
+    done = place.run(SETUP, "--env", "vllm", CONDA_SH="/gone/conda.sh")
+    assert done.returncode == 1
+    assert done.stderr == "setup.sh: CONDA_SH is not a readable file (/gone/conda.sh).\n"
+
+
 @pytest.mark.slow
 def test_a_failed_set_up_is_repeated(conda: Place) -> None:
     assert conda.run(SETUP, "--env", "vllm").returncode == 0

@@ -95,6 +95,7 @@ class Launch:
     def arguments(self, program: str, port: int, names: Sequence[str]) -> list[str]:
         """The command line; the server answers to all `names`."""
         arguments = [program, "serve", self.model, "--host", HOST, "--port", str(port)]
+        arguments += ["--allowed-origins", "[]"]  # web pages in a browser on this machine; vLLM's default is all
         arguments += ["--served-model-name", *names]
         arguments += ["--max-model-len", str(self.context_tokens)]
         arguments += ["--limit-mm-per-prompt", '{"image":1,"video":0}']
