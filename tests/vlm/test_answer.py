@@ -147,6 +147,13 @@ def test_other_languages_and_quotes(content: str, texts: list[str]) -> None:
     assert _texts(_read(content)) == texts
 
 
+def test_half_a_surrogate_pair_can_be_written_to_a_file() -> None:
+    for content in ('["red \\ud83d cup", "\\ude00"]', '"[\\"red cup \\ud83d\\"]"', '["red \ud83d cup"]'):
+        reading = _read(content)
+        assert len(reading.named) == 1
+        str(reading).encode()
+
+
 def test_counts_and_boxes() -> None:
     assert _read(ASKED).named[0] == Named("red cup", 2, (10.0, 20.0, 300.0, 400.0))
     assert _read('["2 x red cup", "spoon (3)", "fork x2"]').named == (

@@ -127,7 +127,7 @@ def _plain(text: str) -> str:
         text = text.replace('\\"', '"').replace("\\n", "\n")
     if re.search(r"&(?:quot|lt|apos|#34|#39|#x27);", text):
         text = html.unescape(text)
-    text = text.translate(_ASCII)
+    text = text.translate(_ASCII).encode("utf-8", "replace").decode()  # no halves of surrogate pairs
     tail = len(text) > MAX_READ and _THINKING_ENDS.search(text)
     return text[-MAX_READ - 1 :] if tail else text[: MAX_READ + 1]
 

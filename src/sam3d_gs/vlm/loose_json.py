@@ -179,7 +179,8 @@ def _unescaped(text: str) -> str:
     if "\\" not in text:
         return text
     try:
-        return str(json.loads('"' + re.sub(r'\\(.)|"', _json_escape, text, flags=re.DOTALL) + '"', strict=False))
+        text = json.loads('"' + re.sub(r'\\(.)|"', _json_escape, text, flags=re.DOTALL) + '"', strict=False)
+        return str(text).encode("utf-8", "replace").decode()  # no halves of surrogate pairs
     except ValueError:
         return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
