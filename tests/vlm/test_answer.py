@@ -151,7 +151,8 @@ def test_half_a_surrogate_pair_can_be_written_to_a_file() -> None:
     for content in ('["red \\ud83d cup", "\\ude00"]', '"[\\"red cup \\ud83d\\"]"', '["red \ud83d cup"]'):
         reading = _read(content)
         assert len(reading.named) == 1
-        str(reading).encode()
+        for text in (reading.named[0].text, *(text for text, _ in reading.unused)):
+            text.encode()
 
 
 def test_counts_and_boxes() -> None:
