@@ -53,6 +53,8 @@ JSON_FORMS = [
     ' "image": {"width": 640, "height": 480}}',
 ]
 CALLS = [
+    '[TOOL_CALLS][{"name": "f", "arguments": {"objects": ["red cup", "spoon"]}}]',
+    'objects = [\n    "red cup",\n    "spoon",\n]\nprint(objects)', "objects: [red cup, spoon]",
     '<tool_call>{"name": "list_objects", "arguments": {"objects": ["red cup", "spoon"]}}</tool_call>',
     '{"name": "f", "parameters": {"objects": [{"phrase": "red cup"}, {"phrase": "spoon"}]}}',
     '{"function": {"name": "f", "arguments": "{\\"objects\\": [\\"red cup\\", \\"spoon\\"]}"}}',
@@ -86,6 +88,7 @@ LINES = [
     "1. **Kitchen:**\n   - red cup\n   - spoon", "1. red cup\n   - Color: red\n2. spoon\n   - Color: silver",
     "| object | count |\n|---|---|\n| red cup | 2 |\n| spoon | 1 |",
     "| # | What |\n|---|---|\n| 1 | red cup |\n| 2 | spoon |",
+    "### 1. red cup\n- **Position**: left\n### 2. spoon\n- **Position**: right",
     "phrase,count\nred cup,2\nspoon,1", "<ul><li>red cup</li><li>spoon</li></ul>",
     "<ref>red cup</ref><box>(1,2),(3,4)</box><ref>spoon</ref><box>(1,2),(3,4)</box>",
     "red cup, spoon", "Objects: red cup and spoon", "red cup\nspoon", "```\nred cup\nspoon\n```",
@@ -106,6 +109,8 @@ INSTEAD = [  # an example, a draft or what was left out, beside the list
     "At first I thought of these, since all of them are there and stand near to one another:\n"
     '["red cup", "spoon", "fork"]\nThe final list is:\n["red cup", "spoon"]',
     '{"thinking": "I see", "objects": ["red cup", "spoon"], "excluded": ["wall"]}',
+    "For instance, I could write ['a cat'] but the photo shows:\n- red cup\n- spoon",
+    'If there were pets I would write ["cat", "dog"]. Here it shows: ["red cup", "spoon"]',
     "Objects:\n- red cup\n- spoon\n\nNot included:\n- wall\n- floor",
 ]
 # fmt: on
@@ -140,6 +145,14 @@ def test_examples_and_drafts_are_not_taken_and_named(content: str) -> None:
 )
 def test_other_languages_and_quotes(content: str, texts: list[str]) -> None:
     assert _texts(_read(content)) == texts
+
+
+def test_half_a_surrogate_pair_can_be_written_to_a_file() -> None:
+    for content in ('["red \\ud83d cup", "\\ude00"]', '"[\\"red cup \\ud83d\\"]"', '["red \ud83d cup"]'):
+        reading = _read(content)
+        assert len(reading.named) == 1
+        for text in (reading.named[0].text, *(text for text, _ in reading.unused)):
+            text.encode()
 
 
 def test_counts_and_boxes() -> None:
@@ -256,6 +269,7 @@ def test_an_empty_list_is_an_answer(content: str) -> None:
         (ASKED, ["red cup", "spoon"]),
         ('I see. First {"objects": ["cat"]}. Then {"objects": ["red cup", "spoon"]}', ["red cup", "spoon"]),
         ('One: ["red cup", "spoon"]. I removed ["wall"], so {"objects": ["red cup", "sp', ["red cup", "spoon"]),
+        ('{"objects": ["cup"]}\n{"objects": ["red cup", "spoon"]}', ["red cup", "spoon"]),
         (PROMPT + " I see nothing of that.", None),
         ("1. red cup\n2. spoon", None),
     ],

@@ -29,6 +29,7 @@ _THINKING_STARTS = re.compile(rf"<{_THINKS}>|◁think▷|\[THINK\]|<\|channel\|>
 _THINKING_ENDS = re.compile(rf"</{_THINKS}>|◁/think▷|\[/THINK\]|<\|channel\|>final<\|message\|>", re.IGNORECASE)
 _MARKED = re.compile(r"<(prompt_list|answer|final_answer|output|result|response)>|<\|begin_of_box\|>", re.IGNORECASE)
 _FENCE = re.compile(r"```[\w-]*")
+_LABEL = re.compile(r"[\w ]{0,40}[:=]?")
 _BETWEEN_PARTS = re.compile(r"(?:[\s,;]|```[\w-]*|</?[\w|=:]{1,40}>|\d{1,3}[.)]|[-*•])*")
 _REFUSAL = re.compile(
     r"\W*(?:i['’]?m (?:very |really |so )?sorry|i am sorry|sorry|i apologi[sz]e|unfortunately|as an ai"
@@ -38,8 +39,9 @@ _REFUSAL = re.compile(
 )
 # What the words before a list say about it.
 _EXAMPLE = re.compile(
-    r"\b(?:such as|like(?: this)?|for example|for instance|examples?|e\.g\.?|drafts?|first (?:try|thought)|instead of"
-    r"|rather than|(?:format|form|schema|template) (?:is|of|should be|would be|must be))\W*(?:[\w']+\W*){0,3}$",
+    r"\b(?:such as|like(?: this)?|for example|for instance|examples?|samples?|drafts?|first (?:try|thought)|instead of"
+    r"|rather than|(?:would|could) (?:write|say|answer|list|be)"
+    r"|(?:format|form|schema|template) (?:is|of|should be|would be|must be))\W*(?:[\w']+\W*){0,3}$",
     re.IGNORECASE,
 )
 _LEFT_OUT = re.compile(
@@ -99,13 +101,16 @@ def read_reply(reply: Reply, prompt: str = "") -> Reading:
     if answer.strip():
         return _read(answer, prompt, cut_off, sure=bool(thinking or reply.reasoning.strip()))
     thinking = thinking.strip() or _plain(reply.reasoning).strip()
-    if thinking and _begins_with_json(thinking):  # the server took the whole answer for thinking
+    draft = None if cut_off else _draft_in(thinking, prompt)
+    if draft:
+        return draft
+    if _begins_with_json(thinking):  # the server took the whole answer for thinking
         return _read(thinking, prompt, cut_off, sure=True)
     if cut_off:
         return Reading(problem="The model had not finished its answer at --max-tokens: its thinking was cut off.")
     if reply.refusal:
         return Reading(problem=f'The model refused: "{excerpt(reply.refusal, 80)}".')
-    return _draft_in(thinking, prompt) or Reading(problem="The model's answer is empty.")
+    return Reading(problem="The model's answer is empty.")
 
 
 def _plain(text: str) -> str:
@@ -122,7 +127,7 @@ def _plain(text: str) -> str:
         text = text.replace('\\"', '"').replace("\\n", "\n")
     if re.search(r"&(?:quot|lt|apos|#34|#39|#x27);", text):
         text = html.unescape(text)
-    text = text.translate(_ASCII)
+    text = text.translate(_ASCII).encode("utf-8", "replace").decode()  # no halves of surrogate pairs
     tail = len(text) > MAX_READ and _THINKING_ENDS.search(text)
     return text[-MAX_READ - 1 :] if tail else text[: MAX_READ + 1]
 
@@ -192,28 +197,43 @@ def _is_answer(candidate: _Candidate, text: str) -> bool:
     return candidate.is_json and ((begins and not before) or (ends and (candidate.complete or begins or fenced)))
 
 
-def _candidates(text: str) -> list[_Candidate]:
-    """All lists in the text, in order; those without JSON only where there is no JSON."""
-    found = [_from_json(text, values) for values in _runs(text, find_values(text))]
-    whole = len(found) == 1 and _FENCE.sub("", text[: found[0].start] + text[found[0].end :]).strip() == ""
-    found = [c for c in found if (c.is_list or whole) and not _is_remark(text, c)]
-    found = [c for c in found if c.named or c.unused] or found
-    if not any(c.named or c.unused for c in found):
+def _candidates(text: str, are_drafts: bool = False) -> list[_Candidate]:
+    """All lists in the text, in order; those without JSON only where there is no JSON but examples."""
+    values = find_values(text)
+    data = [value for value in values if value.value.is_data]
+    if not data and len(values) == 1 and _LABEL.fullmatch(_outside(text, values[0])):
+        data = values
+    found = [_from_json(text, run) for run in _runs(text, data, are_drafts)]
+    found = _with_intros(text, [c for c in found if not _is_remark(text, c)])
+    if not any((c.named or c.unused) and not _is_example(c) for c in found):
         found += [_from_lines(text_list) for text_list in find_lists(text) if not text_list.is_plan]
-        found.sort(key=lambda c: c.start)
-    end = 0
-    for candidate in found:
-        candidate.intro = text[end : candidate.start]
-        end = candidate.end
+        found = _with_intros(text, sorted(found, key=lambda c: c.start))
     return found
 
 
-def _runs(text: str, values: Sequence[Found]) -> list[list[Found]]:
-    """Values with nothing between them that matters, such as one object per line, belong together."""
+def _outside(text: str, found: Found) -> str:
+    return _FENCE.sub("", text[: found.start] + text[found.end :]).strip()
+
+
+def _with_intros(text: str, candidates: list[_Candidate]) -> list[_Candidate]:
+    end = 0
+    for candidate in candidates:
+        candidate.intro = text[end : candidate.start]
+        end = candidate.end
+    return candidates
+
+
+def _is_example(candidate: _Candidate) -> bool:
+    return bool(_EXAMPLE.search(_last_words(candidate.intro)))
+
+
+def _runs(text: str, values: Sequence[Found], are_drafts: bool) -> list[list[Found]]:
+    """Values with nothing between them that matters, such as one object per line, belong together; drafts do not."""
     runs: list[list[Found]] = []
     for value in values:
         gap = _BETWEEN_PARTS.match(text, runs[-1][-1].end) if runs else None
-        if gap and gap.end() >= value.start and not _is_example_list(text, runs):
+        separate = are_drafts and holds_list(value.value)
+        if gap and gap.end() >= value.start and not separate and not _is_example_list(text, runs):
             runs[-1].append(value)
         else:
             runs.append([value])
@@ -275,7 +295,7 @@ def _choose(candidates: Sequence[_Candidate], prompt: str) -> tuple[list[_Candid
     prompt = "".join(prompt.split())
     for reason, is_unfit in (
         ("listed as left out", lambda c: _LEFT_OUT.search(_last_words(c.intro))),
-        ("in an example", lambda c: _EXAMPLE.search(_last_words(c.intro)) or _is_in(prompt, c.source)),
+        ("in an example", lambda c: _is_example(c) or _is_in(prompt, c.source)),
     ):
         fit: list[_Candidate] = []
         unfit: list[_Candidate] = []
@@ -316,7 +336,8 @@ def _belong_together(chosen: Sequence[_Candidate], taken: set[str], later: _Cand
     if _REVISION.search(later.intro) or (_FINAL.search(words) and not _FINAL.search(_last_words(chosen[0].intro))):
         return False
     prose = _FENCE.sub("", later.intro)
-    if len(prose.split()) <= _MAX_LABEL_WORDS:
+    is_label = len(prose.split()) <= (_MAX_LABEL_WORDS if "\n" in prose or not re.search(r"[.!?]\s", prose) else 2)
+    if is_label:
         return True
     return not taken & later.keys and (prose.endswith("\n") or "```" in later.intro)
 
@@ -336,10 +357,10 @@ def _joined(chosen: Sequence[_Candidate], left: Sequence[tuple[str, str]], at_en
 
 def _draft_in(thinking: str, prompt: str) -> Reading | None:
     """The last complete list in thinking after which no answer came: the server may have taken that for thinking."""
-    drafts = [c for c in _candidates(thinking) if c.is_json and c.is_list and c.named and c.complete]
+    drafts = [c for c in _candidates(thinking, are_drafts=True) if c.is_json and c.is_list and c.named and c.complete]
     prompt = "".join(prompt.split())
     drafts = [draft for draft in drafts if not _is_in(prompt, draft.source)]
-    drafts = [draft for draft in drafts if not _EXAMPLE.search(_last_words(draft.intro))] or drafts
+    drafts = [draft for draft in drafts if not _is_example(draft)] or drafts
     most = max((len(draft.named) for draft in drafts), default=0)
     drafts = [draft for draft in drafts if 2 * len(draft.named) > most]
     return _joined(drafts[-1:], [], at_end=False) if drafts else None

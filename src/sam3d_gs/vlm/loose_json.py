@@ -36,6 +36,14 @@ class Container:
     bracket: str = "["
     key: str | None = None  # read, but without its value so far
 
+    @property
+    def is_data(self) -> bool:
+        """Whether it is empty, or has keys or quotes; else it may be [words] in prose."""
+        return not self.members or any(
+            key is not None or (value.is_data if isinstance(value, Container) else not isinstance(value, Words))
+            for key, value in self.members
+        )
+
     def add(self, value: str | Container) -> None:
         self.members.append((self.key, value))
         self.key = None
@@ -171,7 +179,8 @@ def _unescaped(text: str) -> str:
     if "\\" not in text:
         return text
     try:
-        return str(json.loads('"' + re.sub(r'\\(.)|"', _json_escape, text, flags=re.DOTALL) + '"', strict=False))
+        text = json.loads('"' + re.sub(r'\\(.)|"', _json_escape, text, flags=re.DOTALL) + '"', strict=False)
+        return str(text).encode("utf-8", "replace").decode()  # no halves of surrogate pairs
     except ValueError:
         return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 

@@ -41,7 +41,7 @@ _BOX_KEYS = ("box", "bbox", "bbox_2d", "box_2d")
 _COUNT_KEYS = ("count", "quantity", "qty")
 # Lists under these keys are about the objects, or about the answer.
 # fmt: off
-_REMARK_KEYS = frozenset((
+REMARK_KEYS = frozenset((
     "attributes", "color", "colors", "colour", "colours", "material", "materials", "parts", "tags", "aliases",
     "synonyms", "position", "positions", "location", "size", "shape", "boxes", "bboxes", "scores", "notes", "note",
     "reasoning", "thinking", "thought", "thoughts", "analysis", "steps", "plan", "rules", "example", "examples",
@@ -169,7 +169,7 @@ class _Reader:
         if groups and (listed or not texts or not in_list):
             for name, value in groups:
                 self.read(value, name)
-            self._leave_out([(name, value) for name, value in fields if name in _REMARK_KEYS])
+            self._leave_out([(name, value) for name, value in fields if name in REMARK_KEYS])
         elif texts:
             self._add_row(container, fields, texts)
             self._leave_out(groups)
@@ -207,7 +207,7 @@ class _Reader:
 
     def _add_unknown_row(self, container: Container, fields: Fields) -> None:
         """A row without a key that we know: its only text is the name."""
-        texts = [v for k, v in fields if isinstance(v, str) and k not in (*_COUNT_KEYS, *_REMARK_KEYS) and is_name(v)]
+        texts = [v for k, v in fields if isinstance(v, str) and k not in (*_COUNT_KEYS, *REMARK_KEYS) and is_name(v)]
         if len(texts) == 1:
             self._add_row(container, fields, texts)
         else:
@@ -235,7 +235,7 @@ def _row_texts(fields: Fields, in_list: bool) -> list[str]:
 
 def _is_group(key: str, value: Value, listed: bool) -> bool:
     """Whether the member of an object is a list of objects, or holds one. `listed`: it has a member that surely is."""
-    if key in (*_REMARK_KEYS, *_BOX_KEYS, *_COUNT_KEYS):
+    if key in (*REMARK_KEYS, *_BOX_KEYS, *_COUNT_KEYS):
         return False
     if isinstance(value, str):
         return key in _LIST_KEYS or _is_json(value)
@@ -248,7 +248,7 @@ def _holds_names(value: Value) -> bool:
     return any(
         is_name(inner) if isinstance(inner, str) else _holds_names(inner)
         for name, inner in value.members
-        if key_name(name or "") not in _REMARK_KEYS
+        if key_name(name or "") not in REMARK_KEYS
     )
 
 

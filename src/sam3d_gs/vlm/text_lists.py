@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sam3d_gs.vlm.names import NAME_KEYS, Named, count_of, is_name, key_name, named
+from sam3d_gs.vlm.names import NAME_KEYS, REMARK_KEYS, Named, count_of, is_name, key_name, named
 from sam3d_gs.vlm.tables import TextList, find_tables
 
 _MAX_TABLES = 100  # whose lines are not read as items
@@ -37,6 +37,7 @@ _GROUP = re.compile(
 _CATEGORY = re.compile(
     r"furniture|electronics|clothing|clothes|decorations|people|animals|vehicles|tools", re.IGNORECASE
 )
+_ABOUT_KEYS = REMARK_KEYS | {"count", "box", "bbox", "bbox_2d", "description", "state", "condition", "texture", "type"}
 _STEP = re.compile(
     r"(?:first|then|next|finally|i |we |let|look|identify|list|name|analy[sz]e|check|describe|determine|consider|scan"
     r"|ensure|format|output|exclude|include|review|find|think|provide|avoid|observe|examine|verify|go |count|make|use"
@@ -156,6 +157,12 @@ def _item_lists(lines: Sequence[tuple[int, str]]) -> Iterator[TextList]:
         if not match and about and key_name(about["key"]) in NAME_KEYS:
             match = _BARE_ITEM.fullmatch(short)
         item = _item(match) if match else None
+        below_number = item and item.number is None and run.items and run.items[-1].number is not None
+        about = _FIELD.fullmatch(item.text) if item and below_number else None
+        if about and key_name(about["key"]) in _ABOUT_KEYS:  # "- Colour: red" below "### 1. Cup"
+            run.items[-1].fields.setdefault(key_name(about["key"]), about["value"].strip("*_ "))
+            run.end = position + len(line)
+            continue
         if item and not item.text.rstrip("*_ ").endswith(":") and not _names_after_label(item.text):
             run.add(item, position, line)
             continue
