@@ -91,8 +91,8 @@ _conda_activate() {
   return 1
 }
 
-# _load_tool TOOL: defines conda, mamba or micromamba (its name, or a path) as a shell function and sets conda_command to
-# the function's name. Returns 1 if it is not installed.
+# _load_tool TOOL: defines conda, mamba or micromamba (its name, or a path) as a shell function and sets conda_command
+# to the function's name. Returns 1 if it is not installed.
 _load_tool() {
   local script program name
   if [[ $1 == conda ]]; then

@@ -12,7 +12,8 @@
 # the same environment, "sam3d-objects". Without --with: mamba or conda, else micromamba, else venv (.venvs/NAME; needs
 # the Python version in envs/NAME.yml).
 # Also fetches the pinned upstream code that an environment needs, and keeps results in its folder.
-# Settings: SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D (other names), SAM3D_GS_VENVS, CONDA_SH, MAMBA_EXE, PYTHON.
+# Settings: SAM3D_GS_ENV_VLLM, SAM3D_GS_ENV_SAM3, SAM3D_GS_ENV_SAM3D (other names), SAM3D_GS_VENVS, CONDA_SH,
+# MAMBA_EXE, PYTHON.
 
 # Every other shell hands over to bash.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"

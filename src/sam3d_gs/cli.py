@@ -20,6 +20,7 @@ from sam3d_gs.commands.clean import clean
 from sam3d_gs.commands.doctor import check as check_run
 from sam3d_gs.commands.doctor import doctor
 from sam3d_gs.commands.engine_options import EngineArgs, takes_engine_options
+from sam3d_gs.commands.help_pages import HelpTyper
 from sam3d_gs.commands.options import (
     Check,
     Done,
@@ -48,13 +49,11 @@ if TYPE_CHECKING:
     from sam3d_gs.fleet.stage_stream import StageStream
     from sam3d_gs.pipeline import Settings
 
-app = typer.Typer(
+app = HelpTyper(
     name="sam3d-gs",
     help="One photo in, a scene of separate, posed 3D Gaussian objects out.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,  # plain tracebacks
     add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 app.command()(doctor)

@@ -63,6 +63,7 @@ def test_starts_answers_and_leaves_nothing(launch: LaunchFor, monkeypatch: pytes
     assert arguments[:2] == ["serve", "Qwen/Qwen3-VL-8B-Thinking"]
     for name, value in {
         "--host": "127.0.0.1",
+        "--allowed-origins": "[]",
         "--tensor-parallel-size": "2",
         "--gpu-memory-utilization": "0.87",
         "--max-model-len": "9216",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sam3d_gs.commands.help_pages import HelpTyper
 from sam3d_gs.commands.terminal import say, say_json, tell
 from sam3d_gs.errors import EXIT_FAILED, EXIT_STOPPED, UsageError
 from sam3d_gs.weights.repositories import REPOSITORIES, Repository, find_repository
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from sam3d_gs.weights.remote_files import RemoteFile
 
 log = logging.getLogger("sam3d_gs")
-app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+app = HelpTyper()
 
 _KNOWN = ", ".join(repository.name for repository in REPOSITORIES)
 Names = Annotated[
