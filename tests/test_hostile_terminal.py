@@ -23,8 +23,9 @@ pytestmark = pytest.mark.slow
 
 
 def _run(script: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[bytes]:
-    """A line of shell in which $S is the command."""
-    environment = {**os.environ, "S": f"{sys.executable} -m sam3d_gs", **variables}
+    """Run a line of shell in which S is the command."""
+    script = f'S() {{ "$PYTHON" -m sam3d_gs "$@"; }}; {script}'
+    environment = {**os.environ, "PYTHON": sys.executable, **variables}
     return subprocess.run(["bash", "-c", script], cwd=folder, env=environment, capture_output=True, check=False)
 
 
@@ -53,7 +54,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_control_characters_of_files_do_not_reach_the_terminal(root: Path) -> None:
-    result = _run("$S status", root)
+    result = _run("S status", root)
     _one_line(result, 0)
     text = result.stdout.decode()
     assert "\\x1b[2Jgone\\x9b1m\\u202eback second" in text
@@ -62,7 +63,7 @@ def test_control_characters_of_files_do_not_reach_the_terminal(root: Path) -> No
 
 
 def test_json_is_ascii_and_exact(root: Path) -> None:
-    result = _run("$S status --json", root, PYTHONIOENCODING="ascii")
+    result = _run("S status --json", root, PYTHONIOENCODING="ascii")
     _one_line(result, 0)
     [state] = json.loads(result.stdout)
     assert state["photo"]["name"] == "\U0001f986 caf\xe9"
@@ -71,7 +72,7 @@ def test_json_is_ascii_and_exact(root: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_names_that_the_terminal_cannot_show_are_escaped(root: Path, encoding: str) -> None:
-    result = _run("$S status", root, PYTHONIOENCODING=encoding)
+    result = _run("S status", root, PYTHONIOENCODING=encoding)
     _one_line(result, 0)
     assert (b"\\U0001f986" in result.stdout) == (encoding != "utf-8")
 
@@ -79,25 +80,25 @@ def test_names_that_the_terminal_cannot_show_are_escaped(root: Path, encoding: s
 @pytest.mark.parametrize(
     ("script", "code"),
     [
-        ("$S status 2>&-", 0),
-        ("$S status >&-", 0),
-        ("$S status <&- >&- 2>&-", 0),
-        ("$S status gone 2>&-", 1),
-        ("$S status gone 2>/dev/full", 1),
-        ("$S status >/dev/full", 1),
-        ("$S status --json >/dev/full", 1),
-        ("$S --help >/dev/full", 1),
-        ("mkdir g && cd g && rmdir ../g && $S status", 1),
-        ("mkdir g && cd g && rmdir ../g && $S masks x.png", 1),
-        ("$S status $(printf 'n%.0s' {1..400})", 1),
-        ("$S clean $(printf 'n%.0s' {1..400})", 1),
-        ("$S export $(printf 'n%.0s' {1..400})", 1),
-        ("$S masks $(printf 'n%.0s' {1..400}).png", 1),
-        ("$S status $(printf 'caf\\xe9')", 1),
-        ("$S phrases $(printf 'caf\\xe9.png')", 1),
-        ("$S objects d.png/x.png", 1),
-        ("$S objects .", 1),
-        ("$S objects /dev/null", 1),
+        ("S status 2>&-", 0),
+        ("S status >&-", 0),
+        ("S status <&- >&- 2>&-", 0),
+        ("S status gone 2>&-", 1),
+        ("S status gone 2>/dev/full", 1),
+        ("S status >/dev/full", 1),
+        ("S status --json >/dev/full", 1),
+        ("S --help >/dev/full", 1),
+        ("mkdir g && cd g && rmdir ../g && S status", 1),
+        ("mkdir g && cd g && rmdir ../g && S masks x.png", 1),
+        ("S status $(printf 'n%.0s' {1..400})", 1),
+        ("S clean $(printf 'n%.0s' {1..400})", 1),
+        ("S export $(printf 'n%.0s' {1..400})", 1),
+        ("S masks $(printf 'n%.0s' {1..400}).png", 1),
+        ("S status $(printf 'caf\\xe9')", 1),
+        ("S phrases $(printf 'caf\\xe9.png')", 1),
+        ("S objects d.png/x.png", 1),
+        ("S objects .", 1),
+        ("S objects /dev/null", 1),
     ],
 )
 def test_one_line_and_the_right_code(root: Path, script: str, code: int) -> None:
@@ -119,7 +120,7 @@ def test_photos_with_odd_names_are_worked_on(root: Path, picture: Path) -> None:
     _mask(root / "m" / "red.png")
     for name in (b"caf\xe9.png", "\U0001f986.png".encode(), b"a\x1b[31mb.png", b"new\nline.png", b"-v.png"):
         shutil.copy(os.fsencode(picture), os.path.join(os.fsencode(root), name))
-    result = _run('for p in ./*.png; do $S -q masks "$p" --masks m || exit; done; $S status --json', root)
+    result = _run('for p in ./*.png; do S -q masks "$p" --masks m || exit; done; S status --json', root)
     assert b"Traceback" not in result.stderr
     assert result.returncode == 0, result.stderr
     assert len(json.loads(result.stdout[result.stdout.index(b"[\n") :])) == 7
@@ -134,11 +135,12 @@ def test_suggested_commands_are_quoted() -> None:
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
 def test_closed_files_and_folders_are_one_line(root: Path, picture: Path) -> None:
     caps = "-dac_override,-dac_read_search"
-    plain = f"S='setpriv --bounding-set={caps} --inh-caps={caps} '$S; " if os.getuid() == 0 else ""
+    drop = f"setpriv --bounding-set={caps} --inh-caps={caps}" if os.getuid() == 0 else ""
+    plain = f'S() {{ {drop} "$PYTHON" -m sam3d_gs "$@"; }}; '
     script = plain + (
         "chmod 000 b.png; mkdir closed; chmod 000 closed;"
-        "$S masks kitchen.png b.png c.png closed/d.png --masks m; echo code $?;"
-        "chmod 000 outputs/master_with_vllm/c; $S status; echo code $?; chmod -R u+rwX ."
+        "S masks kitchen.png b.png c.png closed/d.png --masks m; echo code $?;"
+        "chmod 000 outputs/master_with_vllm/c; S status; echo code $?; chmod -R u+rwX ."
     )
     _mask(root / "m" / "red.png")
     for name in ("b.png", "c.png"):
@@ -151,19 +153,19 @@ def test_closed_files_and_folders_are_one_line(root: Path, picture: Path) -> Non
 
 
 def test_a_line_break_in_a_name_makes_no_second_message(root: Path) -> None:
-    text = _one_line(_run("$S status; $S objects $'x\nError: y.png' z.png 2>&1 >&- | wc -l", root), 0)
+    text = _one_line(_run("S status; S objects $'x\nError: y.png' z.png 2>&1 >&- | wc -l", root), 0)
     assert text == ""
-    result = _run("$S objects $'x\nError: y.png' z.png", root)
+    result = _run("S objects $'x\nError: y.png' z.png", root)
     lines = result.stderr.decode().splitlines()
     assert [line.split(": ")[0] for line in lines] == ["Error in objects of x Error", "Error in objects of z.png"]
 
 
 def test_one_bad_argument_hides_no_other(root: Path) -> None:
-    result = _run("$S status duck gone; echo code $?; $S status gone; echo code $?", root)
+    result = _run("S status duck gone; echo code $?; S status gone; echo code $?", root)
     assert result.stdout.count(b"code 3") == result.stdout.count(b"code 1") == 1
     assert b"masks    failed" in result.stdout
     assert b"gone has not been processed" in result.stdout
-    result = _run("$S clean gone duck; echo code $?", root)
+    result = _run("S clean gone duck; echo code $?", root)
     assert b"code 3" in result.stdout
     assert _one_line(result, 0).startswith("Error in gone: ")
     assert not Workspace(root, "duck").run_dir.exists()
@@ -172,5 +174,5 @@ def test_one_bad_argument_hides_no_other(root: Path) -> None:
 def test_paths_for_programs_are_exact(root: Path) -> None:
     folder = os.path.join(os.fsencode(root), b"caf\xe9 \x1b[2J")
     shutil.copytree(root, os.fsdecode(folder))
-    _one_line(result := _run("$S clean duck -w caf*", root), 0)
+    _one_line(result := _run("S clean duck -w caf*", root), 0)
     assert result.stdout == folder + b"/outputs/master_with_vllm/duck\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,15 @@ from synthetic.checkpoints.__main__ import main
 
 CPU = torch.device("cpu")
 OFFICIAL = Path(__file__).parents[1] / "sam3d_torch" / "checkpoints" / "official_yaml"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """How torch shares sines among threads changes their last bits, and other tests change the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
