@@ -10,6 +10,7 @@ import socket
 import time
 import types
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,6 @@ def test_other_servers_of_the_process_are_left_alone() -> None:
             writer.close()
             return int(line.split()[1])
 
-    with guarded(Guard(), "127.0.0.1"):
-        assert asyncio.run(other()) == 200
+    with guarded(Guard(), "127.0.0.1"), ThreadPoolExecutor(1) as thread:  # playwright's tests have a loop in this one
+        assert thread.submit(lambda: asyncio.run(other())).result(timeout=60) == 200
     assert server.serve is original
