@@ -33,6 +33,7 @@ LAYERS = [
         "files",
         "locks",
         "json_values",
+        "numpy_files",
         "manifest",
         "workspace",
         "photo",

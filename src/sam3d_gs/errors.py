@@ -51,11 +51,11 @@ def as_one_line(error: Exception) -> Sam3dGsError:
         places = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         made = UnexpectedError(f"{places + ': ' if places else ''}{error.strerror}.")
     elif "OutOfMemory" in type(error).__name__:  # of torch, which must not be imported here
-        made = UnexpectedError(f"Out of GPU memory: {_first_line(error)} Use a GPU with more free memory.")
+        made = UnexpectedError(f"Out of GPU memory: {first_line(error)} Use a GPU with more free memory.")
     elif isinstance(error, MemoryError):
         made = UnexpectedError("Out of memory. Use a smaller photo (--max-side-px) or fewer objects.")
     else:
-        what = f"{type(error).__name__}: {_first_line(error)}".strip(": ")
+        what = ": ".join(dict.fromkeys((type(error).__name__, first_line(error))))
         made = UnexpectedError(
             f"Unexpected {what}. This is a bug: `sam3d-gs -v` and the same command shows where; please report it."
         )
@@ -63,7 +63,7 @@ def as_one_line(error: Exception) -> Sam3dGsError:
     return made
 
 
-def _first_line(error: Exception) -> str:
-    """What it says first: some libraries append a stack, or a page of advice."""
+def first_line(error: BaseException) -> str:
+    """What an exception says first, else its type: some libraries append a stack, or a page of advice."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else ""
+    return lines[0] if lines else type(error).__name__

@@ -32,6 +32,11 @@ class Stamp:
     sha256: str  # of its bytes
     mtime_us: int  # when it was written, microseconds: while this and its size stay, the bytes need not be read
 
+    @staticmethod
+    def read(row: Fields) -> Stamp:
+        """Raises ValueError."""
+        return Stamp(row.text("sha256"), row.whole("mtime_us"))
+
 
 @dataclass(frozen=True)
 class Item:
@@ -129,17 +134,13 @@ def _record(row: Fields) -> StageRecord:
         inputs=row.each_text("inputs"),
         outputs=row.each_whole("outputs"),
         items={object_id: _item(items.fields(object_id)) for object_id in items.value},
-        stamps={path: _stamp(stamps.fields(path)) for path in stamps.value},
+        stamps={path: Stamp.read(stamps.fields(path)) for path in stamps.value},
         errors=row.each_text("errors"),
         licences=row.each_text("licences"),
         seconds=row.number("seconds", 0.0),
         peak_memory_mb=row.number("peak_memory_mb", 0.0),
         tool_version=row.text("tool_version", ""),
     )
-
-
-def _stamp(row: Fields) -> Stamp:
-    return Stamp(row.text("sha256"), row.whole("mtime_us"))
 
 
 def _item(row: Fields) -> Item:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sam3d_gs import edits
@@ -46,7 +46,7 @@ class ExportRecords:
         """With these files, which were just written; saved."""
         new = {self.workspace.relative(path): edits.stamp(path) for path in paths}
         records = ExportRecords(self.workspace, {**self.stamps, **new})
-        rows = {name: {"sha256": s.sha256, "mtime_us": s.mtime_us} for name, s in records.stamps.items()}
+        rows = {name: asdict(stamp) for name, stamp in records.stamps.items()}
         write_json(self.workspace.exports_json, {"schema": SCHEMA, "files": rows})
         return records
 
@@ -55,11 +55,7 @@ def read_records(workspace: Workspace) -> ExportRecords:
     """The exports so far; none when there is no file of them or it is damaged."""
     try:
         rows = Fields(read_json(workspace.exports_json, "list of exports")).fields("files", Fields({}))
-        stamps = {name: _stamp(rows.fields(name)) for name in rows.value}
+        stamps = {name: Stamp.read(rows.fields(name)) for name in rows.value}
     except (BadInputError, ValueError):
         stamps = {}
     return ExportRecords(workspace, stamps)
-
-
-def _stamp(row: Fields) -> Stamp:
-    return Stamp(row.text("sha256"), row.whole("mtime_us"))

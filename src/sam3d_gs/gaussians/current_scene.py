@@ -21,7 +21,7 @@ from sam3d_gs.gaussians.pose import (
     inverse,
     object_bounds,
     pose_from_matrix,
-    pose_matrix,
+    same_pose,
     thinned,
     transform,
 )
@@ -155,7 +155,7 @@ def _poses_of_merge(files: SceneFiles, now: Sequence[Pose]) -> list[Pose]:
     poses = []
     for item, pose in zip(files.description.objects, now, strict=True):
         made = pose if "pose" in item.edited else open_pt(files.workspace.object_pt(item.object_id)).header.pose
-        poses.append(pose if np.allclose(pose_matrix(made), pose_matrix(pose), rtol=1e-7, atol=1e-9) else made)
+        poses.append(pose if same_pose(item.T_camera_object, made) else made)
     return poses
 
 

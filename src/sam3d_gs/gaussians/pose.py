@@ -80,6 +80,11 @@ def pose_from_matrix(matrix: np.ndarray) -> Pose:
     return Pose(matrix_to_quat(rotation), matrix[:3, 3].copy(), scale)
 
 
+def same_pose(matrix: np.ndarray, pose: Pose) -> bool:
+    """Whether a (4, 4) matrix is the matrix of the pose, but for rounding."""
+    return bool(np.allclose(matrix, pose_matrix(pose), rtol=1e-7, atol=1e-9))
+
+
 def compose(outer: Pose, inner: Pose) -> Pose:
     """The pose that moves by `inner` first, then by `outer`."""
     return Pose(

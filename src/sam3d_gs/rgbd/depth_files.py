@@ -6,11 +6,11 @@ import importlib
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
-from sam3d_gs.errors import BadInputError, MissingPackageError
+from sam3d_gs.errors import BadInputError, MissingPackageError, first_line
+from sam3d_gs.numpy_files import read_array
 from sam3d_gs.photo import MAX_PIXELS, open_image
 
 _EXR_CHANNELS = ("Z", "depth", "Depth", "Y", "V", "R")  # where renderers put depth; R for a grey picture saved as RGB
@@ -41,7 +41,7 @@ def read_npy(path: Path) -> np.ndarray:
     """The array in a .npy file; nothing in it is executed. Raises BadInputError."""
     try:
         with path.open("rb") as file:  # not numpy.load, which also opens archives and pickles
-            return _array(file, path.stat().st_size)
+            return read_array(file, path.stat().st_size, MAX_PIXELS)
     except (OSError, ValueError, EOFError, MemoryError) as error:
         raise BadInputError(
             f"{path} is no readable .npy file: {first_line(error)}. Write it with numpy.save."
@@ -59,29 +59,11 @@ def read_npz(path: Path, key: str) -> np.ndarray:
                 names = ", ".join(members) or "none"
                 raise BadInputError(f"{path} holds the arrays {names}. Save the one to use as {key!r}.")
             with archive.open(members[fitting[0]]) as file:
-                return _array(file, members[fitting[0]].file_size)
+                return read_array(file, members[fitting[0]].file_size, MAX_PIXELS)
     except (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, NotImplementedError) as error:
         raise BadInputError(
             f"{path} is no readable .npz file: {first_line(error)}. Write it with numpy.savez."
         ) from error
-
-
-def _array(file: IO[bytes], size: int) -> np.ndarray:
-    """The array of an open .npy file of `size` bytes. Raises ValueError before memory for a false shape is taken."""
-    version = np.lib.format.read_magic(file)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in read_header:
-        raise ValueError("it holds a table, not an array of numbers")
-    shape, _, dtype = read_header[version](file)
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects, not numbers")
-    count = 1
-    for side in shape:
-        count *= int(side)
-    if count > MAX_PIXELS or count * dtype.itemsize > size:
-        raise ValueError(f"its header says {' x '.join(map(str, shape))} numbers, more than the file holds or is sane")
-    file.seek(0)
-    return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
 
 def _read_npz(path: Path) -> np.ndarray:
@@ -139,11 +121,6 @@ def _read_exr(path: Path) -> np.ndarray:
             f"{path} has the channels {', '.join(channels)}, none of which is depth. Name one of them Z."
         )
     return channels[names[0]]
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 _READERS: dict[str, Callable[[Path], np.ndarray]] = {

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from sam3d_gs.errors import BadInputError, MissingPackageError
+from sam3d_gs.errors import BadInputError, MissingPackageError, first_line
 from sam3d_gs.files import read_json
 from sam3d_gs.rgbd.camera import Camera, NoCamera, View, camera_of_numbers
-from sam3d_gs.rgbd.depth_files import first_line, read_npy, read_npz
+from sam3d_gs.rgbd.depth_files import read_npy, read_npz
 from sam3d_gs.rgbd.intrinsics_formats import find_camera, one_of
 
 _MAX_BYTES = 50_000_000  # a transforms.json of thousands of frames has a few

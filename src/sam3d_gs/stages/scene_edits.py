@@ -14,7 +14,7 @@ from sam3d_gs.errors import BadInputError
 from sam3d_gs.files import sha256_of
 from sam3d_gs.gaussians.current_scene import SceneFiles, current_scene
 from sam3d_gs.gaussians.ply import read_ply
-from sam3d_gs.gaussians.pose import inverse, pose_from_matrix, pose_matrix, transform
+from sam3d_gs.gaussians.pose import inverse, pose_from_matrix, same_pose, transform
 from sam3d_gs.gaussians.pt import PtFile, PtHeader, open_pt
 from sam3d_gs.manifest import StageRecord
 from sam3d_gs.scene_files import read_scene
@@ -106,7 +106,7 @@ def _of_json(
     found = {}
     for header in headers:
         row = rows[header.object_id]
-        moved = not np.allclose(row.T_camera_object, pose_matrix(header.pose), rtol=1e-7, atol=1e-9)
+        moved = not same_pose(row.T_camera_object, header.pose)
         edit = ObjectEdit(
             pose_from_matrix(row.T_camera_object) if moved else None,
             row.phrase if row.phrase != header.phrase else None,

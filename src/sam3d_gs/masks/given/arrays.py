@@ -14,6 +14,7 @@ from sam3d_gs.errors import BadInputError
 from sam3d_gs.masks.given.found import MAX_OBJECTS, Found, Labels, named
 from sam3d_gs.masks.given.greys import labels_of
 from sam3d_gs.masks.given.pictures import page_labels
+from sam3d_gs.numpy_files import read_array
 
 _MAX_BYTES = 1 << 32
 _UNNAMED = {"arr_0", "mask", "masks", "data", "segmentation", "labels"}
@@ -60,13 +61,7 @@ def _arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:
             raise ValueError(f"it unpacks to more than {_MAX_BYTES >> 30} GiB")
         for member in archive.infolist():
             with archive.open(member) as stream:
-                version = np.lib.format.read_magic(stream)
-                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(stream)
-            if math.prod(shape) * dtype.itemsize > member.file_size:
-                raise ValueError(f"{member.filename} is cut short")
-            with archive.open(member) as stream:
-                yield member.filename.removesuffix(".npy"), np.lib.format.read_array(stream, allow_pickle=False)
+                yield member.filename.removesuffix(".npy"), read_array(stream, member.file_size)
 
 
 def _is_picture(array: np.ndarray, aspect: float) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sam3d_gs.errors import BadInputError, MissingPackageError
+from sam3d_gs.errors import BadInputError, MissingPackageError, first_line
 
 _PYTHON_OBJECT = re.compile(r"unsupported global:? (?:GLOBAL )?([\w.]+)", re.IGNORECASE)  # what torch.load refused
 
@@ -129,15 +129,12 @@ def _reason(path: Path, error: Exception) -> str:
         return "it is a Git LFS pointer, the weights themselves were not downloaded"
     if start.lstrip().startswith(b"<"):
         return "it is a web page, the weights themselves were not downloaded"
+    reason = first_line(error).rstrip(".")
     if path.suffix == ".safetensors" or isinstance(error, OSError):
-        return _first_line(error)
+        return reason
     if start.startswith(b"PK") and not zipfile.is_zipfile(path):
         return f"it ends early, after {path.stat().st_size:,} bytes"
     found = _PYTHON_OBJECT.search(str(error))
     if found:
         return f"it holds the Python object {found[1]}, and nothing but tensors is loaded"
-    return _first_line(error) if isinstance(error, RuntimeError) else "it was not written by torch.save"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return reason if isinstance(error, RuntimeError) else "it was not written by torch.save"
