@@ -19,13 +19,15 @@ set -euo pipefail
 trap 'exit 130' INT
 here=$(dirname -- "$(readlink -f -- "$0" 2>/dev/null || printf '%s\n' "$0")") # also through a symlink
 root=$(CDPATH='' cd -- "$here" && pwd)
+# shellcheck source=envs/usage.sh
+source "$root/envs/usage.sh"
 
 fast='' servers=''
 for argument in "$@"; do
   case $argument in
     --mutation) break ;; # its own help
     -h | --help)
-      sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+      print_usage
       exit 0
       ;;
     --fast) fast=yes ;;

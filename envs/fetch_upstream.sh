@@ -12,18 +12,10 @@ set +o posix
 set -euo pipefail
 trap 'exit 130' INT
 
-case ${1:-} in
-  -h | --help)
-    sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
-    exit 0
-    ;;
-  -*)
-    printf '%s: Unknown option: %s. See --help.\n' "${0##*/}" "$1" >&2
-    exit 2
-    ;;
-esac
-
 here=$(dirname -- "$(readlink -f -- "$0" 2>/dev/null || printf '%s\n' "$0")") # also through a symlink
+# shellcheck source=envs/usage.sh
+source "$here/usage.sh"
+names_only "$@"
 cd -- "$here/.."
 
 fetch() {

@@ -24,6 +24,8 @@ trap 'exit 130' INT
 here=$(dirname -- "$(readlink -f -- "$0" 2>/dev/null || printf '%s\n' "$0")") # also through a symlink
 # shellcheck source=envs/activate.sh
 source "$here/activate.sh"
+# shellcheck source=envs/usage.sh
+source "$here/usage.sh"
 # shellcheck source=envs/steps.sh
 source "$sam3d_gs_root/envs/steps.sh"
 
@@ -157,7 +159,7 @@ recipes=() tool=''
 while [[ $# -gt 0 ]]; do
   case $1 in
     -h | --help)
-      sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+      print_usage
       exit 0
       ;;
     --env=* | --with=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;

@@ -13,18 +13,10 @@ set +o posix
 set -euo pipefail
 trap 'exit 130' INT
 
-case ${1:-} in
-  -h | --help)
-    sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
-    exit 0
-    ;;
-  -*)
-    printf '%s: Unknown option: %s. See --help.\n' "${0##*/}" "$1" >&2
-    exit 2
-    ;;
-esac
-
 here=$(dirname -- "$(readlink -f -- "$0" 2>/dev/null || printf '%s\n' "$0")") # also through a symlink
+# shellcheck source=envs/usage.sh
+source "$here/usage.sh"
+names_only "$@"
 root=$(CDPATH='' cd -- "$here/.." && pwd)
 venv=$root/.venv
 # A file per installed extra; `made`; `installing` during the set-up; `adopted` if we did not create .venv.

@@ -3,6 +3,8 @@
 
 # shellcheck source=envs/activate.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/activate.sh"
+# shellcheck source=envs/usage.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/usage.sh"
 
 # The default photo. The program reads this variable, since a script cannot tell photos from values of options.
 export SAM3D_GS_PHOTO="${SAM3D_GS_PHOTO:-$sam3d_gs_root/assets/sample.jpg}"
@@ -17,7 +19,7 @@ help_if_asked() {
     case $argument in
       --) return ;;
       -h | --help)
-        sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+        print_usage
         exit 0
         ;;
     esac
