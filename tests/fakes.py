@@ -11,7 +11,8 @@ import numpy as np
 from sam3d_gs.engines.api import FailedObject
 from sam3d_gs.engines.registry import EngineChoice
 from sam3d_gs.engines.spec import EngineSpec
-from sam3d_gs.options import EmbeddedObjectOptions, EngineOptions, MaskOptions, PhraseOptions
+from sam3d_gs.option_flags import EngineOptions
+from sam3d_gs.options import EmbeddedObjectOptions, MaskOptions, PhraseOptions
 from sam3d_gs.types import Gaussians, InstanceMask, Photo, Phrase, PlacedObject, Pose
 from sam3d_gs.workspace import object_id
 

@@ -28,7 +28,7 @@ HEAVY = {
 HEAVY_PLACES = ("engines/", "embedded/", "sam3d_torch/", "sam3_networks/", "report/viewer.py", "gaussians/rasterise")
 # Lower layers never import higher ones.
 LAYERS = [
-    ("types", "options", "errors", "redaction"),
+    ("types", "options", "option_flags", "errors", "redaction"),
     (
         "files",
         "locks",

@@ -34,7 +34,7 @@ _MODULES = {
     "sam3d_gs.engines.registry": ("EngineChoice",),
     "sam3d_gs.engines.spec": ("EngineSpec", "GpuRequest"),
     "sam3d_gs.errors": ("BadInputError", "MissingPackageError", "ObjectError", "Sam3dGsError", "UsageError"),
-    "sam3d_gs.options": ("EngineOptions", "option"),
+    "sam3d_gs.option_flags": ("EngineOptions", "option"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from sam3d_gs.engines.registry import EngineChoice
     from sam3d_gs.engines.spec import EngineSpec, GpuRequest
     from sam3d_gs.errors import BadInputError, MissingPackageError, ObjectError, Sam3dGsError, UsageError
-    from sam3d_gs.options import EngineOptions, option
+    from sam3d_gs.option_flags import EngineOptions, option
     from sam3d_gs.scene import Scene, SceneObject
     from sam3d_gs.types import Gaussians, InstanceMask, Photo, Phrase, PlacedObject, Pose
 

@@ -23,15 +23,8 @@ from sam3d_gs.engines.spec import EngineSpec
 from sam3d_gs.errors import BadInputError, Sam3dGsError, UsageError
 from sam3d_gs.gaussians.check import problem
 from sam3d_gs.masks.given.reader import place_arrays
-from sam3d_gs.options import (
-    PROFILES,
-    STAGES,
-    STAGES_WITH_ENGINES,
-    PhotoOptions,
-    SceneOptions,
-    VllmOptions,
-    one_photo_only,
-)
+from sam3d_gs.option_flags import one_photo_only
+from sam3d_gs.options import PROFILES, STAGES, STAGES_WITH_ENGINES, PhotoOptions, SceneOptions, VllmOptions
 from sam3d_gs.pipeline import Settings, Silent, find_workspace, stages_to_run
 from sam3d_gs.pipeline import run as run_stages
 from sam3d_gs.scene import Scene, make_scene

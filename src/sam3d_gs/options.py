@@ -1,20 +1,18 @@
 """The options of all stages and engines: default, help and limits of each, in one place.
 
-An engine's options are a frozen dataclass whose fields are made by `option`. The command line builds its flags from
-them, the manifest records them, and options that an engine's class lacks are refused. Engines of other packages
-define a dataclass of the same kind.
+How they are declared is in option_flags.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sam3d_gs.errors import UsageError
+from sam3d_gs.option_flags import EngineOptions, option
 
 STAGES = ("phrases", "masks", "objects", "scene")
 STAGES_WITH_ENGINES = STAGES[:-1]  # the scene stage is plain geometry
@@ -36,77 +34,6 @@ PRECISIONS = ("auto", "fp32", "tf32", "bf16")  # auto: bf16 on CUDA, else fp32
 ACCELERATIONS = ("auto", "graph", "compile", "plain")  # auto: a CUDA graph on CUDA, else plain
 
 INPUTS_PANEL, RESULTS_PANEL = "Your own input", "Results"
-
-_Options = TypeVar("_Options", bound="EngineOptions")
-
-
-@dataclass(frozen=True)
-class Flag:
-    """How an option is typed on the command line, and how its value is used."""
-
-    help: str
-    names: tuple[str, ...] = ()  # e.g. ("--fov",); empty: made from the field's name
-    metavar: str = ""
-    panel: str = ""  # heading in --help; empty: the engines that take the option
-    envvar: str = ""
-    min: float | None = None
-    max: float | None = None
-    choices: tuple[Any, ...] = ()
-    parse: Callable[[str], Any] | None = None  # parses one value; raises UsageError
-    one_photo: bool = False  # the value is for one photo
-    same_result: bool = False  # does not affect the result, so changing it does not run the stage again
-    content: str = ""  # "file", "path" (of a file or folder) or "weights": the content goes into the fingerprint
-    may_hold_key: bool = False  # what looks like a key in it is not recorded
-    below_workspace: bool = False  # a relative path that does not exist is looked up in the workspace
-
-
-def option(default: Any, help: str, *names: str, **more: Any) -> Any:
-    """A dataclass field with its `Flag`, e.g. ``seed: int = option(0, "Random seed.", min=0)``."""
-    return dataclasses.field(default=default, metadata={"flag": Flag(help, names, **more)})
-
-
-def flags_of(options: type) -> dict[str, Flag]:
-    """Field name -> flag, for the fields of an options class that can be typed."""
-    return {f.name: f.metadata["flag"] for f in dataclasses.fields(options) if "flag" in f.metadata}
-
-
-def flag_names(name: str, flag: Flag) -> tuple[str, ...]:
-    """The spellings of an option, the usual one first; by default the field's name without its unit."""
-    if flag.names:
-        return flag.names
-    for unit in ("_px", "_deg", "_gib", "_s"):
-        name = name.removesuffix(unit)
-    return (f"--{name.replace('_', '-')}",)
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """Base class of all engines' options."""
-
-    def check(self) -> None:
-        """Raises UsageError if a value is not one of its choices, or if options contradict each other."""
-        for name, flag in flags_of(type(self)).items():
-            value = getattr(self, name)
-            typed = flag_names(name, flag)[0]
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                too_small = flag.min is not None and value < flag.min
-                if too_small or (flag.max is not None and value > flag.max):
-                    limits = f"at least {flag.min:g}" if flag.max is None else f"{flag.min:g} to {flag.max:g}"
-                    raise UsageError(f"{typed} is {value:g}. Expected {limits}.")
-            if flag.choices and value is not None and value not in flag.choices:
-                known = " or ".join(map(str, flag.choices))
-                raise UsageError(f"Unknown {flag_names(name, flag)[0]} {value!r}. Expected {known}.")
-
-    def resolved(self: _Options, workspace: Path) -> _Options:
-        """These options with absolute paths, which do not depend on the current folder."""
-        changed: dict[str, Path] = {}
-        for name, flag in flags_of(type(self)).items():
-            value = getattr(self, name)
-            if isinstance(value, Path):
-                below = flag.below_workspace and not value.exists()
-                changed[name] = (workspace / value if below else value).absolute()
-        return dataclasses.replace(self, **changed)
-
 
 # ---- photo and scene -----------------------------------------------------------------------------------------------
 
@@ -505,12 +432,3 @@ class NativeOptions(Sam3dOptions):
             raise UsageError("--fov needs --depth, else MoGe estimates the camera. Leave it out or add --depth.")
         if self.fov_deg is not None and self.intrinsics:
             raise UsageError("--intrinsics and --fov both define the camera. Leave one of them out.")
-
-
-def one_photo_only(options: EngineOptions, photos: Sequence[Any]) -> None:
-    """Raises UsageError if there are several photos and an option whose value is for one."""
-    for name, flag in flags_of(type(options)).items():
-        if flag.one_photo and getattr(options, name) and len(photos) > 1:
-            raise UsageError(
-                f"{flag_names(name, flag)[0]} is for one photo, but {len(photos)} are given. Run them one by one."
-            )

@@ -17,16 +17,8 @@ from sam3d_gs.engines import plugins, registry
 from sam3d_gs.engines.registry import BUILT_IN, choose
 from sam3d_gs.engines.spec import EngineSpec
 from sam3d_gs.errors import MissingPackageError, UsageError
-from sam3d_gs.options import (
-    PROFILES,
-    STAGES_WITH_ENGINES,
-    EmbeddedObjectOptions,
-    EngineOptions,
-    MaskOptions,
-    flag_names,
-    flags_of,
-    option,
-)
+from sam3d_gs.option_flags import EngineOptions, flag_names, flags_of, option
+from sam3d_gs.options import PROFILES, STAGES_WITH_ENGINES, EmbeddedObjectOptions, MaskOptions
 from sam3d_gs.weights.repositories import REPOSITORIES
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ import typer
 from sam3d_gs.engines import registry
 from sam3d_gs.engines.registry import EngineChoice
 from sam3d_gs.engines.spec import EngineSpec
-from sam3d_gs.options import Flag, flag_names, flags_of, one_photo_only
+from sam3d_gs.option_flags import Flag, flag_names, flags_of, one_photo_only
 
 FLAG_ORDER = ("objects", "phrases", "masks")  # if two stages use the same spelling, the first one keeps it
 

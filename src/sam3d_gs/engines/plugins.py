@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from sam3d_gs.engines.spec import EngineSpec
-from sam3d_gs.options import STAGES_WITH_ENGINES, EngineOptions, flag_names, flags_of
+from sam3d_gs.option_flags import EngineOptions, flag_names, flags_of
+from sam3d_gs.options import STAGES_WITH_ENGINES
 
 log = logging.getLogger("sam3d_gs")
 

@@ -21,6 +21,7 @@ from typing import Any
 from sam3d_gs.engines.plugins import add_plugins
 from sam3d_gs.engines.spec import EngineSpec, GpuRequest
 from sam3d_gs.errors import MissingPackageError, UsageError
+from sam3d_gs.option_flags import flags_of
 from sam3d_gs.options import (
     PROFILES,
     STAGES_WITH_ENGINES,
@@ -34,7 +35,6 @@ from sam3d_gs.options import (
     Sam3dOptions,
     Sam3Options,
     VllmOptions,
-    flags_of,
 )
 from sam3d_gs.vlm.model import licences as model_licences
 from sam3d_gs.vlm.model import needed_mib

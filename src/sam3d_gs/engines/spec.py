@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sam3d_gs.options import EngineOptions, flag_names, flags_of
+from sam3d_gs.option_flags import EngineOptions, flag_names, flags_of
 
 
 @dataclass(frozen=True)

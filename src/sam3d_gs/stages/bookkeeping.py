@@ -19,7 +19,8 @@ from sam3d_gs.engines.registry import EngineChoice
 from sam3d_gs.errors import BadInputError, Sam3dGsError, command
 from sam3d_gs.files import sha256_of
 from sam3d_gs.manifest import Item, StageRecord, fingerprint
-from sam3d_gs.options import EngineOptions, SceneOptions, flag_names, flags_of
+from sam3d_gs.option_flags import EngineOptions, flag_names, flags_of
+from sam3d_gs.options import SceneOptions
 from sam3d_gs.redaction import redacted
 from sam3d_gs.types import Photo
 from sam3d_gs.workspace import Workspace
@@ -256,7 +257,7 @@ def plain_options(options: Any) -> dict[str, Any]:
 
 
 def result_options(options: Any) -> dict[str, Any]:
-    """`plain_options` without those that do not change the result (`same_result` in `options.Flag`)."""
+    """`plain_options` without those that do not change the result (`same_result` in `option_flags.Flag`)."""
     ignored = {f.name for f in dataclasses.fields(options) if _same_result(f)}
     return {name: value for name, value in plain_options(options).items() if name not in ignored}
 
