@@ -97,3 +97,10 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path: Path, text: str) -> None
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(BadInputError, match=r"a\.json.* is there twice"):
         read_json(tmp_path / "a.json", "thing")
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" * 400, "NaN", "Infinity", "-Infinity"])
+def test_every_number_that_is_read_is_finite(tmp_path: Path, number: str) -> None:
+    (tmp_path / "a.json").write_text(f'{{"seconds": {number}}}')
+    with pytest.raises(BadInputError, match=r"a\.json is not a readable thing"):
+        read_json(tmp_path / "a.json", "thing")

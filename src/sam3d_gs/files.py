@@ -92,7 +92,7 @@ def read_json(path: Path, what: str) -> Any:
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block
-            raise ValueError("it is no file")
+            raise ValueError("it is not a regular file")
         text = path.read_text(encoding="utf-8-sig")
         return json.loads(
             text, parse_constant=_no_number, parse_float=_float, parse_int=_int, object_pairs_hook=_object
@@ -114,7 +114,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number in JSON")
+    raise ValueError(f"{text} is not a number in JSON")
 
 
 def _float(text: str) -> float:

@@ -18,6 +18,10 @@ def kind(value: Any) -> str:
     return "null" if value is None else _KINDS.get(type(value), type(value).__name__)
 
 
+class _WrongValue(ValueError):
+    """What one value is instead of what was expected: the predicate of a sentence about its field."""
+
+
 class Fields:
     """The fields of one JSON object. Every method raises ValueError, which names the field and what it holds.
 
@@ -87,37 +91,37 @@ class Fields:
             return default
         try:
             return read(value)
-        except ValueError as error:
-            raise ValueError(f"{self._path(key)} {error}" if str(error).startswith("is ") else str(error)) from error
+        except _WrongValue as error:
+            raise ValueError(f"{self._path(key)} {error}") from error
 
 
 def _text(value: Any, errors: str = "strict") -> str:
     if not isinstance(value, str):
-        raise ValueError(f"is {kind(value)}, expected text")
+        raise _WrongValue(f"is {kind(value)}, expected text")
     try:
         value.encode("utf-8", errors)
     except UnicodeEncodeError as error:
-        raise ValueError("is text with half a character") from error
+        raise _WrongValue("has half of a surrogate pair") from error
     return value
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"is {kind(value)}, expected a number")
+        raise _WrongValue(f"is {kind(value)}, expected a number")
     return float(value)  # `read_json` lets no infinite number through
 
 
 def _whole(value: Any) -> int:
     if isinstance(value, float) or (type(value) is int and not 0 <= value <= MAX_WHOLE):
-        raise ValueError(f"is {value:.6g}, expected a whole number from 0 on")
+        raise _WrongValue(f"is {value:.6g}, expected a whole number from 0 on")
     if type(value) is not int:
-        raise ValueError(f"is {kind(value)}, expected a whole number")
+        raise _WrongValue(f"is {kind(value)}, expected a whole number")
     return value
 
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise ValueError(f"is {kind(value)}, expected a list")
+        raise _WrongValue(f"is {kind(value)}, expected a list")
     return value
 
 
@@ -125,5 +129,5 @@ def _array(value: Any, shape: tuple[int, ...]) -> np.ndarray:
     if not shape:
         return np.asarray(_number(value))
     if len(_list(value)) != shape[0]:
-        raise ValueError(f"is a list of {len(value)}, expected {' x '.join(map(str, shape))} numbers")
+        raise _WrongValue(f"is a list of {len(value)}, expected {' x '.join(map(str, shape))} numbers")
     return np.stack([_array(item, shape[1:]) for item in value])

@@ -84,8 +84,8 @@ def _flock(handle: int, path: Path, waits: bool) -> None:
         if device not in _unlockable:
             _unlockable.add(device)
             log.warning(
-                "The file system of %s cannot lock files (%s). Going on without: do not run two commands there on the "
-                "same photo, or two downloads, at the same time.",
+                "The file system of %s cannot lock files (%s). Continuing without locks: do not run two "
+                "commands there on the same photo, or two downloads, at the same time.",
                 path.parent,
                 error.strerror or error,
             )

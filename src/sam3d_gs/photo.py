@@ -61,7 +61,7 @@ def open_image(path: Path) -> Image.Image:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """An image file while the block runs, its first frame decoded. Whatever reads images of users goes through here.
+    """An image file while the block runs, its first frame decoded. Every picture of a user is opened here.
 
     Only formats of pixels are opened, never one that is a program, like PostScript. Raises BadInputError, naming the
     file, if it is missing, empty, truncated, too large, not an image, or damaged where the block reads it.

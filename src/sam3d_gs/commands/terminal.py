@@ -57,7 +57,7 @@ def _print(text: str) -> None:
 
 
 def tell(text: object) -> None:
-    """Print a message to stderr, as one line. If that fails there is nobody to tell."""
+    """Print a message to stderr, as one line. Errors are ignored: there is nowhere else to report them."""
     _tell(one_line(text))
 
 
@@ -79,7 +79,7 @@ class StderrHandler(logging.Handler):
 def open_streams() -> None:
     """Make stdin, stdout and stderr usable, whatever this process was started with.
 
-    A closed one goes nowhere: the number of a closed one would be given to the next file that is opened, and what
+    Closed ones are replaced by the null device. Otherwise the next file that is opened would get their number, and what
     libraries print would be written into it. What an encoding cannot express is escaped; bytes of file names that are
     not UTF-8 stay as they are.
     """

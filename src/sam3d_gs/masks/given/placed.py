@@ -80,7 +80,7 @@ def _sized(item: Found, photo: Photo) -> Found:
 
 
 def not_inverted(found: Sequence[Found]) -> tuple[list[Found], list[str]]:
-    """The masks, turned inside out if all of them are dark objects on white, and a warning that says so.
+    """The masks, inverted if all of them are dark objects on white, and a warning that says so.
 
     One object may fill a photo to its edges, but not several at once, nor one that leaves a hole.
     """
@@ -95,7 +95,7 @@ def not_inverted(found: Sequence[Found]) -> tuple[list[Found], list[str]]:
     whom = "The mask covers" if len(used) == 1 else f"All {len(used)} masks cover"
     return (
         [replace(item, mask=~item.mask) if item.mask.any() else item for item in found],
-        [f"{whom} the borders of the photo, as dark objects on white do: inverted."],
+        [f"{whom} the borders of the photo, so black is taken for the object and white for the background: inverted."],
     )
 
 
