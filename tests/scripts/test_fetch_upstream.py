@@ -45,7 +45,8 @@ def clone(tmp_path: Path) -> Path:
         git(upstream, "commit", "-q", "-m", content)
     git(tmp_path, "init", "-q", str(main))
     (main / "envs").mkdir()
-    shutil.copy(REPOSITORY / "envs" / "fetch_upstream.sh", main / "envs")
+    for script in ("fetch_upstream.sh", "usage.sh"):
+        shutil.copy(REPOSITORY / "envs" / script, main / "envs")
     shutil.copy(REPOSITORY / ".gitmodules", main)
     git(main, "config", "-f", ".gitmodules", f"submodule.{FOLDER}.url", str(upstream))
     git(main, "add", ".")
