@@ -100,6 +100,13 @@ def test_a_phrase_without_a_mask_is_a_warning(named: Context) -> None:
     assert masks.run(named, OPTIONS, OnlyFirst).warnings == ('No mask for "spoon".',)
 
 
+def test_what_an_engine_warns_of_is_shown(named: Context) -> None:
+    class Doubtful(FakeMasks):
+        warnings = ("cup.png is black but for noise.",)
+
+    assert masks.run(named, OPTIONS, Doubtful).warnings == Doubtful.warnings
+
+
 def test_an_empty_mask_is_never_kept(named: Context) -> None:
     class Empty(FakeMasks):
         def masks(self, photo: Photo, phrases: object) -> list[InstanceMask]:
