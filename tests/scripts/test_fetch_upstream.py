@@ -44,9 +44,7 @@ def clone(tmp_path: Path) -> Path:
         git(upstream, "add", ".")
         git(upstream, "commit", "-q", "-m", content)
     git(tmp_path, "init", "-q", str(main))
-    (main / "envs").mkdir()
-    for script in ("fetch_upstream.sh", "usage.sh"):
-        shutil.copy(REPOSITORY / "envs" / script, main / "envs")
+    shutil.copytree(REPOSITORY / "envs", main / "envs")
     shutil.copy(REPOSITORY / ".gitmodules", main)
     git(main, "config", "-f", ".gitmodules", f"submodule.{FOLDER}.url", str(upstream))
     git(main, "add", ".")
